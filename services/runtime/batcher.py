@@ -1,0 +1,112 @@
+"""Group commit by leading edge: many callers, one write in flight, never a fixed wait.
+
+An idle batcher flushes the first item at once. While that flush is in flight it gathers what arrives, and flushes all
+of it (at most `max_batch` items) when the flight has landed. So a lone caller pays no delay and a crowd shares one
+transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from services.runtime.errors import ResourceExhausted, Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """Gathers items into batches and gives each caller its own item's result.
+
+    `flush` receives 1 to `max_batch` items in the order of their submission and returns one result or exception for
+    each, in the same order. When it raises, that exception reaches every caller of that batch and of no other.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[list[T]], Awaitable[Sequence[R | Exception]]],
+        *,
+        max_batch: int,
+        max_queue: int,
+        reject_when_full: bool = False,
+        name: str = "batch",
+    ) -> None:
+        """`max_queue` items may wait beside the batch in flight. A full queue makes `submit` wait, or raise
+        ResourceExhausted(OVERLOADED) with `reject_when_full`."""
+        if max_batch < 1 or max_queue < 1:
+            raise ValueError(f"max_batch and max_queue must be at least 1, not {max_batch} and {max_queue}")
+        self._flush = flush
+        self._max_batch = max_batch
+        self._reject_when_full = reject_when_full
+        self._name = name
+        self._space = asyncio.Semaphore(max_queue)
+        self._queue: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._entering = 0
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, item: T) -> R:
+        """Hand in one item; returns its result once its batch is flushed, or raises its exception.
+
+        An item that has entered the queue is flushed whatever becomes of its caller: cancelling the caller gives up
+        the answer, not the write. Raises Unavailable(SHUTTING_DOWN) after `close`.
+        """
+        if self._closed:
+            raise Unavailable("SHUTTING_DOWN", f"the {self._name} queue is closed because the service is stopping")
+        if self._reject_when_full and self._space.locked():
+            raise ResourceExhausted("OVERLOADED", f"the {self._name} queue is full; try again")
+        self._entering += 1
+        try:
+            await self._space.acquire()
+        finally:
+            self._entering -= 1
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"batcher-{self._name}")
+        return await future
+
+    async def close(self) -> None:
+        """Refuse new items and wait until all that were submitted are flushed."""
+        self._closed = True
+        while self._task is not None or self._entering:
+            if self._task is None:
+                # A caller has just been granted its place in the queue and starts the next flush in a moment.
+                await asyncio.sleep(0)
+            else:
+                await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+                for _ in batch:
+                    self._space.release()
+                await self._flush_batch(batch)
+        finally:
+            self._task = None
+            # Only a cancelled loop leaves items behind; their callers must not wait for ever.
+            while self._queue:
+                self._queue.popleft()[1].cancel()
+
+    async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._flush([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"flush of {self._name} returned {len(results)} results for {len(batch)} items")
+        except Exception as error:
+            results = [error] * len(batch)
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,178 @@
+"""A service's database: plain SQLAlchemy Core functions, run in threads, one transaction per call.
+
+A store writes functions that take a `sqlalchemy.Connection` and calls `await database.read(fn, ...)` or
+`await database.write(fn, ...)`. Each call is ONE transaction: it commits when the function returns and rolls back when
+it raises. The function may be run again (after a deadlock, a serialization failure, a lost connection), so it touches
+nothing but its connection and its arguments. Tables carry no schema name; on PostgreSQL they live in the schema that
+bears the service's name.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import TypeVar, TypeVarTuple
+
+from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy.exc import DBAPIError
+
+from services.runtime.clock import SYSTEM_CLOCK, Clock
+from services.runtime.dialects import DatabaseOptions, Dialect, DialectName, Fault, Insert, dialect_for, parse_url
+from services.runtime.errors import Conflict, DeadlineExceeded, Unavailable
+from services.runtime.threads import WorkerThreads
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_log = logging.getLogger(__name__)
+
+# Pauses between attempts: full jitter under 5 ms * 2^attempt, at most this.
+_BACKOFF_BASE_S = 0.005
+_BACKOFF_MAX_S = 0.2
+
+
+class Database:
+    """Threads and connections of one service's schema. Made by `Database.open`."""
+
+    def __init__(self, url: str, *, schema: str, options: DatabaseOptions | None = None, clock: Clock | None = None):
+        """Connects to nothing yet. `clock` replaces the server's clock in `now_us`. ValueError: a useless URL."""
+        self.options = options or DatabaseOptions()
+        self.url = parse_url(url)
+        self.schema = schema
+        self._clock = clock
+        self._dialect: Dialect = dialect_for(self.url, schema, self.options)
+        self._writer: Engine = self._dialect.writer_engine()
+        self._reader: Engine = self._dialect.reader_engine(self._writer)
+        waiting = self.options.max_waiting
+        self._writers = WorkerThreads(f"{schema}-db", self._dialect.writer_threads, waiting)
+        self._readers = self._writers
+        if self._dialect.reader_threads:
+            self._readers = WorkerThreads(f"{schema}-db-read", self._dialect.reader_threads, waiting)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        schema: str,
+        migrations: str | None = None,
+        options: DatabaseOptions | None = None,
+        clock: Clock | None = None,
+    ) -> AsyncIterator[Database]:
+        """Open the database, bring its schema up to date when `migrations` names a package of Alembic revisions
+        ("services.cost.migrations"), and close it at the end. Raises Unavailable when it cannot be reached."""
+        database = cls(url, schema=schema, options=options, clock=clock)
+        try:
+            await database.check()
+            if migrations is not None:
+                from services.runtime.migrate import migrate
+
+                await migrate(database, migrations)
+            yield database
+        finally:
+            await database.close()
+
+    @property
+    def dialect(self) -> DialectName:
+        """ "sqlite" or "postgresql"."""
+        return self._dialect.name
+
+    def upsert(self, table: Table) -> Insert:
+        """The dialect's INSERT, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        return self._dialect.insert(table)
+
+    def now_us(self, connection: Connection) -> int:
+        """The database's clock, microseconds UTC: on PostgreSQL the server's (one round trip), on SQLite this
+        machine's; the clock given to `open` replaces both."""
+        if self._clock is not None:
+            return self._clock.now_us()
+        server_us = self._dialect.now_us(connection)
+        return SYSTEM_CLOCK.now_us() if server_us is None else server_us
+
+    async def read(self, fn: Callable[[Connection, *Ts], T], *args: *Ts, timeout_s: float | None = None) -> T:
+        """Run `fn(connection, *args)` in a read-only transaction that sees one snapshot.
+
+        Raises what `fn` raises, and DeadlineExceeded, Unavailable(DEPENDENCY_UNAVAILABLE), ResourceExhausted(OVERLOADED)
+        for the database's own troubles. `timeout_s` replaces the option transaction_timeout_ms.
+        """
+        deadline = self._deadline(timeout_s)
+        return await self._readers.run(
+            lambda: self._transact(self._reader, False, deadline, fn, args), deadline=deadline
+        )
+
+    async def write(self, fn: Callable[[Connection, *Ts], T], *args: *Ts, timeout_s: float | None = None) -> T:
+        """Run `fn(connection, *args)` in a transaction that commits when it returns.
+
+        Raises as `read` does, and Conflict when conflicting transactions won every attempt. A caller that is cancelled
+        leaves at once: a transaction that has not begun is dropped, one that has begun still commits or rolls back.
+        After Unavailable or DeadlineExceeded the transaction is not committed, unless the connection broke during
+        the commit itself, which the message says: a write must be safe to repeat.
+        """
+        deadline = self._deadline(timeout_s)
+        return await self._writers.run(
+            lambda: self._transact(self._writer, True, deadline, fn, args), deadline=deadline
+        )
+
+    async def check(self) -> None:
+        """Readiness: one trivial read; raises as `read` does."""
+        await self.read(_probe)
+
+    async def close(self) -> None:
+        """Let running and waiting transactions finish, then close every connection."""
+        await self._readers.close()
+        await self._writers.close()
+        self._reader.dispose()
+        self._writer.dispose()
+
+    def _deadline(self, timeout_s: float | None) -> float:
+        return monotonic() + (self.options.transaction_timeout_ms / 1_000 if timeout_s is None else timeout_s)
+
+    def _transact(
+        self, engine: Engine, write: bool, deadline: float, fn: Callable[[Connection, *Ts], T], args: tuple[*Ts]
+    ) -> T:
+        """In a thread: run the transaction, again where that is safe and helps."""
+        for attempt in range(1, self.options.max_attempts + 1):
+            committing = False
+            try:
+                with engine.connect() as connection, connection.begin():
+                    self._dialect.begin(connection, write=write, deadline=deadline)
+                    result = fn(connection, *args)
+                    committing = write
+                return result
+            except DBAPIError as error:
+                fault = self._dialect.fault_of(error)
+                if fault is None:
+                    raise
+                again = fault is Fault.CONFLICT or (fault is Fault.CONNECTION_LOST and not committing)
+                pause_s = random.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_BASE_S * 2**attempt))
+                if not again or attempt == self.options.max_attempts or monotonic() + pause_s > deadline:
+                    raise self._as_domain_error(fault, error, committing) from error
+                time.sleep(pause_s)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _as_domain_error(self, fault: Fault, error: DBAPIError, committing: bool) -> Exception:
+        # The driver's words go to the log, for the operator; a caller of the service learns what to do.
+        _log.warning("database of %s: %s: %s", self.schema, fault.value, str(error.orig).strip())
+        if fault is Fault.CONFLICT:
+            return Conflict(f"other work on the same {self.schema} rows kept winning; try again")
+        if fault is Fault.TIMED_OUT:
+            return DeadlineExceeded(f"the database of {self.schema} did not answer in time; nothing was changed")
+        outcome = (
+            "the connection broke during the commit, so the change may or may not be there"
+            if committing
+            else ("nothing was changed")
+        )
+        return Unavailable(
+            "DEPENDENCY_UNAVAILABLE",
+            f"the database of {self.schema} is not available ({fault.value}); {outcome}; try again, and if it lasts "
+            f"check LLMLAB_{self.schema.upper()}_DATABASE_URL or LLMLAB_DATABASE_URL",
+        )
+
+
+def _probe(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))

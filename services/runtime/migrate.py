@@ -1,0 +1,84 @@
+"""Brings a service's schema up to date with the Alembic revisions in its `migrations` package.
+
+All outstanding revisions run in ONE transaction under a lock, on both dialects: several starters are safe, and a
+revision that fails leaves the schema as it was. A service needs no env.py; its package holds `versions/*.py`, each an
+ordinary Alembic revision that uses `op` without schema names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+import zlib
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+from services.runtime.database import Database
+
+_log = logging.getLogger(__name__)
+
+MIGRATION_TIMEOUT_S = 600.0
+"""How long waiting for another starter plus running the revisions may take."""
+
+# Alembic's `op` is global to the process, and `llmlab up` starts five services in one.
+_alembic_lock = threading.Lock()
+
+
+async def migrate(database: Database, package: str) -> None:
+    """Run what is missing of the revisions in `package` ("services.cost.migrations").
+
+    A schema that is newer than this code (an older replica restarts during a roll-out) is left alone with a warning.
+    Raises as `Database.write` does, and what a revision raises; then nothing is changed.
+    """
+    await database.write(_upgrade, database.schema, _directory_of(package), timeout_s=MIGRATION_TIMEOUT_S)
+
+
+def _directory_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package of migrations named {package}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _upgrade(connection: Connection, schema: str, directory: Path) -> None:
+    if connection.dialect.name == "postgresql":
+        # Held to the end of the transaction; SQLite's BEGIN IMMEDIATE excludes other writers by itself.
+        key = zlib.crc32(f"llmlab migrations {schema}".encode())
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        # Looked up first: IF NOT EXISTS demands the right to create schemas even where nothing is to be created.
+        known = connection.execute(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema}).first()
+        if known is None:
+            connection.execute(text(f"CREATE SCHEMA {schema}"))
+    script = ScriptDirectory(str(directory))
+    with _alembic_lock:
+        before = MigrationContext.configure(connection).get_current_heads()
+        if not _known(script, before):
+            _log.warning("schema %s is at revision %s, newer than this code; left as it is", schema, before)
+            return
+        with EnvironmentContext(
+            Config(),
+            script,
+            fn=lambda revision, _: script._upgrade_revs("head", revision),
+        ) as environment:
+            environment.configure(connection=connection, transactional_ddl=True)
+            with environment.begin_transaction():
+                environment.run_migrations()
+        after = MigrationContext.configure(connection).get_current_heads()
+    if after != before:
+        _log.info("schema %s migrated from %s to %s", schema, before or "nothing", after)
+
+
+def _known(script: ScriptDirectory, revisions: tuple[str, ...]) -> bool:
+    try:
+        script.get_revisions(revisions)
+    except (CommandError, ResolutionError):
+        return False
+    return True
