@@ -1,0 +1,1 @@
+"""Generated from protos/llmlab/api by `make proto`; never edited by hand."""
