@@ -1,0 +1,101 @@
+# What people do with llmlab, one command each. `make` alone lists the targets.
+# Paths are relative, so that the repository may live in a directory with a space in its name.
+
+PY := .venv/bin/python
+# Test processes at once: a number, or "auto" for one a core.
+JOBS ?= auto
+# More arguments for pytest, for example ARGS="-k budgets -x".
+ARGS ?=
+# `make test COVERAGE=1` measures coverage and fails below the limit in pyproject.toml.
+COVERAGE ?=
+COVERAGE_ARGS := $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-report=html,)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
+	bench check clean
+
+## help: list the targets
+help:
+	@echo "llmlab: make <target>"
+	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+
+## setup: make .venv with everything in requirements.txt (done by the other targets when needed)
+setup: .venv/.installed
+
+.venv/.installed: requirements.txt pyproject.toml tools/setup.sh
+	@sh tools/setup.sh
+
+## demo: run a sample study through all five services, on SQLite and the mock provider
+demo: setup
+	@.venv/bin/llmlab demo
+
+## test: run all tests (JOBS=4, ARGS="-k budgets", COVERAGE=1)
+test: setup
+	@$(PY) -m pytest -n $(JOBS) $(COVERAGE_ARGS) $(ARGS)
+
+## coverage: run all tests and fail when too little of the code is covered
+coverage:
+	@$(MAKE) --no-print-directory test COVERAGE=1
+
+## lint: check style and formatting
+lint: setup
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+## format: format the code and fix what can be fixed
+format: setup
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+## type: check types strictly
+type: setup
+	@$(PY) -m mypy
+
+## imports: check who may import whom
+imports: setup
+	@.venv/bin/lint-imports
+
+## proto: format the protos; generate llmlab/api and docs/api from them
+proto: setup
+	@$(PY) -m tools.proto generate
+
+## proto-check: lint the protos, look for breaking changes, check that what they generate is fresh
+proto-check: setup
+	@$(PY) -m tools.proto check
+
+## env-example: write .env.example from the services' settings
+env-example: setup
+	@$(PY) -m tools.env_example
+
+## lock: resolve requirements.txt anew from pyproject.toml
+lock: setup
+	@$(PY) -m tools.lock
+
+## up: start the five services as processes, with PostgreSQL and Redis (LLMLAB_DATABASE_URL, LLMLAB_REDIS_URL, or local ones)
+up: setup
+	@$(PY) -m tools.processes up
+
+## down: stop what `make up` started
+down: setup
+	@$(PY) -m tools.processes down
+
+## logs: show the logs of what `make up` started (SERVICE=gateway for one, FOLLOW=1 to follow)
+logs: setup
+	@$(PY) -m tools.processes logs $(if $(FOLLOW),--follow,) $(SERVICE)
+
+## migrate: bring the schema of every service up to date
+migrate: setup
+	@$(PY) -m services.runtime.migrate
+
+## bench: run a benchmark of bench/ (NAME=pipeline)
+bench: setup
+	@$(PY) -m bench.$(or $(NAME),$(error say which benchmark: make bench NAME=pipeline))
+
+## check: run every gate: lint, type, imports, proto-check, tests with coverage
+check: lint type imports proto-check coverage
+
+## clean: remove .venv, caches and build leftovers; stops nothing and keeps data
+clean:
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
+	@rm -rf *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
