@@ -1,0 +1,1 @@
+"""The `llmlab` command. It uses `llmlab.client` and nothing else to talk to the services."""

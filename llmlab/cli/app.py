@@ -1,0 +1,74 @@
+"""What every command shares: running asynchronously, turning errors into one clear line, output formats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from llmlab.cli.embedded import EmbeddedError
+from llmlab.cli.studies import StudyError
+from llmlab.client import LlmlabError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+console = Console()
+# What is not a result goes to standard error, so that `--json` and exports can be piped.
+notes = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+class CommandError(Exception):
+    """Ends a command with a message for the person and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run_async(command: Coroutine[Any, Any, None]) -> None:
+    """Runs a command; where it fails, prints one clear error and ends the process.
+
+    Exit codes: 1 the services refused or failed, 2 wrong input, 130 interrupted.
+    """
+    try:
+        _run(command)
+    except CommandError as error:
+        _fail(str(error), error.exit_code)
+    except (StudyError, EmbeddedError) as error:
+        _fail(str(error), EXIT_USAGE)
+    except LlmlabError as error:
+        _fail(_explain(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        notes.print("Interrupted.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _run(command: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # the client installs without the services, and so without uvloop
+        asyncio.run(command)
+    else:
+        uvloop.run(command)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    notes.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(exit_code)
+
+
+def _explain(error: LlmlabError) -> str:
+    lines = [error.message]
+    lines += [f"  {field}: {description}" for field, description in error.fields.items()]
+    if error.retry_after_ms:
+        lines.append(f"  Try again in {error.retry_after_ms / 1000:.1f} s.")
+    lines.append(f"  ({error.reason}{f', request {error.request_id}' if error.request_id else ''})")
+    return "\n".join(lines)

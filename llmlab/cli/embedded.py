@@ -1,0 +1,113 @@
+"""All five services in this process, on SQLite, talking over real gRPC on the loopback interface.
+
+`llmlab` imports nothing from `services`: they are loaded by name, because the client installs without them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmlab.client import Endpoints
+
+# Each service comes after those that it calls; they are stopped in the opposite order, so that none loses a peer that
+# it still needs to settle what is under way.
+START_ORDER = ("identity", "cost", "metrics", "gateway", "orchestrator")
+
+ENDPOINTS_FILE = "endpoints.json"
+SERVICE_KEY_FILE = "service.key"
+LOCK_FILE = "lock"
+
+
+class EmbeddedError(Exception):
+    """The services can't be started here; the message says why and what to do."""
+
+
+@asynccontextmanager
+async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endpoints]:
+    """Starts all services on `home` and stops them at the end.
+
+    Args:
+        home: Folder of the SQLite files and credentials; made where it is missing. One process at a time may use it.
+        fixed_ports: Listen on the services' usual ports, so that others find them, instead of on free ones.
+
+    Raises:
+        EmbeddedError: The services are not installed, or another process uses the home.
+    """
+    with _exclusive(home):
+        service_key = _service_key(home)
+        targets: dict[str, str] = {}
+        async with AsyncExitStack() as stack:
+            for name in START_ORDER:
+                settings_class, build = _load(name)
+                overrides: dict[str, Any] = {f"{peer}_target": target for peer, target in targets.items()}
+                if not fixed_ports:
+                    overrides["port"] = 0
+                settings = settings_class(home=home, auth_service_key=service_key, **overrides)
+                server = await stack.enter_async_context(build(settings))
+                targets[name] = server.address
+            endpoints = Endpoints(**targets)
+            if fixed_ports:
+                stack.enter_context(_published(home, targets))
+            yield endpoints
+
+
+def _load(name: str) -> tuple[Any, Any]:
+    try:
+        settings = importlib.import_module(f"services.{name}.settings")
+        wiring = importlib.import_module(f"services.{name}.wiring")
+    except ModuleNotFoundError as error:
+        raise EmbeddedError(
+            f"The services are not installed here ({error.name} is missing). Install them with: "
+            "pip install 'llmlab[services]', or name running ones with LLMLAB_GATEWAY_TARGET and its siblings."
+        ) from error
+    return getattr(settings, f"{name.capitalize()}Settings"), wiring.build
+
+
+@contextmanager
+def _exclusive(home: Path) -> Iterator[None]:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise EmbeddedError(
+                f"Another llmlab (process {owner}) uses {home}. Wait for it, use `llmlab up` once and let other "
+                "commands find it, or choose another folder with LLMLAB_HOME."
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _service_key(home: Path) -> str:
+    path = home / SERVICE_KEY_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    with os.fdopen(descriptor, "w") as file:
+        key = secrets.token_hex(32)
+        file.write(key)
+    return key
+
+
+@contextmanager
+def _published(home: Path, targets: dict[str, str]) -> Iterator[None]:
+    path = home / ENDPOINTS_FILE
+    path.write_text(json.dumps({"process": os.getpid(), "targets": targets}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

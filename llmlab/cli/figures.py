@@ -1,0 +1,70 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from llmlab.api.common.v1 import usage_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+
+_NANO_USD = 1_000_000_000
+
+
+def money(cost: usage_pb2.Cost) -> str:
+    """Formats a cost; calls without a price make it a lower bound or unknown, never free."""
+    if cost.unpriced_calls and not cost.cost_nano_usd:
+        return "unpriced"
+    text = dollars(cost.cost_nano_usd)
+    return f">= {text}" if cost.unpriced_calls else text
+
+
+def dollars(nano_usd: int) -> str:
+    """Formats nano-USD with as many digits as the amount deserves: $12.35, $0.0412, $0.000031."""
+    amount = nano_usd / _NANO_USD
+    if nano_usd == 0:
+        return "$0"
+    if abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    if abs(amount) >= 0.01:
+        return f"${amount:.4f}"
+    return f"${amount:.7f}".rstrip("0")
+
+
+def milliseconds(microseconds: float) -> str:
+    """Formats a duration given in microseconds: 0.4 ms, 38 ms, 2.1 s."""
+    if microseconds >= 1_000_000:
+        return f"{microseconds / 1_000_000:.1f} s"
+    if microseconds >= 10_000:
+        return f"{microseconds / 1000:.0f} ms"
+    return f"{microseconds / 1000:.1f} ms"
+
+
+def duration(seconds: float) -> str:
+    """Formats a longer duration: 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def estimate(figure: metrics_pb2.Estimate, digits: int = 2) -> str:
+    """Formats a figure with its interval: "0.71 [0.66, 0.75]"; "-" where it is withheld."""
+    if not figure.HasField("value"):
+        return "-"
+    text = f"{figure.value:.{digits}f}"
+    if figure.HasField("low") and figure.HasField("high"):
+        text += f" [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+    return text
+
+
+def quantile(figures: list[metrics_pb2.Estimate], wanted: float) -> str:
+    """Formats one quantile of microseconds; "-" where it is withheld or was not measured."""
+    for figure in figures:
+        if abs(figure.quantile - wanted) < 1e-9 and figure.HasField("value"):
+            return milliseconds(figure.value)
+    return "-"
+
+
+def tokens(usage: usage_pb2.TokenUsage) -> str:
+    """Formats tokens as "input > output"."""
+    return f"{usage.input_tokens:,} > {usage.output_tokens:,}"

@@ -1,0 +1,210 @@
+"""Commands about runs: run, watch, runs, results, export, cancel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from llmlab.api.orchestrator.v1 import run_pb2
+from llmlab.cli import tables
+from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, notes, run_async
+from llmlab.cli.connection import connect
+from llmlab.cli.plain import print_json, to_plain
+from llmlab.cli.progress import follow
+from llmlab.cli.studies import load_study
+from llmlab.client import Client
+
+LATEST = "latest"
+LIST_SHOWN_MAX = 50
+FORMATS = {
+    "csv": run_pb2.EXPORT_FORMAT_CSV,
+    "json": run_pb2.EXPORT_FORMAT_JSON,
+    "jsonl": run_pb2.EXPORT_FORMAT_JSON_LINES,
+}
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or `latest`.")]
+Shown = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show.")]
+
+
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    study: Annotated[str, typer.Option(help="Which study of the file, by name or number.")] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Start it and leave; needs running services.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study: check it, execute it, show how it goes and what came out."""
+
+    async def command() -> None:
+        # Read first: a broken file ends the command before anything is started.
+        chosen = load_study(study_file, study)
+        async with connect() as client:
+            experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
+            started = await client.start_run(experiment.experiment_id)
+            notes.print(f"Run {started.run_id}: {experiment.cells:,} cells", highlight=False)
+            if not detach:
+                await follow_and_conclude(client, started.run_id, chosen.name, as_json=as_json)
+            elif as_json:
+                print_json(to_plain(started))
+
+    run_async(command())
+
+
+async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_json: bool) -> None:
+    """Shows a run until its end, then its closing table; a run without any answer is a failed command."""
+    ended = await follow(client, run_id, notes, label)
+    summary = await client.summarize_run(run_id)
+    if as_json:
+        print_json(to_plain(summary))
+    else:
+        console.print(tables.summary_table(summary))
+        _print_losses(ended)
+    if ended.status != run_pb2.RUN_STATUS_COMPLETED:
+        state = tables.run_state(ended.status).plain
+        raise CommandError(f"Run {run_id} ended {state}. {ended.failure}".rstrip(), EXIT_FAILED)
+
+
+def _print_losses(ended: run_pb2.Run) -> None:
+    statistics = ended.statistics
+    if statistics.cells_failed or statistics.cells_unknown:
+        notes.print(
+            f"{statistics.cells_failed} cells failed and {statistics.cells_unknown} have an unknown outcome; see "
+            f"`llmlab results {ended.run_id} --state failed`.",
+            highlight=False,
+        )
+
+
+def watch(run_id: RunId, as_json: AsJson = False) -> None:
+    """Watch a run live until it ends; with --json, print each event as a line."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            if as_json:
+                async for event in client.watch_run(chosen.run_id):
+                    print_json(to_plain(event))
+            else:
+                await follow_and_conclude(client, chosen.run_id, chosen.experiment_name, as_json=False)
+
+    run_async(command())
+
+
+def runs(limit: Shown = 20, as_json: AsJson = False) -> None:
+    """List runs, newest first."""
+
+    async def command() -> None:
+        async with connect() as client:
+            found: list[run_pb2.Run] = []
+            async for entry in client.list_runs():
+                found.append(entry)
+                if len(found) == limit:
+                    break
+            if as_json:
+                print_json([to_plain(entry) for entry in found])
+            elif found:
+                console.print(tables.runs_table(found))
+            else:
+                notes.print("No runs yet. Start one with: llmlab run examples/sweep.yaml")
+
+    run_async(command())
+
+
+def results(
+    run_id: RunId,
+    state: Annotated[str, typer.Option(help="Only done, failed, unknown or cancelled cells.")] = "",
+    model: Annotated[str, typer.Option(help="Only this model.")] = "",
+    limit: Shown = LIST_SHOWN_MAX,
+    as_json: AsJson = False,
+) -> None:
+    """List the results of a run; with --json, one complete result a line."""
+
+    async def command() -> None:
+        statuses = [_cell_status(state)] if state else []
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            shown: list[run_pb2.Result] = []
+            async for result in client.list_results(
+                run_id=chosen.run_id, statuses=statuses, models=[model] if model else [], full=True
+            ):
+                if as_json:
+                    print_json(to_plain(result))
+                shown.append(result)
+                if len(shown) == limit:
+                    break
+            if not as_json:
+                console.print(tables.results_table(shown))
+                if len(shown) == limit:
+                    notes.print(f"The first {limit}; --limit shows more, `llmlab export` writes all.")
+
+    run_async(command())
+
+
+def _cell_status(state: str) -> run_pb2.CellStatus.ValueType:
+    names = [name.removeprefix("CELL_STATUS_").lower() for name in run_pb2.CellStatus.keys()[1:]]
+    if state.lower() not in names:
+        raise CommandError(f"--state is one of {', '.join(names)}, not {state!r}.", EXIT_USAGE)
+    return run_pb2.CellStatus.Value(f"CELL_STATUS_{state.upper()}")
+
+
+def export(
+    run_id: RunId,
+    file_format: Annotated[str, typer.Option("--format", help="csv, json or jsonl.")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent.")
+    ] = None,
+) -> None:
+    """Export all results of a run as CSV, JSON or JSON Lines."""
+
+    async def command() -> None:
+        if file_format not in FORMATS:
+            raise CommandError(f"--format is one of {', '.join(FORMATS)}, not {file_format!r}.", EXIT_USAGE)
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            if output is None:
+                await _export_to(client, chosen.run_id, file_format, sys.stdout.buffer)
+                return
+            # A broken export leaves no file that looks complete.
+            partial = output.with_name(output.name + ".part")
+            try:
+                with partial.open("wb") as file:
+                    written = await _export_to(client, chosen.run_id, file_format, file)
+            except OSError as error:
+                raise CommandError(f"{partial}: can't be written ({error.strerror}).", EXIT_USAGE) from error
+            partial.replace(output)
+            notes.print(f"{written:,} results written to {output}", highlight=False)
+
+    run_async(command())
+
+
+async def _export_to(client: Client, run_id: str, file_format: str, file: BinaryIO) -> int:
+    written = 0
+    async for piece in client.export_results(run_id=run_id, file_format=FORMATS[file_format]):
+        file.write(piece.data)
+        written = piece.results
+    file.flush()
+    return written
+
+
+def cancel(run_id: RunId, as_json: AsJson = False) -> None:
+    """Cancel a run; its results are kept."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            cancelled = await client.cancel_run(chosen.run_id)
+            if as_json:
+                print_json(to_plain(cancelled))
+            else:
+                notes.print(f"Run {cancelled.run_id} is {tables.run_state(cancelled.status).plain}.", highlight=False)
+
+    run_async(command())
+
+
+async def pick_run(client: Client, run_id: str) -> run_pb2.Run:
+    """Returns the run of that id, or the newest for `latest`."""
+    if run_id != LATEST:
+        return await client.get_run(run_id)
+    async for newest in client.list_runs():
+        return newest
+    raise CommandError("There are no runs yet. Start one with: llmlab run examples/sweep.yaml", EXIT_USAGE)

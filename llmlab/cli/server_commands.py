@@ -1,0 +1,123 @@
+"""Commands about the services: demo, up, status, token."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmlab.api.cost.v1 import cost_pb2
+from llmlab.cli import figures, tables
+from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, notes, run_async
+from llmlab.cli.connection import connect, home_folder
+from llmlab.cli.embedded import start_services
+from llmlab.cli.plain import print_json
+from llmlab.cli.run_commands import follow_and_conclude
+from llmlab.cli.studies import load_study
+from llmlab.client import SERVICES, Client, LlmlabError
+
+SAMPLE_STUDY = Path("examples/sweep.yaml")
+SERVING = "SERVING"
+STATUS_COLUMNS = ("service", "address", "health", "version", "uptime", "features")
+
+
+def demo(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study to run.")] = SAMPLE_STUDY,
+) -> None:
+    """Run the sample study through all five services and show what came out."""
+
+    async def command() -> None:
+        study = load_study(study_file)
+        async with connect() as client:
+            console.print(_status_table([await _service_row(client, service) for service in SERVICES]))
+            experiment = await client.create_experiment(study.name, study.spec, description=study.description)
+            run = await client.start_run(experiment.experiment_id)
+            console.print(f"{study.description.strip()}\n{experiment.cells:,} cells, run {run.run_id}", highlight=False)
+            await follow_and_conclude(client, run.run_id, study.name, as_json=False)
+            spend = await client.summarize_spend(group_by=[cost_pb2.SPEND_DIMENSION_MODEL])
+            console.print(tables.spend_table(spend, ["model"]))
+        notes.print(
+            "Next: `llmlab results latest`, `llmlab export latest --format csv`, `llmlab chat 'Hello'`, "
+            "`llmlab run YOUR_STUDY.yaml`.",
+            highlight=False,
+        )
+
+    run_async(command())
+
+
+def up() -> None:
+    """Start all services in this process, on SQLite, until Ctrl-C."""
+
+    async def command() -> None:
+        home = home_folder()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with start_services(home, fixed_ports=True) as endpoints:
+            table = Table(box=None, pad_edge=False, show_header=False)
+            for service in SERVICES:
+                table.add_row(service, getattr(endpoints, service))
+            console.print(table)
+            notes.print(f"Data and credentials are in {home}. In another terminal: llmlab run examples/sweep.yaml")
+            await stop.wait()
+            notes.print("Stopping.")
+
+    run_async(command())
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show where the services are and how they are."""
+
+    async def command() -> None:
+        async with connect() as client:
+            rows = [await _service_row(client, service) for service in SERVICES]
+        if as_json:
+            print_json(rows)
+        else:
+            console.print(_status_table(rows))
+        if any(row["health"] != SERVING for row in rows):
+            raise CommandError("Not every service is serving; its log says why.", EXIT_FAILED)
+
+    run_async(command())
+
+
+async def _service_row(client: Client, service: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"service": service, "address": getattr(client.endpoints, service)}
+    try:
+        row["health"] = await client.health(service)
+        info = await client.server_info(service)
+    except LlmlabError as error:
+        return {**row, "health": error.reason, "version": "-", "uptime": "-", "features": []}
+    return {**row, "version": info.version, "uptime": info.uptime_s, "features": list(info.features)}
+
+
+def _status_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in STATUS_COLUMNS:
+        table.add_column(column, style="bold" if column == "service" else "")
+    for row in rows:
+        uptime = row["uptime"]
+        table.add_row(
+            row["service"],
+            row["address"],
+            row["health"],
+            row["version"],
+            uptime if isinstance(uptime, str) else figures.duration(uptime),
+            " ".join(row["features"]),
+        )
+    return table
+
+
+def token() -> None:
+    """Print an access token, for grpcurl and other clients; it lives 15 minutes."""
+
+    async def command() -> None:
+        async with connect() as client:
+            console.out(await client.access_token(), highlight=False)
+
+    run_async(command())

@@ -1,0 +1,255 @@
+"""The study file: YAML that a person writes, checked against `study.schema.json`, turned into an experiment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from llmlab.api.common.v1 import content_pb2, value_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.orchestrator.v1 import experiment_pb2
+
+STUDY_FILE_BYTES_MAX = 16 * 1024 * 1024
+DATASET_FILE_BYTES_MAX = 64 * 1024 * 1024
+DATASET_ROWS_MAX = 100_000
+
+_ROLES = {
+    "system": content_pb2.ROLE_SYSTEM,
+    "user": content_pb2.ROLE_USER,
+    "assistant": content_pb2.ROLE_ASSISTANT,
+}
+
+
+class StudyError(Exception):
+    """The study file can't be used; the message names the file, the place and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One study of a file, ready to become an experiment."""
+
+    name: str
+    description: str
+    spec: experiment_pb2.ExperimentSpec
+
+
+@cache
+def study_schema() -> dict[str, Any]:
+    """Returns the published JSON schema of study files."""
+    text = files("llmlab.cli").joinpath("study.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def load_study(path: Path, choice: str = "") -> Study:
+    """Reads a study file and returns one study of it.
+
+    Args:
+        path: The YAML file.
+        choice: A study's name or number (from 1); empty takes the only one.
+
+    Raises:
+        StudyError: The file is missing, malformed, breaks the schema, or `choice` picks nothing.
+    """
+    document = _read_yaml(path)
+    _check_schema(path, document)
+    entries = document.get("studies", [document])
+    entry = _choose(path, entries, choice)
+    return Study(entry["name"], entry.get("description", ""), _spec(path, entry))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > STUDY_FILE_BYTES_MAX:
+            raise StudyError(f"{path}: larger than {STUDY_FILE_BYTES_MAX // 2**20} MiB; put rows into a dataset file")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: can't be read ({error})") from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise StudyError(f"{path}{where}: not valid YAML ({error.problem or error.context})") from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(document, dict):
+        raise StudyError(f"{path}: a study file is a mapping with `name`, `prompts` and `models`, or with `studies`")
+    return document
+
+
+def _check_schema(path: Path, document: Mapping[str, Any]) -> None:
+    # Checking against the branch that the author meant gives an error about the field, not about the `oneOf`.
+    schema = study_schema()
+    branch = schema["oneOf"][1] if "studies" in document else schema["oneOf"][0]
+    validator = Draft202012Validator({**branch, "$defs": schema["$defs"]})
+    error = best_match(validator.iter_errors(document))
+    if error is not None:
+        raise StudyError(f"{path}: {_schema_message(error)}")
+
+
+def _schema_message(error: ValidationError) -> str:
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path).lstrip(".")
+    return f"`{place}`: {error.message}" if place else error.message
+
+
+def _choose(path: Path, entries: Sequence[dict[str, Any]], choice: str) -> dict[str, Any]:
+    names = ", ".join(f"{number}: {entry['name']}" for number, entry in enumerate(entries, 1))
+    if not choice:
+        if len(entries) == 1:
+            return entries[0]
+        raise StudyError(f"{path}: holds {len(entries)} studies; pick one with --study ({names})")
+    for number, entry in enumerate(entries, 1):
+        if choice in (entry["name"], str(number)):
+            return entry
+    raise StudyError(f"{path}: has no study {choice!r} ({names})")
+
+
+def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec:
+    limits = entry.get("limits", {})
+    return experiment_pb2.ExperimentSpec(
+        prompts=[_prompt(prompt, number) for number, prompt in enumerate(entry["prompts"], 1)],
+        dataset=_dataset(path, entry.get("dataset")),
+        models=[_model(model) for model in entry["models"]],
+        grid=[
+            experiment_pb2.ParameterAxis(name=name, values=[to_value(value) for value in values])
+            for name, values in entry.get("grid", {}).items()
+        ],
+        repeats=entry.get("repeats", 1),
+        scorers=[_scorer(scorer) for scorer in entry.get("scorers", [])],
+        limits=experiment_pb2.RunLimits(
+            concurrency=limits.get("concurrency", 0),
+            attempts_max=limits.get("attempts", 0),
+            timeout_ms=round(limits.get("timeout_s", 0) * 1000),
+            requests_per_minute=limits.get("requests_per_minute", 0),
+            retry_unknown=limits.get("retry_unknown", False),
+        ),
+    )
+
+
+def _prompt(prompt: str | Mapping[str, Any], number: int) -> experiment_pb2.PromptTemplate:
+    if isinstance(prompt, str):
+        prompt = {"user": prompt}
+    messages = prompt.get("messages") or [
+        {"role": role, "text": prompt[role]} for role in ("system", "user") if role in prompt
+    ]
+    return experiment_pb2.PromptTemplate(
+        name=prompt.get("name", f"prompt-{number}"),
+        messages=[
+            experiment_pb2.MessageTemplate(role=_ROLES[message["role"]], text=message["text"]) for message in messages
+        ],
+    )
+
+
+def _model(model: str | Mapping[str, Any]) -> experiment_pb2.ModelTarget:
+    if isinstance(model, str):
+        return experiment_pb2.ModelTarget(model=model)
+    return experiment_pb2.ModelTarget(
+        model=model["model"],
+        parameters={name: to_value(value) for name, value in model.get("parameters", {}).items()},
+        provider_options={name: to_value(value) for name, value in model.get("options", {}).items()},
+    )
+
+
+def _scorer(scorer: str | Mapping[str, Any]) -> experiment_pb2.ScorerTarget:
+    if isinstance(scorer, str):
+        scorer = {"name": scorer}
+    return experiment_pb2.ScorerTarget(
+        scorer=metrics_pb2.ScorerSpec(
+            name=scorer["name"],
+            label=scorer.get("label", ""),
+            parameters={name: to_value(value) for name, value in scorer.get("parameters", {}).items()},
+        ),
+        reference=scorer.get("reference", ""),
+    )
+
+
+def _dataset(path: Path, dataset: Mapping[str, Any] | None) -> experiment_pb2.Dataset | None:
+    if dataset is None:
+        return None
+    rows = dataset["rows"] if "rows" in dataset else read_rows(path.parent / dataset["file"])
+    return experiment_pb2.Dataset(
+        rows=[experiment_pb2.Row(columns={str(name): to_value(value) for name, value in row.items()}) for row in rows]
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Reads dataset rows from a CSV file (header line, all texts) or a JSON Lines file (one object a line).
+
+    Raises:
+        StudyError: The file is missing, malformed, empty or above a limit.
+    """
+    try:
+        if path.stat().st_size > DATASET_FILE_BYTES_MAX:
+            raise StudyError(f"{path}: larger than {DATASET_FILE_BYTES_MAX // 2**20} MiB")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: can't be read ({error})") from error
+    rows = _csv_rows(path, text) if path.suffix == ".csv" else _json_lines(path, text)
+    if not rows:
+        raise StudyError(f"{path}: has no rows")
+    if len(rows) > DATASET_ROWS_MAX:
+        raise StudyError(f"{path}: has {len(rows):,} rows; at most {DATASET_ROWS_MAX:,} are allowed")
+    return rows
+
+
+def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise StudyError(f"{path}, line {reader.line_num}: has another number of columns than the header")
+            rows.append(row)
+    except csv.Error as error:
+        raise StudyError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+    return rows
+
+
+def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise StudyError(f"{path}, line {number}: not valid JSON ({error})") from error
+        if not isinstance(row, dict) or not all(isinstance(value, str | int | float | bool) for value in row.values()):
+            raise StudyError(f"{path}, line {number}: a row is an object whose values are texts, numbers or booleans")
+        rows.append(row)
+    return rows
+
+
+def to_value(value: object) -> value_pb2.Value:
+    """Turns a YAML scalar or list into a `Value`; whole numbers stay whole."""
+    if isinstance(value, bool):
+        return value_pb2.Value(bool_value=value)
+    if isinstance(value, int):
+        return value_pb2.Value(int_value=value)
+    if isinstance(value, float):
+        return value_pb2.Value(double_value=value)
+    if isinstance(value, list):
+        return value_pb2.Value(list_value=value_pb2.ValueList(values=[to_value(item) for item in value]))
+    return value_pb2.Value(string_value=str(value))
+
+
+def from_value(value: value_pb2.Value) -> str | int | float | bool | list[Any] | None:
+    """Turns a `Value` back into a plain Python value; an empty one is None."""
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        return None
+    if kind == "list_value":
+        return [from_value(item) for item in value.list_value.values]
+    plain: str | int | float | bool = getattr(value, kind)
+    return plain

@@ -1,0 +1,169 @@
+"""The tables that the command prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from llmlab.api.common.v1 import value_pb2
+from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.orchestrator.v1 import run_pb2
+from llmlab.cli import figures
+from llmlab.cli.plain import enum_name
+from llmlab.cli.studies import from_value
+
+QUALITY_SCORE = "quality"
+ANSWER_PREVIEW_CHARACTERS = 60
+
+
+def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
+    """Makes an empty table; columns are (heading, whether it holds numbers)."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for heading, numeric in columns:
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def parameters_text(parameters: Mapping[str, value_pb2.Value]) -> str:
+    """Formats a parameter point: "temperature=0.2 top_p=0.9"."""
+    return " ".join(f"{name}={from_value(parameters[name])}" for name in sorted(parameters)) or "-"
+
+
+def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
+    """Builds the closing table of a run: one line a model and parameter point, best quality first."""
+    points = sorted(summary.points, key=_quality_order)
+    score_names = _shown_scores(points)
+    table = _table(
+        f"{summary.run.experiment_name} · {summary.run.run_id}",
+        [
+            ("model", False),
+            ("parameters", False),
+            ("answers", True),
+            *((f"{name} [95 %]", True) for name in score_names),
+            ("latency p50", True),
+            ("p95", True),
+            ("TTFT p50", True),
+            ("p95", True),
+            ("tokens in > out", True),
+            ("cost", True),
+        ],
+    )
+    for point in points:
+        table.add_row(
+            point.model,
+            parameters_text(point.parameters),
+            f"{point.cells_done}/{point.cells_total}",
+            *(_score(point, name) for name in score_names),
+            figures.quantile(list(point.latency_us), 0.5),
+            figures.quantile(list(point.latency_us), 0.95),
+            figures.quantile(list(point.ttft_us), 0.5),
+            figures.quantile(list(point.ttft_us), 0.95),
+            figures.tokens(point.usage),
+            figures.money(point.cost),
+        )
+    return table
+
+
+def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
+    """Chooses the score columns: quality, and those binary scores that a study asked for."""
+    names: dict[str, None] = {}
+    for point in points:
+        for score in point.scores:
+            if score.name == QUALITY_SCORE or score.scale == metrics_pb2.SCALE_BINARY:
+                names.setdefault(score.name)
+    return sorted(names, key=lambda name: (name != QUALITY_SCORE, name))
+
+
+def _quality_order(point: run_pb2.PointSummary) -> tuple[float, str]:
+    for score in point.scores:
+        if score.name == QUALITY_SCORE and score.estimate.HasField("value"):
+            return (-score.estimate.value, point.model)
+    return (1.0, point.model)
+
+
+def _score(point: run_pb2.PointSummary, name: str) -> str:
+    for score in point.scores:
+        if score.name == name:
+            return figures.estimate(score.estimate)
+    return "-"
+
+
+def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
+    """Builds the list of runs."""
+    table = _table(
+        "Runs",
+        [("run", False), ("experiment", False), ("state", False), ("cells", True), ("failed", True), ("cost", True)],
+    )
+    for run in runs:
+        statistics = run.statistics
+        table.add_row(
+            run.run_id,
+            run.experiment_name,
+            run_state(run.status),
+            f"{statistics.cells_done}/{statistics.cells_total}",
+            str(statistics.cells_failed + statistics.cells_unknown),
+            figures.money(statistics.cost),
+        )
+    return table
+
+
+def run_state(status: run_pb2.RunStatus.ValueType) -> Text:
+    """Formats a run's state."""
+    name = enum_name(run_pb2.RunStatus.DESCRIPTOR, status)
+    style = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}.get(name, "cyan")
+    return Text(name.lower(), style=style)
+
+
+def results_table(results: Iterable[run_pb2.Result]) -> Table:
+    """Builds the list of a run's results."""
+    table = _table(
+        "Results",
+        [
+            ("cell", True),
+            ("prompt", False),
+            ("model", False),
+            ("parameters", False),
+            ("state", False),
+            ("latency", True),
+            ("cost", True),
+            ("answer", False),
+        ],
+    )
+    for result in results:
+        table.add_row(
+            str(result.cell_index),
+            f"{result.prompt_name} #{result.row_index}",
+            result.model,
+            parameters_text(result.parameters),
+            enum_name(run_pb2.CellStatus.DESCRIPTOR, result.status).lower(),
+            figures.milliseconds(result.timing.latency_us) if result.timing.latency_us else "-",
+            figures.money(result.cost),
+            Text(_preview(result)),
+        )
+    return table
+
+
+def _preview(result: run_pb2.Result) -> str:
+    text = result.error.message if result.HasField("error") else "".join(part.text for part in result.response)
+    line = " ".join(text.split())
+    return line if len(line) <= ANSWER_PREVIEW_CHARACTERS else line[: ANSWER_PREVIEW_CHARACTERS - 1] + "…"
+
+
+def spend_table(spend: cost_pb2.SummarizeSpendResponse, dimensions: Sequence[str]) -> Table:
+    """Builds the spend table with its total."""
+    table = _table(
+        "Spend",
+        [*((dimension, False) for dimension in dimensions), ("calls", True), ("tokens in > out", True), ("cost", True)],
+    )
+    for row in spend.rows:
+        table.add_row(*row.keys, f"{row.calls:,}", figures.tokens(row.usage), figures.money(row.cost))
+    if dimensions:
+        table.add_section()
+    total = spend.total
+    labels = ["total", *[""] * (len(dimensions) - 1)] if dimensions else []
+    table.add_row(*labels, f"{total.calls:,}", figures.tokens(total.usage), figures.money(total.cost), style="bold")
+    return table

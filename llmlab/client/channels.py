@@ -1,0 +1,79 @@
+"""Channels: load balancing, keepalive, and retries for RPCs that may be repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor
+
+from llmlab.api.common.v1 import options_pb2, server_pb2
+from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.gateway.v1 import gateway_pb2
+from llmlab.api.identity.v1 import identity_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+KEEPALIVE_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 10_000
+RETRY_ATTEMPTS_MAX = 4
+
+_FILES: tuple[FileDescriptor, ...] = (
+    server_pb2.DESCRIPTOR,
+    gateway_pb2.DESCRIPTOR,
+    experiment_pb2.DESCRIPTOR,
+    run_pb2.DESCRIPTOR,
+    metrics_pb2.DESCRIPTOR,
+    cost_pb2.DESCRIPTOR,
+    identity_pb2.DESCRIPTOR,
+)
+
+
+def idempotent_methods(files: Iterable[FileDescriptor] = _FILES) -> list[tuple[str, str]]:
+    """Returns (service, method) of each RPC that declares itself idempotent. Paid calls are never among them."""
+    return [
+        (service.full_name, method.name)
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+        if method.GetOptions().Extensions[options_pb2.idempotent]
+    ]
+
+
+def _service_config() -> str:
+    return json.dumps(
+        {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "methodConfig": [
+                {
+                    "name": [{"service": service, "method": method} for service, method in idempotent_methods()],
+                    "retryPolicy": {
+                        "maxAttempts": RETRY_ATTEMPTS_MAX,
+                        "initialBackoff": "0.1s",
+                        "maxBackoff": "2s",
+                        "backoffMultiplier": 2,
+                        "retryableStatusCodes": ["UNAVAILABLE"],
+                    },
+                }
+            ],
+        }
+    )
+
+
+_SERVICE_CONFIG = _service_config()
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """Opens a channel to a service; it connects at the first call."""
+    return grpc.aio.insecure_channel(
+        target,
+        options=[
+            ("grpc.service_config", _SERVICE_CONFIG),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ],
+    )

@@ -1,0 +1,43 @@
+"""The client of all services."""
+
+from __future__ import annotations
+
+from grpc_health.v1 import health_pb2
+
+from llmlab.api.common.v1 import server_pb2
+from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
+from llmlab.client.cost_calls import CostCalls
+from llmlab.client.gateway_calls import GatewayCalls
+from llmlab.client.identity_calls import IdentityCalls
+from llmlab.client.metrics_calls import MetricsCalls
+from llmlab.client.orchestrator_calls import OrchestratorCalls
+
+STATUS_TIMEOUT_S = 5.0
+
+
+class Client(OrchestratorCalls, GatewayCalls, MetricsCalls, CostCalls, IdentityCalls):
+    """All calls to llmlab, for asyncio.
+
+    Every call has a deadline and raises a `LlmlabError`. Calls that may be repeated are retried by the channel; calls
+    that pay a provider never are.
+
+    Example:
+        async with Client(Endpoints(), api_key="llmlab_...") as client:
+            completion = await client.complete("mock/small", "Say hello.")
+    """
+
+    async def server_info(self, service: str) -> server_pb2.GetServerInfoResponse:
+        """Returns version, uptime and features of a service, by its name."""
+        stub = ServerServiceStub(self._channel(service))
+        request = server_pb2.GetServerInfoRequest()
+        return await self._unary(service, stub.GetServerInfo, request, STATUS_TIMEOUT_S)
+
+    async def health(self, service: str) -> str:
+        """Returns the health that a service reports: "SERVING", "NOT_SERVING" or "UNKNOWN"."""
+        check = self._channel(service).unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        response = await self._unary(service, check, health_pb2.HealthCheckRequest(), STATUS_TIMEOUT_S)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)

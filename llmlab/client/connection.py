@@ -1,0 +1,151 @@
+"""What the calls to all services share: channels, the access token, deadlines, errors, pages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from llmlab.api.identity.v1 import identity_pb2
+from llmlab.api.identity.v1.identity_pb2_grpc import IdentityServiceStub
+from llmlab.client.channels import open_channel
+from llmlab.client.endpoints import Endpoints
+from llmlab.client.errors import AuthenticationError, error_from_rpc
+
+UNARY_TIMEOUT_S = 30.0
+STREAM_TIMEOUT_S = 3600.0
+# A token is renewed when this much of its life is left, so that it does not expire on the way.
+RENEW_BEFORE_S = 60.0
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+class _PageRequest(Protocol):
+    page_token: str
+
+
+class _Page(Protocol):
+    next_page_token: str
+
+
+class Connection:
+    """Open channels to the services, and the credential that is sent along.
+
+    Args:
+        endpoints: Where the services are.
+        api_key: Exchanged for access tokens, which are renewed before they expire.
+        access_token: Used as it is, instead of an API key.
+    """
+
+    def __init__(self, endpoints: Endpoints, *, api_key: str = "", access_token: str = "") -> None:
+        self.endpoints = endpoints
+        self._api_key = api_key
+        self._access_token = access_token
+        self._renew_at_s = float("inf") if access_token else 0.0
+        self._renewal = asyncio.Lock()
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes all channels; calls under way are cancelled."""
+        channels, self._channels = list(self._channels.values()), {}
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+    def _channel(self, service: str) -> grpc.aio.Channel:
+        channel = self._channels.get(service)
+        if channel is None:
+            channel = self._channels[service] = open_channel(getattr(self.endpoints, service))
+        return channel
+
+    async def access_token(self) -> str:
+        """Returns a valid access token, renewing it where needed; "" without a credential.
+
+        Raises:
+            AuthenticationError: The API key is not accepted.
+        """
+        if time.monotonic() < self._renew_at_s or not self._api_key:
+            return self._access_token
+        async with self._renewal:  # whoever waited here finds the token renewed
+            if time.monotonic() >= self._renew_at_s:
+                await self._exchange_key()
+        return self._access_token
+
+    async def _exchange_key(self) -> None:
+        request = identity_pb2.ExchangeApiKeyRequest(api_key=self._api_key)
+        try:
+            response = await IdentityServiceStub(self._channel("identity")).ExchangeApiKey(
+                request, timeout=UNARY_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error, self.endpoints.identity) from error
+        self._access_token = response.tokens.access_token
+        life_s = response.tokens.access_expires_at.ToNanoseconds() / 1e9 - time.time()
+        self._renew_at_s = time.monotonic() + max(life_s - RENEW_BEFORE_S, life_s / 2)
+
+    async def _metadata(self) -> tuple[tuple[str, str], ...]:
+        token = await self.access_token()
+        return (("authorization", f"Bearer {token}"),) if token else ()
+
+    async def _unary(
+        self,
+        service: str,
+        method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        timeout_s: float = UNARY_TIMEOUT_S,
+    ) -> ResponseT:
+        for may_renew in (True, False):
+            try:
+                return await method(request, timeout=timeout_s, metadata=await self._metadata())
+            except grpc.aio.AioRpcError as error:
+                failure = error_from_rpc(error, getattr(self.endpoints, service))
+                if not (may_renew and self._renewable(failure)):
+                    raise failure from error
+        raise AssertionError("unreachable: the second round returns or raises")
+
+    def _renewable(self, failure: Exception) -> bool:
+        """Says whether a fresh token may help, and forgets the old one; the refused call had no effect."""
+        if isinstance(failure, AuthenticationError) and failure.reason == "CREDENTIAL_EXPIRED" and self._api_key:
+            self._renew_at_s = 0.0
+            return True
+        return False
+
+    async def _stream(
+        self,
+        service: str,
+        method: grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        timeout_s: float = STREAM_TIMEOUT_S,
+    ) -> AsyncIterator[ResponseT]:
+        call = method(request, timeout=timeout_s, metadata=await self._metadata())
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error, getattr(self.endpoints, service)) from error
+        finally:
+            call.cancel()  # without effect on a call that has ended
+
+    async def _pages(
+        self, service: str, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT
+    ) -> AsyncIterator[ResponseT]:
+        """Yields page after page; `request` is of a paged RPC and its `page_token` is changed."""
+        while True:
+            page = await self._unary(service, method, request)
+            yield page
+            token = cast("_Page", page).next_page_token
+            if not token:
+                return
+            cast("_PageRequest", request).page_token = token

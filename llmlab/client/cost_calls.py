@@ -1,0 +1,109 @@
+"""Calls to the cost service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from google.protobuf import field_mask_pb2
+
+from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1.cost_pb2_grpc import BudgetServiceStub, PriceServiceStub, UsageServiceStub
+from llmlab.client.connection import Connection
+
+if TYPE_CHECKING:
+    from llmlab.api.cost.v1.cost_pb2_grpc import BudgetServiceAsyncStub, PriceServiceAsyncStub, UsageServiceAsyncStub
+
+SPEND_PAGE_SIZE = 1000
+
+
+class CostCalls(Connection):
+    """Usage, spend, prices and budgets."""
+
+    @property
+    def _usage(self) -> UsageServiceAsyncStub:
+        return UsageServiceStub(self._channel("cost"))
+
+    @property
+    def _prices(self) -> PriceServiceAsyncStub:
+        return PriceServiceStub(self._channel("cost"))
+
+    @property
+    def _budgets(self) -> BudgetServiceAsyncStub:
+        return BudgetServiceStub(self._channel("cost"))
+
+    async def record_usage(self, events: Iterable[cost_pb2.UsageEvent]) -> cost_pb2.RecordUsageResponse:
+        """Records usage events, all or none; they are durable when this returns."""
+        request = cost_pb2.RecordUsageRequest(events=events)
+        return await self._unary("cost", self._usage.RecordUsage, request)
+
+    async def summarize_spend(
+        self,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        group_by: Iterable[cost_pb2.SpendDimension.ValueType] = (),
+    ) -> cost_pb2.SummarizeSpendResponse:
+        """Sums what was spent; the rows of all pages in one answer.
+
+        Args:
+            start: From this time (with a zone); 30 days before `end` if absent.
+            end: Before this time; now if absent.
+            group_by: Dimensions of the rows.
+        """
+        request = cost_pb2.SummarizeSpendRequest(group_by=group_by, page_size=SPEND_PAGE_SIZE)
+        if start is not None:
+            request.start_time.FromDatetime(start)
+        if end is not None:
+            request.end_time.FromDatetime(end)
+        joined: cost_pb2.SummarizeSpendResponse | None = None
+        async for page in self._pages("cost", self._usage.SummarizeSpend, request):
+            if joined is None:
+                joined = page
+            else:
+                joined.rows.extend(page.rows)
+        assert joined is not None  # paging yields at least one page
+        joined.next_page_token = ""
+        return joined
+
+    async def get_model_price(self, model: str) -> cost_pb2.GetModelPriceResponse:
+        """Returns the current price of "provider/model"."""
+        request = cost_pb2.GetModelPriceRequest(model=model)
+        return await self._unary("cost", self._prices.GetModelPrice, request)
+
+    async def create_budget(
+        self, name: str, limit_nano_usd: int, *, time_zone: str = "", request_id: str = ""
+    ) -> cost_pb2.Budget:
+        """Creates a hard monthly budget of the project."""
+        budget = cost_pb2.Budget(name=name, limit_nano_usd=limit_nano_usd, time_zone=time_zone)
+        request = cost_pb2.CreateBudgetRequest(request_id=request_id, budget=budget)
+        return (await self._unary("cost", self._budgets.CreateBudget, request)).budget
+
+    async def get_budget(self, budget_id: str) -> cost_pb2.Budget:
+        """Returns one budget with its status."""
+        request = cost_pb2.GetBudgetRequest(budget_id=budget_id)
+        return (await self._unary("cost", self._budgets.GetBudget, request)).budget
+
+    async def list_budgets(self) -> AsyncIterator[cost_pb2.Budget]:
+        """Yields the project's budgets with their status, oldest first."""
+        async for page in self._pages("cost", self._budgets.ListBudgets, cost_pb2.ListBudgetsRequest()):
+            for budget in page.budgets:
+                yield budget
+
+    async def update_budget(
+        self, budget: cost_pb2.Budget, fields: Iterable[str], *, request_id: str = ""
+    ) -> cost_pb2.Budget:
+        """Changes the named fields ("name", "limit_nano_usd") to those of `budget`."""
+        request = cost_pb2.UpdateBudgetRequest(
+            request_id=request_id,
+            budget_id=budget.budget_id,
+            budget=budget,
+            update_mask=field_mask_pb2.FieldMask(paths=list(fields)),
+        )
+        return (await self._unary("cost", self._budgets.UpdateBudget, request)).budget
+
+    async def delete_budget(self, budget_id: str) -> None:
+        """Deletes a budget."""
+        request = cost_pb2.DeleteBudgetRequest(budget_id=budget_id)
+        await self._unary("cost", self._budgets.DeleteBudget, request)

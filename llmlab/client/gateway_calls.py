@@ -1,0 +1,75 @@
+"""Calls to the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmlab.api.common.v1 import content_pb2
+from llmlab.api.gateway.v1 import gateway_pb2
+from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from llmlab.client.connection import Connection
+
+if TYPE_CHECKING:
+    from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
+
+COMPLETION_TIMEOUT_S = 300.0
+
+Prompt = str | Sequence[content_pb2.Message]
+
+
+def messages_of(prompt: Prompt) -> list[content_pb2.Message]:
+    """Returns the messages of a prompt; a text is one message of the user."""
+    if isinstance(prompt, str):
+        return [content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.ContentPart(text=prompt)])]
+    return list(prompt)
+
+
+def call_of(model: str, prompt: Prompt, timeout_s: float, parameters: dict[str, Any]) -> gateway_pb2.Call:
+    """Builds a call; `parameters` are fields of `Parameters`, None leaves one out."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return gateway_pb2.Call(
+        model=model,
+        messages=messages_of(prompt),
+        parameters=gateway_pb2.Parameters(**given),
+        timeout_ms=round(timeout_s * 1000),
+    )
+
+
+class GatewayCalls(Connection):
+    """Models and completions."""
+
+    @property
+    def _gateway(self) -> GatewayServiceAsyncStub:
+        return GatewayServiceStub(self._channel("gateway"))
+
+    async def complete(
+        self, /, model: str, prompt: Prompt, *, timeout_s: float = COMPLETION_TIMEOUT_S, **parameters: Any
+    ) -> gateway_pb2.Completion:
+        """Calls a model and returns its whole answer.
+
+        Args:
+            model: "provider/model".
+            prompt: A text, or messages.
+            timeout_s: Seconds that the call may take.
+            parameters: Fields of `Parameters`, for example temperature=0.2, max_output_tokens=500.
+        """
+        request = gateway_pb2.CompleteRequest(call=call_of(model, prompt, timeout_s, parameters))
+        response = await self._unary("gateway", self._gateway.Complete, request, timeout_s)
+        return response.completion
+
+    async def stream_complete(
+        self, /, model: str, prompt: Prompt, *, timeout_s: float = COMPLETION_TIMEOUT_S, **parameters: Any
+    ) -> AsyncIterator[gateway_pb2.Chunk]:
+        """Calls a model and yields its answer as it arrives; `finished` comes last. Leaving stops the provider."""
+        request = gateway_pb2.StreamCompleteRequest(call=call_of(model, prompt, timeout_s, parameters))
+        async for message in self._stream("gateway", self._gateway.StreamComplete, request, timeout_s):
+            for chunk in message.chunks:
+                yield chunk
+
+    async def list_models(self, provider: str = "") -> AsyncIterator[gateway_pb2.Model]:
+        """Yields the models that can be called, by name."""
+        request = gateway_pb2.ListModelsRequest(provider=provider)
+        async for page in self._pages("gateway", self._gateway.ListModels, request):
+            for model in page.models:
+                yield model

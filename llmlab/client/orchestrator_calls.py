@@ -1,0 +1,171 @@
+"""Calls to the orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from google.protobuf import field_mask_pb2
+
+from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
+from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
+from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
+from llmlab.client.connection import Connection
+from llmlab.client.errors import LlmlabError, NetworkError, RateLimitError
+
+if TYPE_CHECKING:
+    from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceAsyncStub
+    from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceAsyncStub, RunServiceAsyncStub
+
+WATCH_ATTEMPTS_MAX = 30
+WATCH_BACKOFF_S = 0.2
+WATCH_BACKOFF_S_MAX = 5.0
+_LAST_EVENTS = ("completed", "failed", "cancelled")
+
+
+class OrchestratorCalls(Connection):
+    """Experiments, runs and results."""
+
+    @property
+    def _experiments(self) -> ExperimentServiceAsyncStub:
+        return ExperimentServiceStub(self._channel("orchestrator"))
+
+    @property
+    def _runs(self) -> RunServiceAsyncStub:
+        return RunServiceStub(self._channel("orchestrator"))
+
+    @property
+    def _results(self) -> ResultServiceAsyncStub:
+        return ResultServiceStub(self._channel("orchestrator"))
+
+    async def create_experiment(
+        self, name: str, spec: experiment_pb2.ExperimentSpec, *, description: str = "", request_id: str = ""
+    ) -> experiment_pb2.Experiment:
+        """Creates an experiment; a repeat with the same `request_id` gives the first one."""
+        request = experiment_pb2.CreateExperimentRequest(
+            request_id=request_id, name=name, description=description, spec=spec
+        )
+        return (await self._unary("orchestrator", self._experiments.CreateExperiment, request)).experiment
+
+    async def get_experiment(self, experiment_id: str) -> experiment_pb2.Experiment:
+        """Returns one experiment with its spec."""
+        request = experiment_pb2.GetExperimentRequest(experiment_id=experiment_id)
+        return (await self._unary("orchestrator", self._experiments.GetExperiment, request)).experiment
+
+    async def list_experiments(self) -> AsyncIterator[experiment_pb2.Experiment]:
+        """Yields the project's experiments, newest first, without specs."""
+        request = experiment_pb2.ListExperimentsRequest()
+        async for page in self._pages("orchestrator", self._experiments.ListExperiments, request):
+            for experiment in page.experiments:
+                yield experiment
+
+    async def update_experiment(
+        self, experiment: experiment_pb2.Experiment, fields: Iterable[str], *, request_id: str = ""
+    ) -> experiment_pb2.Experiment:
+        """Changes the named fields ("name", "description", "spec") to those of `experiment`."""
+        request = experiment_pb2.UpdateExperimentRequest(
+            request_id=request_id,
+            experiment_id=experiment.experiment_id,
+            experiment=experiment,
+            update_mask=field_mask_pb2.FieldMask(paths=list(fields)),
+        )
+        return (await self._unary("orchestrator", self._experiments.UpdateExperiment, request)).experiment
+
+    async def delete_experiment(self, experiment_id: str) -> None:
+        """Deletes an experiment with its ended runs and their results."""
+        request = experiment_pb2.DeleteExperimentRequest(experiment_id=experiment_id)
+        await self._unary("orchestrator", self._experiments.DeleteExperiment, request)
+
+    async def start_run(
+        self, experiment_id: str, *, limits: experiment_pb2.RunLimits | None = None, request_id: str = ""
+    ) -> run_pb2.Run:
+        """Starts a run; it goes on whether or not anybody watches."""
+        request = run_pb2.StartRunRequest(request_id=request_id, experiment_id=experiment_id, limits=limits)
+        return (await self._unary("orchestrator", self._runs.StartRun, request)).run
+
+    async def get_run(self, run_id: str) -> run_pb2.Run:
+        """Returns one run with its statistics."""
+        request = run_pb2.GetRunRequest(run_id=run_id)
+        return (await self._unary("orchestrator", self._runs.GetRun, request)).run
+
+    async def list_runs(
+        self, *, experiment_id: str = "", statuses: Iterable[run_pb2.RunStatus.ValueType] = ()
+    ) -> AsyncIterator[run_pb2.Run]:
+        """Yields runs, newest first."""
+        request = run_pb2.ListRunsRequest(experiment_id=experiment_id, statuses=statuses)
+        async for page in self._pages("orchestrator", self._runs.ListRuns, request):
+            for run in page.runs:
+                yield run
+
+    async def cancel_run(self, run_id: str) -> run_pb2.Run:
+        """Cancels a run; its results are kept."""
+        request = run_pb2.CancelRunRequest(run_id=run_id)
+        return (await self._unary("orchestrator", self._runs.CancelRun, request)).run
+
+    async def watch_run(self, run_id: str, *, after_sequence: int = 0) -> AsyncIterator[run_pb2.RunEvent]:
+        """Yields a run's events in order, each once, until the run has ended.
+
+        A stream that is cut (a replica that stops, a network that breaks) is resumed behind the last event.
+
+        Raises:
+            LlmlabError: The run does not exist, or nobody answered 30 times in a row.
+        """
+        failures = 0
+        while True:
+            request = run_pb2.WatchRunRequest(run_id=run_id, after_sequence=after_sequence)
+            try:
+                async for message in self._stream("orchestrator", self._runs.WatchRun, request):
+                    failures = 0
+                    for event in message.events:
+                        after_sequence = event.sequence
+                        yield event
+                        if event.WhichOneof("event") in _LAST_EVENTS:
+                            return
+            except LlmlabError as error:
+                failures += 1
+                if failures > WATCH_ATTEMPTS_MAX or not _resumable(error):
+                    raise
+            await asyncio.sleep(min(WATCH_BACKOFF_S * 2**failures, WATCH_BACKOFF_S_MAX))
+
+    async def get_result(self, run_id: str, cell_index: int) -> run_pb2.Result:
+        """Returns one result with request and response."""
+        request = run_pb2.GetResultRequest(run_id=run_id, cell_index=cell_index)
+        return (await self._unary("orchestrator", self._results.GetResult, request)).result
+
+    async def list_results(
+        self,
+        *,
+        run_id: str = "",
+        experiment_id: str = "",
+        statuses: Iterable[run_pb2.CellStatus.ValueType] = (),
+        models: Iterable[str] = (),
+        full: bool = False,
+    ) -> AsyncIterator[run_pb2.Result]:
+        """Yields the results of a run or of an experiment; `full` adds request and response."""
+        results_filter = run_pb2.ResultFilter(
+            run_id=run_id, experiment_id=experiment_id, statuses=statuses, models=models
+        )
+        request = run_pb2.ListResultsRequest(filter=results_filter, full=full)
+        async for page in self._pages("orchestrator", self._results.ListResults, request):
+            for result in page.results:
+                yield result
+
+    async def summarize_run(self, run_id: str) -> run_pb2.SummarizeRunResponse:
+        """Sums a run up per model and parameter point, every figure with its interval."""
+        request = run_pb2.SummarizeRunRequest(run_id=run_id)
+        return await self._unary("orchestrator", self._results.SummarizeRun, request)
+
+    async def export_results(
+        self, *, run_id: str = "", experiment_id: str = "", file_format: run_pb2.ExportFormat.ValueType
+    ) -> AsyncIterator[run_pb2.ExportResultsResponse]:
+        """Yields the pieces of an export file."""
+        results_filter = run_pb2.ResultFilter(run_id=run_id, experiment_id=experiment_id)
+        request = run_pb2.ExportResultsRequest(filter=results_filter, format=file_format)
+        async for piece in self._stream("orchestrator", self._results.ExportResults, request):
+            yield piece
+
+
+def _resumable(error: LlmlabError) -> bool:
+    """Says whether a cut watch can go on: the network, a full server, or the deadline of a long stream."""
+    return isinstance(error, NetworkError | RateLimitError) or error.code in ("DEADLINE_EXCEEDED", "CANCELLED")

@@ -1,0 +1,138 @@
+"""A face of the client for programs without asyncio: the same methods, blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import update_wrapper
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from llmlab.client.client import Client
+from llmlab.client.endpoints import Endpoints
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _blocking(
+    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[SyncClient, P], R]:
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._wait(method(self._client, *args, **kwargs))
+
+    update_wrapper(call, method)
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[Client, P], AsyncIterator[R]],
+) -> Callable[Concatenate[SyncClient, P], Iterator[R]]:
+    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        items = method(self._client, *args, **kwargs)
+        try:
+            while True:
+                try:
+                    yield self._wait(_next(items))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._wait(_close(items))
+
+    update_wrapper(call, method)
+    return call
+
+
+async def _next(items: AsyncIterator[R]) -> R:
+    return await anext(items)
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    # Leaving a loop early has to end the RPC behind it.
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()
+
+
+class SyncClient:
+    """All calls to llmlab, blocking. It runs a `Client` on an event loop in a thread of its own.
+
+    Example:
+        with SyncClient(Endpoints(), api_key="llmlab_...") as client:
+            print(client.complete("mock/small", "Say hello.").parts[0].text)
+    """
+
+    def __init__(self, endpoints: Endpoints, *, api_key: str = "", access_token: str = "") -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="llmlab-client", daemon=True)
+        self._thread.start()
+        self._client = self._wait(_open(endpoints, api_key, access_token))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes all channels and ends the thread."""
+        self._wait(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait(self, work: Coroutine[Any, Any, R]) -> R:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    create_experiment = _blocking(Client.create_experiment)
+    get_experiment = _blocking(Client.get_experiment)
+    list_experiments = _iterating(Client.list_experiments)
+    update_experiment = _blocking(Client.update_experiment)
+    delete_experiment = _blocking(Client.delete_experiment)
+    start_run = _blocking(Client.start_run)
+    get_run = _blocking(Client.get_run)
+    list_runs = _iterating(Client.list_runs)
+    cancel_run = _blocking(Client.cancel_run)
+    watch_run = _iterating(Client.watch_run)
+    get_result = _blocking(Client.get_result)
+    list_results = _iterating(Client.list_results)
+    summarize_run = _blocking(Client.summarize_run)
+    export_results = _iterating(Client.export_results)
+    complete = _blocking(Client.complete)
+    stream_complete = _iterating(Client.stream_complete)
+    list_models = _iterating(Client.list_models)
+    score = _blocking(Client.score)
+    score_batch = _blocking(Client.score_batch)
+    list_scorers = _iterating(Client.list_scorers)
+    summarize = _blocking(Client.summarize)
+    record_usage = _blocking(Client.record_usage)
+    summarize_spend = _blocking(Client.summarize_spend)
+    get_model_price = _blocking(Client.get_model_price)
+    create_budget = _blocking(Client.create_budget)
+    get_budget = _blocking(Client.get_budget)
+    list_budgets = _iterating(Client.list_budgets)
+    update_budget = _blocking(Client.update_budget)
+    delete_budget = _blocking(Client.delete_budget)
+    sign_up = _blocking(Client.sign_up)
+    log_in = _blocking(Client.log_in)
+    refresh_token = _blocking(Client.refresh_token)
+    log_out = _blocking(Client.log_out)
+    who_am_i = _blocking(Client.who_am_i)
+    create_api_key = _blocking(Client.create_api_key)
+    list_api_keys = _iterating(Client.list_api_keys)
+    revoke_api_key = _blocking(Client.revoke_api_key)
+    server_info = _blocking(Client.server_info)
+    health = _blocking(Client.health)
+
+
+async def _open(endpoints: Endpoints, api_key: str, access_token: str) -> Client:
+    # grpc.aio binds a channel to the loop that is running when it is made.
+    return Client(endpoints, api_key=api_key, access_token=access_token)
