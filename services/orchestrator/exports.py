@@ -1,0 +1,249 @@
+"""Files of results: CSV, JSON and JSON Lines, written piece by piece from any number of rows.
+
+CSV follows RFC 4180 in UTF-8, lines end with CR LF. A spreadsheet runs a text cell that begins with `=`, `+`, `-`, `@`,
+a tab or a carriage return as a formula, and what a model wrote is not to be run: such texts get a `'` in front unless
+the guard is switched off (OWASP, "CSV Injection"). JSON is never altered.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from services.orchestrator.calls import Money, RenderedMessages, Timing, Usage
+from services.orchestrator.values import Value, Values
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """One result as a file shows it."""
+
+    run_id: str
+    cell_index: int
+    status: str
+    prompt_name: str
+    row_index: int
+    model: str
+    parameters: Values
+    repeat_index: int
+    attempts: int
+    finish_reason: str
+    usage: Usage
+    cost: Money
+    timing: Timing
+    error_reason: str
+    error_message: str
+    created_us: int
+    scores: dict[str, float | None]
+    request: RenderedMessages
+    response: str
+
+
+class ExportWriter(Protocol):
+    """Writes a file as a sequence of texts: `begin`, then `rows` any number of times, then `end`."""
+
+    def begin(self) -> str:
+        """What stands before the first row."""
+        ...
+
+    def rows(self, rows: Iterable[ExportRow]) -> str:
+        """The text of these rows."""
+        ...
+
+    def end(self) -> str:
+        """What stands after the last row."""
+        ...
+
+
+_FIXED_COLUMNS = (
+    "run_id",
+    "cell_index",
+    "status",
+    "prompt_name",
+    "row_index",
+    "model",
+    "repeat_index",
+    "attempts",
+    "finish_reason",
+    "input_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "usage_estimated",
+    "cost_nano_usd",
+    "unpriced_calls",
+    "latency_us",
+    "ttft_any_us",
+    "ttft_output_us",
+    "queue_us",
+    "chunks",
+    "streamed",
+    "error_reason",
+    "error_message",
+    "create_time",
+    "request",
+    "response",
+)
+
+
+class CsvWriter:
+    """One line a result.
+
+    Parameters and scores become columns `parameter.<name>` and `score.<name>`, which have to be known before the first
+    row; an absent value is an empty cell.
+    """
+
+    def __init__(self, parameters: Sequence[str], scores: Sequence[str], *, guard_formulas: bool = True) -> None:
+        self._parameters = parameters
+        self._scores = scores
+        self._guard_formulas = guard_formulas
+
+    def begin(self) -> str:
+        """The header line."""
+        names = [f"parameter.{name}" for name in self._parameters] + [f"score.{name}" for name in self._scores]
+        return self._lines([[*_FIXED_COLUMNS, *names]])
+
+    def rows(self, rows: Iterable[ExportRow]) -> str:
+        """One line for each row."""
+        return self._lines([self._cells(row) for row in rows])
+
+    def end(self) -> str:
+        """Nothing."""
+        return ""
+
+    def _cells(self, row: ExportRow) -> list[object]:
+        usage, timing = row.usage, row.timing
+        return [
+            row.run_id,
+            row.cell_index,
+            row.status,
+            self._text(row.prompt_name),
+            row.row_index,
+            self._text(row.model),
+            row.repeat_index,
+            row.attempts,
+            row.finish_reason,
+            usage.input_tokens,
+            usage.cache_read_tokens,
+            usage.output_tokens,
+            usage.reasoning_tokens,
+            _bool(usage.estimated),
+            row.cost.nano_usd,
+            row.cost.unpriced_calls,
+            timing.latency_us,
+            timing.ttft_any_us,
+            timing.ttft_output_us,
+            timing.queue_us,
+            timing.chunks,
+            _bool(timing.streamed),
+            row.error_reason,
+            self._text(row.error_message),
+            utc_text(row.created_us),
+            self._text(json.dumps(_request(row), ensure_ascii=False)),
+            self._text(row.response),
+            *(self._value(row.parameters.get(name)) for name in self._parameters),
+            *(row.scores.get(name) for name in self._scores),
+        ]
+
+    def _value(self, value: Value) -> object:
+        if isinstance(value, tuple):
+            return self._text(json.dumps(value, ensure_ascii=False))
+        if isinstance(value, bool):
+            return _bool(value)
+        return self._text(value) if isinstance(value, str) else value
+
+    def _text(self, text: str) -> str:
+        return f"'{text}" if self._guard_formulas and text.startswith(_FORMULA_STARTS) else text
+
+    @staticmethod
+    def _lines(lines: Iterable[Iterable[object]]) -> str:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\r\n").writerows(lines)
+        return buffer.getvalue()
+
+
+class JsonLinesWriter:
+    """One JSON object a line."""
+
+    def begin(self) -> str:
+        """Nothing."""
+        return ""
+
+    def rows(self, rows: Iterable[ExportRow]) -> str:
+        """One line for each row."""
+        return "".join(f"{_json(row)}\n" for row in rows)
+
+    def end(self) -> str:
+        """Nothing."""
+        return ""
+
+
+class JsonWriter:
+    """One JSON array with an object for each result."""
+
+    def __init__(self) -> None:
+        self._separator = "\n"
+
+    def begin(self) -> str:
+        """The opening bracket."""
+        return "["
+
+    def rows(self, rows: Iterable[ExportRow]) -> str:
+        """The objects, separated from those before."""
+        pieces: list[str] = []
+        for row in rows:
+            pieces.append(self._separator + _json(row))
+            self._separator = ",\n"
+        return "".join(pieces)
+
+    def end(self) -> str:
+        """The closing bracket."""
+        return "\n]\n"
+
+
+def _json(row: ExportRow) -> str:
+    usage, timing = row.usage, row.timing
+    document = {
+        "run_id": row.run_id,
+        "cell_index": row.cell_index,
+        "status": row.status,
+        "prompt_name": row.prompt_name,
+        "row_index": row.row_index,
+        "model": row.model,
+        "parameters": dict(row.parameters),
+        "repeat_index": row.repeat_index,
+        "attempts": row.attempts,
+        "finish_reason": row.finish_reason,
+        "usage": {**usage._asdict(), "estimated": bool(usage.estimated)},
+        "cost_nano_usd": row.cost.nano_usd,
+        "unpriced_calls": row.cost.unpriced_calls,
+        "timing": timing._asdict(),
+        "error_reason": row.error_reason,
+        "error_message": row.error_message,
+        "create_time": utc_text(row.created_us),
+        "scores": row.scores,
+        "request": _request(row),
+        "response": row.response,
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _request(row: ExportRow) -> list[dict[str, str]]:
+    return [{"role": role, "text": text} for role, text in row.request]
+
+
+def _bool(value: object) -> str:
+    return "true" if value else "false"
+
+
+def utc_text(time_us: int) -> str:
+    """Microseconds since the epoch as RFC 3339 in UTC."""
+    seconds, micros = divmod(time_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"

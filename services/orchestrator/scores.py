@@ -1,0 +1,30 @@
+"""Scores of answers as this service keeps them: what a scorer declares, and what it gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Scale = Literal["binary", "unit", "count", "real"]
+Direction = Literal["higher", "lower", "neutral"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerDeclaration:
+    """A scorer as the metrics service declares it."""
+
+    name: str
+    needs_reference: bool
+    parameters: frozenset[str]
+    required_parameters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One score of one answer; `value` is None where it is undefined, and then `absent_reason` says why."""
+
+    name: str
+    value: float | None
+    scale: Scale
+    direction: Direction
+    absent_reason: str = ""

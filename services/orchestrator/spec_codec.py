@@ -1,0 +1,97 @@
+"""The one stored form of a spec: canonical JSON. Its SHA-256 is the spec's hash, so equal specs have equal hashes.
+
+Canonical: keys sorted, no spaces, UTF-8, integers and floats kept apart (7 and 7.0 differ, as they do to a provider).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any, cast
+
+from services.orchestrator.experiment import (
+    ExperimentSpec,
+    MessageTemplate,
+    ModelTarget,
+    ParameterAxis,
+    PromptTemplate,
+    Role,
+    ScorerTarget,
+)
+from services.orchestrator.limits import RunLimits
+from services.orchestrator.values import Value
+
+
+def encode_spec(spec: ExperimentSpec) -> bytes:
+    """The canonical bytes of a spec."""
+    document = {
+        "prompts": [
+            {"name": prompt.name, "messages": [[message.role, message.text] for message in prompt.messages]}
+            for prompt in spec.prompts
+        ],
+        "rows": [dict(row) for row in spec.rows],
+        "models": [
+            {
+                "model": model.model,
+                "parameters": dict(model.parameters),
+                "provider_options": dict(model.provider_options),
+            }
+            for model in spec.models
+        ],
+        "grid": [{"name": axis.name, "values": axis.values} for axis in spec.grid],
+        "repeats": spec.repeats,
+        "scorers": [
+            {
+                "scorer": target.scorer,
+                "parameters": dict(target.parameters),
+                "label": target.label,
+                "reference": target.reference,
+            }
+            for target in spec.scorers
+        ],
+        "limits": asdict(spec.limits),
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def decode_spec(data: bytes) -> ExperimentSpec:
+    """The spec of canonical bytes; the inverse of `encode_spec`."""
+    document = json.loads(data)
+    return ExperimentSpec(
+        prompts=tuple(
+            PromptTemplate(
+                prompt["name"], tuple(MessageTemplate(cast("Role", role), text) for role, text in prompt["messages"])
+            )
+            for prompt in document["prompts"]
+        ),
+        rows=tuple(_values(row) for row in document["rows"]),
+        models=tuple(
+            ModelTarget(model["model"], _values(model["parameters"]), _values(model["provider_options"]))
+            for model in document["models"]
+        ),
+        grid=tuple(ParameterAxis(axis["name"], _tuple(axis["values"])) for axis in document["grid"]),
+        repeats=document["repeats"],
+        scorers=tuple(
+            ScorerTarget(target["scorer"], _values(target["parameters"]), target["label"], target["reference"])
+            for target in document["scorers"]
+        ),
+        limits=RunLimits(**document["limits"]),
+    )
+
+
+def spec_hash(encoded: bytes) -> str:
+    """SHA-256 of a spec's canonical bytes, hexadecimal."""
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def _values(document: dict[str, Any]) -> dict[str, Value]:
+    return {name: _value(value) for name, value in document.items()}
+
+
+def _value(value: Any) -> Value:
+    return _tuple(value) if isinstance(value, list) else value
+
+
+def _tuple(values: list[Any]) -> tuple[Value, ...]:
+    return tuple(_value(value) for value in values)

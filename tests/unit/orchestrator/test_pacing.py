@@ -1,0 +1,96 @@
+"""Backoff, the token bucket and the fair choice: how work is spread over time and tenants."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orchestrator.backoff import Backoff
+from services.orchestrator.fairness import Candidate, claim_order, grant, slots_by_project
+from services.orchestrator.limits import RunLimits
+from services.orchestrator.rate import TokenBucket
+
+
+@given(st.integers(1, 200), st.integers(0, 10_000), st.integers())
+def test_backoff_stays_inside_its_ceiling(failures: int, at_least_ms: int, seed: int) -> None:
+    backoff = Backoff(base_ms=200, cap_ms=30_000)
+
+    delay_ms = backoff.delay_ms(failures, random.Random(seed), at_least_ms=at_least_ms)
+
+    assert at_least_ms <= delay_ms <= at_least_ms + min(30_000, 200 * 2 ** (failures - 1))
+
+
+def test_backoff_grows_and_spreads() -> None:
+    backoff, rng = Backoff(base_ms=100, cap_ms=100_000), random.Random(7)
+
+    early = [backoff.delay_ms(1, rng) for _ in range(500)]
+    late = [backoff.delay_ms(8, rng) for _ in range(500)]
+
+    assert max(early) <= 100
+    assert 5_000 < sum(late) / len(late) < 7_800
+    assert len(set(late)) > 400
+
+
+@given(
+    st.integers(1, 6_000),
+    st.lists(st.tuples(st.floats(0, 5), st.integers(0, 50)), min_size=1, max_size=50),
+)
+def test_a_bucket_never_lets_more_through_than_its_rate_and_one_burst(
+    rate: int, steps: list[tuple[float, int]]
+) -> None:
+    bucket, now_s, taken = TokenBucket(rate, 0.0), 0.0, 0
+    for elapsed_s, wanted in steps:
+        now_s += elapsed_s
+        taken += bucket.take(wanted, now_s)
+        assert taken <= max(1, rate / 60) + now_s * rate / 60 + 1e-6
+
+
+def test_a_bucket_says_when_the_next_call_may_leave() -> None:
+    bucket = TokenBucket(60, now_s=100.0)
+
+    assert bucket.take(5, 100.0) == 1
+    assert bucket.wait_s(100.25) == pytest.approx(0.75)
+    assert bucket.take(5, 100.5) == 0
+    assert bucket.take(5, 101.0) == 1
+
+
+def test_a_clock_that_goes_back_gives_nothing_away() -> None:
+    bucket = TokenBucket(60, now_s=100.0)
+
+    bucket.take(1, 100.0)
+
+    assert bucket.take(1, 50.0) == 0
+    assert bucket.take(1, 100.5) == 0
+
+
+def test_the_least_served_tenant_comes_first_then_its_least_served_run() -> None:
+    busy = Candidate("run_1", "prj_busy", concurrency=64, slots=10)
+    idle = Candidate("run_2", "prj_busy", concurrency=64, slots=0)
+    other = Candidate("run_3", "prj_other", concurrency=64, slots=5)
+    full = Candidate("run_0", "prj_other", concurrency=5, slots=5)
+    candidates = [busy, idle, other, full]
+
+    slots = slots_by_project(candidates)
+
+    assert slots == {"prj_busy": 10, "prj_other": 10}
+    assert claim_order(candidates, slots) == [idle, other, busy]
+    assert claim_order(candidates, {"prj_busy": 10, "prj_other": 9}) == [other, idle, busy]
+
+
+def test_a_grant_keeps_all_three_bounds() -> None:
+    run = Candidate("run_1", "prj", concurrency=100, slots=90)
+
+    assert grant(run, capacity=50, grant_max=64) == 10
+    assert grant(run, capacity=3, grant_max=64) == 3
+    assert grant(Candidate("run_1", "prj", 1_024, 0), capacity=500, grant_max=64) == 64
+    assert grant(Candidate("run_1", "prj", 5, 7), capacity=500, grant_max=64) == 0
+
+
+def test_limits_fill_in_defaults_and_pace_real_providers_only() -> None:
+    limits = RunLimits(concurrency=8).overridden_by(RunLimits(attempts_max=1)).in_force()
+
+    assert limits == RunLimits(concurrency=8, attempts_max=1, timeout_ms=30_000)
+    assert limits.rate_for("openai") == 60
+    assert limits.rate_for("mock") == 0
+    assert RunLimits(requests_per_minute=600).rate_for("mock") == 600
