@@ -25,7 +25,7 @@ def dollars(nano_usd: int) -> str:
         return f"${amount:,.2f}"
     if abs(amount) >= 0.01:
         return f"${amount:.4f}"
-    return f"${amount:.7f}".rstrip("0")
+    return f"${amount:.9f}".rstrip("0")
 
 
 def milliseconds(microseconds: float) -> str:

@@ -1,0 +1,55 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmlab.api.common.v1 import usage_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.cli import figures
+
+
+@pytest.mark.parametrize(
+    ("nano_usd", "text"),
+    [
+        (0, "$0"),
+        (1, "$0.000000001"),
+        (31_000, "$0.000031"),
+        (41_200_000, "$0.0412"),
+        (12_345_000_000, "$12.35"),
+        (1_234_567_000_000_000, "$1,234,567.00"),
+    ],
+)
+def test_dollars(nano_usd: int, text: str) -> None:
+    assert figures.dollars(nano_usd) == text
+
+
+def test_an_unpriced_cost_is_never_zero() -> None:
+    assert figures.money(usage_pb2.Cost(unpriced_calls=1)) == "unpriced"
+    assert figures.money(usage_pb2.Cost(unpriced_calls=1, cost_nano_usd=10**9)) == ">= $1.00"
+    assert figures.money(usage_pb2.Cost(cost_nano_usd=10**9)) == "$1.00"
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"), [(400, "0.4 ms"), (9_949, "9.9 ms"), (38_200, "38 ms"), (2_100_000, "2.1 s")]
+)
+def test_milliseconds(microseconds: float, text: str) -> None:
+    assert figures.milliseconds(microseconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(8.2, "8 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_duration(seconds: float, text: str) -> None:
+    assert figures.duration(seconds) == text
+
+
+def test_a_withheld_estimate_is_a_dash_and_an_interval_is_shown() -> None:
+    assert figures.estimate(metrics_pb2.Estimate(withheld_reason="too few")) == "-"
+    assert figures.estimate(metrics_pb2.Estimate(value=0.5)) == "0.50"
+    assert figures.estimate(metrics_pb2.Estimate(value=0.5, low=0.4, high=0.6)) == "0.50 [0.40, 0.60]"
+
+
+def test_a_quantile_is_found_by_its_level() -> None:
+    known = [metrics_pb2.Estimate(quantile=0.5, value=1500), metrics_pb2.Estimate(quantile=0.95)]
+    assert figures.quantile(known, 0.5) == "1.5 ms"
+    assert figures.quantile(known, 0.95) == "-"
+    assert figures.quantile([], 0.5) == "-"
