@@ -1,9 +1,9 @@
 """API keys: long-lived credentials for programs, bound to one project.
 
-A key reads ``llmlab_<env>_<id>_<secret><checksum>``. The prefix lets secret scanners find a leaked one; the id finds its
-row without a search; the secret is 256 random bits; the checksum (CRC-32 of all before it) tells a typing error from a
-revoked key without a look at the database. Only the SHA-256 of the whole key is stored: with that much randomness a
-slow hash would protect nothing.
+A key reads ``llmlab_<env>_<id>_<secret><checksum>``. The prefix lets secret scanners find a leaked one; the id finds
+its row without a search; the secret is 256 random bits; the checksum (CRC-32 of all before it) tells a typing error
+from a revoked key without a look at the database. Only the SHA-256 of the whole key is stored: with that much
+randomness a slow hash would protect nothing.
 """
 
 import hashlib
@@ -43,6 +43,10 @@ class ApiKey:
     created_at_us: int
     expires_at_us: int
     revoked_at_us: int
+
+    def is_live(self, now_us: int) -> bool:
+        """Whether it has neither been revoked nor expired."""
+        return not self.revoked_at_us and (not self.expires_at_us or now_us < self.expires_at_us)
 
 
 @dataclass(frozen=True, slots=True)

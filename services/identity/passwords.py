@@ -1,8 +1,8 @@
 """Passwords: what is accepted, and argon2id hashing off the event loop.
 
-Parameters follow the OWASP Password Storage Cheat Sheet (argon2id, t=2, m=19 MiB, p=1, or stronger). Hashing runs in one
-thread, so that a burst of log-ins costs one core and ``memory_kib`` of memory at a time, and the queue in front of it
-is bounded.
+Parameters follow the OWASP Password Storage Cheat Sheet (argon2id, t=2, m=19 MiB, p=1, or stronger). Hashing runs in
+one thread, so that a burst of log-ins costs one core and ``memory_kib`` of memory at a time, and the queue in front
+of it is bounded.
 """
 
 import unicodedata

@@ -66,7 +66,7 @@ class AttemptLimiter:
 
 
 def peer_key(peer: str) -> str:
-    """The part of a gRPC peer name ("ipv4:192.0.2.1:55", "ipv6:[::1]:55", "unix:...") that stays between connections."""
+    """The part of a gRPC peer name ("ipv4:192.0.2.1:55", "ipv6:[::1]:55", "unix:...") that outlives a connection."""
     family, _, address = peer.partition(":")
     host = address.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]")
     try:

@@ -1,7 +1,7 @@
 """Access tokens: short-lived JWTs, signed with Ed25519, that every service verifies by itself.
 
-Claims: ``sub`` who acts, ``prj`` the one project, ``usr`` and ``key`` the person and API key behind it, ``perm`` what it
-may do, ``typ`` user or delegated, ``dlg`` the delegation, beside the registered ``iss``, ``aud``, ``iat``, ``nbf``,
+Claims: ``sub`` who acts, ``prj`` the one project, ``usr`` and ``key`` the person and API key behind it, ``perm`` what
+it may do, ``typ`` user or delegated, ``dlg`` the delegation, beside the registered ``iss``, ``aud``, ``iat``, ``nbf``,
 ``exp``, ``jti`` (RFC 7519). The header names the key (``kid``) and the only algorithm, EdDSA (RFC 8037).
 """
 

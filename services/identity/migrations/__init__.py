@@ -1,0 +1,1 @@
+"""The revisions of identity's schema."""
