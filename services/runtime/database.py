@@ -159,9 +159,11 @@ class Database:
         # The driver's words go to the log, for the operator; a caller of the service learns what to do.
         _log.warning("database of %s: %s: %s", self.schema, fault.value, str(error.orig).strip())
         if fault is Fault.CONFLICT:
-            return Conflict(f"other work on the same {self.schema} rows kept winning; try again")
+            return Conflict("CONFLICT", f"other work on the same {self.schema} rows kept winning; try again")
         if fault is Fault.TIMED_OUT:
-            return DeadlineExceeded(f"the database of {self.schema} did not answer in time; nothing was changed")
+            return DeadlineExceeded(
+                "DEADLINE_EXCEEDED", f"the database of {self.schema} did not answer in time; nothing was changed"
+            )
         outcome = (
             "the connection broke during the commit, so the change may or may not be there"
             if committing

@@ -75,7 +75,7 @@ class WorkerThreads:
             result: Any = None
             error: BaseException | None = None
             if work.deadline is not None and monotonic() > work.deadline:
-                error = DeadlineExceeded(f"no thread of {self._name} was free before the deadline")
+                error = DeadlineExceeded("DEADLINE_EXCEEDED", f"no thread of {self._name} was free before the deadline")
             else:
                 try:
                     result = work.call()

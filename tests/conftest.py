@@ -1,0 +1,66 @@
+"""Fixtures that every test may use: fresh databases on both dialects, and Redis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import MetaData
+
+from services.runtime.database import Database
+from tests.support.databases import DIALECTS, create_tables, fresh_database, fresh_redis_url
+from tests.support.servers import end_shared_servers
+
+OpenDatabase = Callable[..., Awaitable[Database]]
+
+
+def pytest_sessionfinish() -> None:
+    """End what the session started; a worker of xdist leaves it to the controller, which finishes last."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        end_shared_servers()
+
+
+@pytest.fixture(params=DIALECTS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh, empty database; a test that uses it runs once on SQLite and once on PostgreSQL."""
+    with fresh_database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh, empty SQLite database."""
+    with fresh_database("sqlite", tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database."""
+    with fresh_database("postgresql", tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+async def open_database(database_url: str) -> AsyncIterator[OpenDatabase]:
+    """`await open_database("cost", migrations="services.cost.migrations")`: a Database on `database_url`, closed at the
+    end. Instead of migrations, `metadata=` creates tables; further keywords go to `Database.open`."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(schema: str, *, metadata: MetaData | None = None, **options: Any) -> Database:
+            database = await stack.enter_async_context(Database.open(database_url, schema=schema, **options))
+            if metadata is not None:
+                await create_tables(database, metadata)
+            return database
+
+        yield open_one
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """The URL of an empty Redis database of this test's own."""
+    return fresh_redis_url()
