@@ -1,4 +1,4 @@
-"""Makes the API reference (`docs/api/*.md`) from the contracts' descriptor set: comments, types, limits, permissions."""
+"""Makes the API reference (`docs/api/*.md`) from the contracts: comments, types, limits, permissions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The contracts' command: generates code and reference from `protos/`, and checks that all of it is right and fresh.
 
-    python -m tools.proto generate     formats the protos; writes llmlab/api and docs/api
-    python -m tools.proto check        lint, format, breaking changes, freshness; writes nothing
-    python -m tools.proto image FILE   writes the contracts as one descriptor set, for `buf curl --schema` and others
+python -m tools.proto generate     formats the protos; writes llmlab/api and docs/api
+python -m tools.proto check        lint, format, breaking changes, freshness; writes nothing
+python -m tools.proto image FILE   writes the contracts as one descriptor set, for `buf curl --schema` and others
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2
 
 from tools.api_reference import render_reference
-from tools.protoc import PROTOS, ROOT, ProtocError, build_image, buf_binary, proto_files, run_protoc
+from tools.protoc import PROTOS, ROOT, ProtocError, buf_binary, build_image, proto_files, run_protoc
 
 # A file's content by its path from the root of the repository.
 Files = dict[str, bytes]
@@ -39,7 +39,9 @@ _OWN_IMPORT = "from llmlab.api import validate_rules as "
 def generated_files(protos: Path) -> Files:
     """Everything that is made from the contracts: modules, stubs, types, packages' `__init__.py`, the API reference."""
     files = generated_code(protos)
-    files |= {f"{REFERENCE_DIRECTORY}/{name}": text.encode() for name, text in render_reference(build_image(protos)).items()}
+    files |= {
+        f"{REFERENCE_DIRECTORY}/{name}": text.encode() for name, text in render_reference(build_image(protos)).items()
+    }
     return files
 
 
@@ -70,7 +72,7 @@ def _package_files(protos: Path) -> Files:
         if package.as_posix().startswith(f"{CODE_DIRECTORY}/")
     }
     return {
-        f"{package}/__init__.py": f'"""Generated from protos/{package} by `make proto`; never edited by hand."""\n'.encode()
+        f"{package}/__init__.py": f'"""Generated from protos/{package} by `make proto`; not edited by hand."""\n'.encode()
         for package in sorted(packages)
     }
 

@@ -1,8 +1,8 @@
 """Runs protoc over `protos/`: one place that knows where imported descriptors come from.
 
-`buf/validate/validate.proto` is not a file on any machine: the `protovalidate` package ships its descriptor only, which is
-handed to protoc with `--descriptor_set_in`. `google/api` and `google/rpc` are .proto files of `googleapis-common-protos`,
-and the well-known types are files of `grpcio-tools`.
+`buf/validate/validate.proto` is not a file on any machine: the `protovalidate` package ships its descriptor only, which
+is handed to protoc with `--descriptor_set_in`. `google/api` and `google/rpc` are .proto files of
+`googleapis-common-protos`, and the well-known types are files of `grpcio-tools`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from protovalidate._gen.buf.validate import validate_pb
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 
-# What buf adds to a FileDescriptorProto to say "this file is only imported": buf.alpha.image.v1.ImageFileExtension, which is
-# field 8042 of the file, with is_import = 1 set to true. Written as bytes, because no package ships that descriptor.
+# What buf adds to a FileDescriptorProto to say "this file is only imported": buf.alpha.image.v1.ImageFileExtension, which
+# is field 8042 of the file, with is_import = 1 set to true. As bytes, because no package ships that descriptor.
 _BUF_IS_IMPORT = b"\xd2\xf6\x03\x02\x08\x01"
 
 
@@ -75,7 +75,7 @@ def run_protoc(protos: Path, arguments: list[str]) -> None:
 
 
 def build_image(protos: Path) -> bytes:
-    """Compiles the contracts into one serialized FileDescriptorSet, with comments, imports included and marked as such."""
+    """Compiles the contracts into one serialized FileDescriptorSet, with comments; imports are in it and marked."""
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "image.binpb"
         run_protoc(protos, ["--include_imports", "--include_source_info", f"--descriptor_set_out={output}"])
@@ -99,7 +99,7 @@ def _validation_rules_file() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _scripts_on_path() -> Iterator[None]:
-    """protoc finds its plugins on the PATH; they live beside this interpreter."""
+    """Lets protoc find its plugins on the PATH: they live beside this interpreter."""
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{before}"
     try:
