@@ -1,0 +1,1 @@
+"""Cost: prices, holds, usage, budgets and spend. Money is integer nano-USD everywhere."""

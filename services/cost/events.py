@@ -1,0 +1,122 @@
+"""What callers say (orders, settlements, reports) and the usage events that are recorded of it."""
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from services.cost.prices import Breakdown
+from services.cost.usage import Attribution, Usage
+
+SETTLED_SOURCE = "gateway"
+"""The source of events that settlements make; nobody can report usage under it."""
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call cost. Of an unpriced call the amount is unknown, not 0."""
+
+    nano_usd: int
+    priced: bool
+    price_version: str
+    """Empty for an unpriced call."""
+
+
+FREE = Cost(nano_usd=0, priced=True, price_version="")
+UNPRICED = Cost(nano_usd=0, priced=False, price_version="")
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOrder:
+    """A request to reserve the worst case of one attempt."""
+
+    attempt_id: str
+    nonce: str
+    provider: str
+    model: str
+    input_tokens_max: int
+    output_tokens_max: int
+    attribution: Attribution
+    expires_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended."""
+
+    attempt_id: str
+    usage: Usage | None
+    """None: the call took nothing, at no charge."""
+    provider_model: str
+    """The model that answered; empty where it is the one held for."""
+    occurred_us: int | None
+    """Microseconds UTC; None means when the hold was made."""
+    succeeded: bool
+
+    def digest(self) -> bytes:
+        """Tells a repeat of this settlement from another one of the same attempt."""
+        usage = None if self.usage is None else _usage_key(self.usage)
+        return _digest(self.provider_model, self.occurred_us, self.succeeded, usage)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """Usage of a call that had no hold, as its reporter tells it."""
+
+    event_id: str
+    source: str
+    provider: str
+    model: str
+    usage: Usage
+    attribution: Attribution
+    occurred_us: int | None
+    """Microseconds UTC; None means now."""
+
+    def digest(self) -> bytes:
+        """Tells a repeat of this report from another one under the same id."""
+        attribution = self.attribution
+        return _digest(
+            self.provider,
+            self.model,
+            self.occurred_us,
+            _usage_key(self.usage),
+            (attribution.user_id, attribution.key_id, attribution.run_id, attribution.tags),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """One use of a model, as it is on record: it is never changed, whatever prices become."""
+
+    source: str
+    event_id: str
+    digest: bytes
+    provider: str
+    model: str
+    """The model that was asked for."""
+    provider_model: str
+    """The model that answered, where it differs; empty otherwise."""
+    attribution: Attribution
+    usage: Usage
+    succeeded: bool
+    cost: Cost
+    breakdown: Breakdown
+    held_nano_usd: int
+    """What was held for it; 0 where nothing was."""
+    occurred_us: int
+    recorded_us: int
+
+    @property
+    def above_hold(self) -> bool:
+        """Whether a settled call cost more than its worst case."""
+        return self.source == SETTLED_SOURCE and self.cost.nano_usd > self.held_nano_usd
+
+
+def _usage_key(usage: Usage) -> tuple[object, ...]:
+    return (*usage.counts(), int(usage.source))
+
+
+def _digest(*parts: object) -> bytes:
+    """A hash of plain values; JSON keeps their borders apart."""
+    return blake2b(json.dumps(parts, separators=(",", ":")).encode(), digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,374 @@
+"""The books of one project within one transaction: holds, settlements, releases and reports in the order they came.
+
+The store locks the project, loads the books that a batch of requests touches, lets a `Ledger` apply the requests, and
+writes what changed. Everything here is plain computation, so a transaction that has to be tried again begins anew.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from services.cost.budgets import Balance, Budget, budget_exceeded
+from services.cost.catalogue import PriceSource
+from services.cost.events import FREE, SETTLED_SOURCE, UNPRICED, Cost, HoldOrder, Settlement, UsageEvent, UsageReport
+from services.cost.holds import (
+    ExpiryPolicy,
+    Hold,
+    HoldState,
+    refusal_of_repeat,
+    refusal_of_settlement,
+    resolved,
+    state_after_expiry,
+    tombstone,
+)
+from services.cost.prices import Breakdown, price, worst_case
+from services.cost.usage import NO_USAGE, Usage, check_usage
+from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
+
+HOUR_US = 3_600_000_000
+LATE_MAX_US = 366 * 24 * HOUR_US
+"""Usage may be told so long after it occurred."""
+AHEAD_MAX_US = HOUR_US
+"""Clocks of reporters may be so far ahead of the database's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOutcome:
+    """What came of an order; `error` is None where the money is held."""
+
+    attempt_id: str
+    held_nano_usd: int = 0
+    priced: bool = False
+    error: DomainError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettleOutcome:
+    """What came of a settlement; `error` is None where it is recorded."""
+
+    attempt_id: str
+    cost: Cost | None = None
+    above_hold: bool = False
+    error: DomainError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOutcome:
+    """What came of a release; `error` is None where no money is held."""
+
+    attempt_id: str
+    error: DomainError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What is known of an attempt."""
+
+    attempt_id: str
+    state: HoldState
+    cost: Cost
+    """What it cost, or what it is charged for now."""
+    usage: Usage | None
+    """The settled usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    """What came of a list of reports, all of which are on record."""
+
+    costs: list[Cost]
+    duplicates: int
+
+
+BalanceKey = tuple[str, str]
+"""Budget id and the key of the period."""
+EventKey = tuple[str, str]
+"""Source and event id."""
+
+
+@dataclass(slots=True)
+class Books:
+    """What the store has loaded of one project."""
+
+    project_id: str
+    budgets: tuple[Budget, ...] = ()
+    """By id."""
+    held_nano_usd: int = 0
+    """Everything held in the project, by whatever budgets."""
+    holds: dict[str, Hold] = field(default_factory=dict)
+    events: dict[EventKey, UsageEvent] = field(default_factory=dict)
+    balances: dict[BalanceKey, Balance] = field(default_factory=dict)
+    """One for every budget and every period that a request can touch."""
+
+
+class Ledger:
+    """Applies requests to the books and remembers what changed."""
+
+    def __init__(self, books: Books, prices: PriceSource, now_us: int) -> None:
+        self.books = books
+        self.now_us = now_us
+        self._prices = prices
+        self.new_holds: dict[str, Hold] = {}
+        self.changed_holds: dict[str, Hold] = {}
+        self.new_events: list[UsageEvent] = []
+        self.changed_balances: set[BalanceKey] = set()
+
+    def hold(self, order: HoldOrder) -> HoldOutcome:
+        """Reserve the worst case of an attempt in every budget, or in none."""
+        known = self.books.holds.get(order.attempt_id)
+        if known is not None:
+            error = refusal_of_repeat(known, order.nonce)
+            if error is not None:
+                return HoldOutcome(order.attempt_id, error=error)
+            return HoldOutcome(order.attempt_id, known.held_nano_usd, known.priced)
+        found = self._prices.find(order.provider, order.model)
+        if found is None and self.books.budgets:
+            return HoldOutcome(order.attempt_id, error=_unpriced(order, self.books.budgets[0]))
+        amount = 0
+        if found is not None:
+            amount = worst_case(order.input_tokens_max, order.output_tokens_max, found.at(self.now_us))
+        balances = self._balances_at(self.now_us)
+        for balance in balances:
+            if not balance.admits(amount):
+                error = budget_exceeded(balance, amount)
+                return HoldOutcome(order.attempt_id, priced=found is not None, error=error)
+        self._change(balances, held=amount)
+        self._add_hold(
+            Hold(
+                attempt_id=order.attempt_id,
+                nonce=order.nonce,
+                state=HoldState.HELD,
+                provider=order.provider,
+                model=order.model,
+                attribution=order.attribution,
+                held_nano_usd=amount,
+                priced=found is not None,
+                budget_ids=tuple([balance.budget.budget_id for balance in balances]),
+                created_us=self.now_us,
+                expires_us=self.now_us + order.expires_in_ms * 1_000,
+            )
+        )
+        self.books.held_nano_usd += amount
+        return HoldOutcome(order.attempt_id, amount, found is not None)
+
+    def settle(self, settlement: Settlement) -> SettleOutcome:
+        """Record what an attempt took, at its price, and give its hold back.
+
+        It is charged to every budget in the period in which it was held, so that money never moves from a period that
+        reserved it to one that did not.
+        """
+        attempt_id = settlement.attempt_id
+        hold = self.books.holds.get(attempt_id)
+        if hold is None:
+            return SettleOutcome(attempt_id, error=NotFound("hold", attempt_id))
+        if hold.state is HoldState.SETTLED:
+            event = self.books.events[SETTLED_SOURCE, attempt_id]
+            if event.digest != settlement.digest():
+                return SettleOutcome(attempt_id, error=resolved(hold))
+            return SettleOutcome(attempt_id, event.cost, event.above_hold)
+        error = refusal_of_settlement(hold) or self._wrong_settlement(settlement)
+        if error is not None:
+            return SettleOutcome(attempt_id, error=error)
+        event = self._settled_event(hold, settlement)
+        self._give_back(hold)
+        self._record(event, charged_us=hold.created_us)
+        self._move(hold, HoldState.SETTLED)
+        return SettleOutcome(attempt_id, event.cost, event.above_hold)
+
+    def release(self, attempt_id: str) -> ReleaseOutcome:
+        """Give a hold back whose attempt was never sent.
+
+        An id without a hold is given up for good: its hold may still be on its way, and nobody would settle it.
+        """
+        hold = self.books.holds.get(attempt_id)
+        if hold is None:
+            self._add_hold(tombstone(attempt_id, self.now_us))
+        elif hold.state is HoldState.SETTLED:
+            return ReleaseOutcome(attempt_id, resolved(hold))
+        elif hold.state not in (HoldState.RELEASED, HoldState.TOMBSTONED):
+            self._give_back(hold)
+            self._move(hold, HoldState.RELEASED)
+        return ReleaseOutcome(attempt_id)
+
+    def resolve(self, attempt_id: str) -> Resolution:
+        """Say what is known of an attempt; one without a hold is tombstoned."""
+        hold = self.books.holds.get(attempt_id)
+        if hold is None:
+            hold = tombstone(attempt_id, self.now_us)
+            self._add_hold(hold)
+        if hold.state is HoldState.SETTLED:
+            event = self.books.events[SETTLED_SOURCE, attempt_id]
+            return Resolution(attempt_id, hold.state, event.cost, event.usage)
+        if hold.state in (HoldState.HELD, HoldState.EXPIRED_CHARGED):
+            return Resolution(
+                attempt_id, hold.state, Cost(hold.held_nano_usd, priced=hold.priced, price_version=""), None
+            )
+        return Resolution(attempt_id, hold.state, FREE, None)
+
+    def expire(self, attempt_id: str, policy: ExpiryPolicy) -> bool:
+        """Stop waiting for the outcome of a hold whose time is over; False where there was nothing to do."""
+        hold = self.books.holds.get(attempt_id)
+        if hold is None or not hold.expired_at(self.now_us):
+            return False
+        self._give_back(hold)
+        expired = self._move(hold, state_after_expiry(policy))
+        if expired.state is HoldState.EXPIRED_CHARGED:
+            self._change(self._reserved_balances(hold), settled=hold.held_nano_usd)
+        return True
+
+    def report(self, reports: Sequence[UsageReport]) -> ReportOutcome:
+        """Record usage that had no hold: all of the reports, or none and the DomainError of the first wrong one."""
+        outcome = ReportOutcome([], 0)
+        fresh: dict[EventKey, UsageEvent] = {}
+        duplicates = 0
+        for index, report in enumerate(reports):
+            key = (report.source, report.event_id)
+            event = self.books.events.get(key) or fresh.get(key)
+            if event is None:
+                event = fresh[key] = self._reported_event(report, f"events[{index}]")
+            elif event.digest != report.digest():
+                raise _mismatch(report)
+            else:
+                duplicates += 1
+            outcome.costs.append(event.cost)
+        for event in fresh.values():
+            self._record(event, charged_us=event.occurred_us)
+        return replace(outcome, duplicates=duplicates)
+
+    def _wrong_settlement(self, settlement: Settlement) -> DomainError | None:
+        try:
+            check_usage(settlement.usage or NO_USAGE, "usage")
+            if settlement.occurred_us is not None:
+                _check_time(settlement.occurred_us, self.now_us, "occurred_at")
+        except InvalidField as error:
+            return error
+        return None
+
+    def _settled_event(self, hold: Hold, settlement: Settlement) -> UsageEvent:
+        occurred_us = hold.created_us if settlement.occurred_us is None else settlement.occurred_us
+        usage = settlement.usage or NO_USAGE
+        if settlement.usage is None:
+            cost, breakdown = FREE, Breakdown()
+        else:
+            models = (settlement.provider_model, hold.model) if settlement.provider_model else (hold.model,)
+            cost, breakdown = self._priced(hold.provider, models, usage, occurred_us)
+        return UsageEvent(
+            source=SETTLED_SOURCE,
+            event_id=hold.attempt_id,
+            digest=settlement.digest(),
+            provider=hold.provider,
+            model=hold.model,
+            provider_model=settlement.provider_model,
+            attribution=hold.attribution,
+            usage=usage,
+            succeeded=settlement.succeeded,
+            cost=cost,
+            breakdown=breakdown,
+            held_nano_usd=hold.held_nano_usd,
+            occurred_us=occurred_us,
+            recorded_us=self.now_us,
+        )
+
+    def _reported_event(self, report: UsageReport, field_path: str) -> UsageEvent:
+        if report.source == SETTLED_SOURCE:
+            raise InvalidField(
+                f"{field_path}.source", f"{SETTLED_SOURCE!r} is reserved for settled holds; name your own source."
+            )
+        check_usage(report.usage, f"{field_path}.usage")
+        occurred_us = self.now_us if report.occurred_us is None else report.occurred_us
+        _check_time(occurred_us, self.now_us, f"{field_path}.occurred_at")
+        cost, breakdown = self._priced(report.provider, (report.model,), report.usage, occurred_us)
+        return UsageEvent(
+            source=report.source,
+            event_id=report.event_id,
+            digest=report.digest(),
+            provider=report.provider,
+            model=report.model,
+            provider_model="",
+            attribution=report.attribution,
+            usage=report.usage,
+            succeeded=True,
+            cost=cost,
+            breakdown=breakdown,
+            held_nano_usd=0,
+            occurred_us=occurred_us,
+            recorded_us=self.now_us,
+        )
+
+    def _priced(self, provider: str, models: Iterable[str], usage: Usage, at_us: int) -> tuple[Cost, Breakdown]:
+        """The price by the first of the models that has one."""
+        for model in models:
+            found = self._prices.find(provider, model)
+            if found is not None:
+                breakdown = price(usage, found.at(at_us))
+                return Cost(breakdown.total_nano_usd, priced=True, price_version=found.version), breakdown
+        return UNPRICED, Breakdown()
+
+    def _record(self, event: UsageEvent, charged_us: int) -> None:
+        self.books.events[event.source, event.event_id] = event
+        self.new_events.append(event)
+        self._change(self._balances_at(charged_us), settled=event.cost.nano_usd)
+
+    def _give_back(self, hold: Hold) -> None:
+        """Take out of the balances what the hold stands for now."""
+        if hold.state is HoldState.HELD:
+            self.books.held_nano_usd -= hold.held_nano_usd
+            self._change(self._reserved_balances(hold), held=-hold.held_nano_usd)
+        elif hold.state is HoldState.EXPIRED_CHARGED:
+            self._change(self._reserved_balances(hold), settled=-hold.held_nano_usd)
+
+    def _reserved_balances(self, hold: Hold) -> list[Balance]:
+        """The balances in which a hold was reserved; a budget that was deleted since has none."""
+        if not hold.budget_ids:
+            return []
+        return [bal for bal in self._balances_at(hold.created_us) if bal.budget.budget_id in hold.budget_ids]
+
+    def _balances_at(self, at_us: int) -> list[Balance]:
+        """Every budget's balance in the period that holds a time."""
+        balances = self.books.balances
+        return [balances[budget.budget_id, budget.month_at(at_us).key] for budget in self.books.budgets]
+
+    def _change(self, balances: Iterable[Balance], *, held: int = 0, settled: int = 0) -> None:
+        """Move amounts, nano-USD, in every one of the balances."""
+        if not held and not settled:
+            return
+        for balance in balances:
+            balance.held_nano_usd += held
+            balance.settled_nano_usd += settled
+            self.changed_balances.add((balance.budget.budget_id, balance.month.key))
+
+    def _add_hold(self, hold: Hold) -> None:
+        self.books.holds[hold.attempt_id] = hold
+        self.new_holds[hold.attempt_id] = hold
+
+    def _move(self, hold: Hold, state: HoldState) -> Hold:
+        moved = replace(hold, state=state)
+        self.books.holds[hold.attempt_id] = moved
+        # A hold that is made and resolved in one transaction is written once, in its last state.
+        changed = self.new_holds if hold.attempt_id in self.new_holds else self.changed_holds
+        changed[hold.attempt_id] = moved
+        return moved
+
+
+def _check_time(occurred_us: int, now_us: int, field_path: str) -> None:
+    if not now_us - LATE_MAX_US <= occurred_us <= now_us + AHEAD_MAX_US:
+        raise InvalidField(field_path, "The time has to be at most 366 days ago and 1 hour ahead.")
+
+
+def _unpriced(order: HoldOrder, budget: Budget) -> WrongState:
+    model = f"{order.provider}/{order.model}"
+    return WrongState(
+        "UNPRICED",
+        f"{model} has no price, and budget {budget.name!r} ({budget.budget_id}) is a hard limit: what the call could "
+        "cost is unknown, so it is not sent. Use a priced model, or delete the budget.",
+        subject=f"model:{model}",
+        metadata={"provider": order.provider, "model": order.model, "budget_id": budget.budget_id},
+    )
+
+
+def _mismatch(report: UsageReport) -> AlreadyExists:
+    return AlreadyExists(
+        "USAGE_EVENT_MISMATCH",
+        f"Event {report.event_id!r} of source {report.source!r} was recorded before with another payload; nothing of "
+        "this request was recorded. Send the first payload again, or use another event id.",
+        metadata={"event_id": report.event_id, "source": report.source},
+    )
