@@ -1,7 +1,8 @@
 """The first start on a person's own machine: an owner, a project, and an API key that the `llmlab` command finds.
 
 The key goes to ``<home>/credentials.json``, readable by its owner only. A file whose key still works is left alone, so
-this happens once; one whose key does not (the database was deleted, the key revoked) is replaced.
+this happens once; one whose key does not (the database was deleted, the key revoked) is replaced, and keys that an
+earlier start made in the same database are revoked, since nobody holds them any more.
 """
 
 import asyncio
@@ -13,16 +14,18 @@ from pathlib import Path
 from typing import Final
 
 from services.identity.accounts import ALL_PERMISSIONS, Project, User
-from services.identity.credentials import Caller, Credentials
+from services.identity.credentials import Credentials
 from services.identity.logins import DEFAULT_PROJECT_NAME
 from services.identity.store import IdentityStore
+from services.runtime.auth import Principal
 from services.runtime.clock import Clock
 from services.runtime.errors import AlreadyExists, Unauthenticated
 from services.runtime.ids import new_id
 
 OWNER_EMAIL: Final = "owner@localhost"
 FILE_NAME: Final = "credentials.json"
-_KEY_NAME: Final = "bootstrap"
+KEY_NAME: Final = "bootstrap (credentials.json)"
+_PAGE: Final = 100
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +39,11 @@ async def ensure_owner(store: IdentityStore, credentials: Credentials, clock: Cl
     if await _works(credentials, await asyncio.to_thread(_key_in, path)):
         return
     user_id, project_id = await _owner(store, clock)
-    caller = Caller(user_id=user_id, project_id=project_id, key_id="", permissions=ALL_PERMISSIONS)
-    key, text = await credentials.create_api_key(caller, name=_KEY_NAME, permissions=ALL_PERMISSIONS, expires_in_s=0)
+    caller = Principal(subject=user_id, project_id=project_id, user_id=user_id, permissions=ALL_PERMISSIONS)
+    key, text = await credentials.create_api_key(caller, name=KEY_NAME, permissions=ALL_PERMISSIONS, expires_in_s=0)
     content = {"api_key": text, "project_id": project_id, "user_id": user_id}
     await asyncio.to_thread(write_private, path, json.dumps(content, indent=2) + "\n")
+    await _revoke_earlier(credentials, caller, key.key_id)
     _log.info("wrote the owner's API key %s to %s", key.key_id, path)
 
 
@@ -56,6 +60,15 @@ async def _owner(store: IdentityStore, clock: Clock) -> tuple[str, str]:
             raise
         return membership.user_id, membership.project_id
     return user.user_id, project.project_id
+
+
+async def _revoke_earlier(credentials: Credentials, caller: Principal, newest_key_id: str) -> None:
+    after = ""
+    while page := await credentials.list_api_keys(caller, after_key_id=after, limit=_PAGE):
+        after = page[-1].key_id
+        for key in page:
+            if key.name == KEY_NAME and key.key_id != newest_key_id and not key.revoked_at_us:
+                await credentials.revoke_api_key(caller, key.key_id)
 
 
 async def _works(credentials: Credentials, api_key: str) -> bool:

@@ -1,7 +1,5 @@
 """Credentials for programs: API keys, and the delegations of runs."""
 
-from dataclasses import dataclass
-
 from services.identity import delegations, keys
 from services.identity.accounts import checked_name, granted
 from services.identity.delegations import DEFAULT_LIFE_S, DELEGATED_PERMISSIONS, Delegation
@@ -9,19 +7,10 @@ from services.identity.keyring import Keyring
 from services.identity.keys import ApiKey
 from services.identity.store import IdentityStore
 from services.identity.tokens import AccessToken, Subject
+from services.runtime.auth import Principal
 from services.runtime.clock import Clock
 from services.runtime.errors import PermissionDenied, Unauthenticated
 from services.runtime.ids import new_id
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The one who asks: a person (``key_id`` empty), or one of their keys, in one project."""
-
-    user_id: str
-    project_id: str
-    key_id: str
-    permissions: frozenset[str]
 
 
 class Credentials:
@@ -37,7 +26,7 @@ class Credentials:
         self._max_keys = max_keys_per_project
 
     async def create_api_key(
-        self, caller: Caller, *, name: str, permissions: frozenset[str], expires_in_s: int
+        self, caller: Principal, *, name: str, permissions: frozenset[str], expires_in_s: int
     ) -> tuple[ApiKey, str]:
         """Makes a key for the caller's project and gives its text, which cannot be had again; 0 s means no expiry.
 
@@ -62,11 +51,11 @@ class Credentials:
         await self._store.add_api_key(key, self._max_keys)
         return key, minted.text
 
-    async def list_api_keys(self, caller: Caller, *, after_key_id: str, limit: int) -> list[ApiKey]:
+    async def list_api_keys(self, caller: Principal, *, after_key_id: str, limit: int) -> list[ApiKey]:
         """The project's keys in the order of their making, those after ``after_key_id``."""
         return await self._store.list_api_keys(caller.project_id, after_key_id, limit)
 
-    async def revoke_api_key(self, caller: Caller, key_id: str) -> None:
+    async def revoke_api_key(self, caller: Principal, key_id: str) -> None:
         """Ends a key of the caller's project. Raises NotFound."""
         await self._store.revoke_api_key(caller.project_id, key_id)
 
@@ -82,7 +71,7 @@ class Credentials:
             raise Unauthenticated("CREDENTIAL_INVALID", "The key's maker has left the project; ask for another key.")
         return self._keyring.issue(Subject(key.user_id, key.project_id, permissions, key_id=key.key_id))
 
-    async def create_delegation(self, caller: Caller, *, purpose: str, expires_in_s: int) -> Delegation:
+    async def create_delegation(self, caller: Principal, *, purpose: str, expires_in_s: int) -> Delegation:
         """Lets ``purpose`` (a run's id) call models for the caller; a repeat gives the same. 0 s means 30 days."""
         _require_person(caller)
         now_us = self._clock.now_us()
@@ -129,6 +118,6 @@ class Credentials:
         return role_permissions & key.permissions if key.is_live(self._clock.now_us()) else frozenset()
 
 
-def _require_person(caller: Caller) -> None:
+def _require_person(caller: Principal) -> None:
     if not caller.user_id:
         raise PermissionDenied("PERMISSION_DENIED", "Only a person or an API key may do this, not a service.")

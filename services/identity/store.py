@@ -110,7 +110,7 @@ delegations: Final = Table(
 signing_keys: Final = Table(
     "signing_keys",
     metadata,
-    Column("key_id", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
     Column("seed", LargeBinary, nullable=False),
     Column("signs_from_us", BigInteger, nullable=False),
     Column("signs_until_us", BigInteger, nullable=False),
@@ -263,24 +263,24 @@ class IdentityStore:
     async def rotate_signing_keys(self, policy: RotationPolicy, seed: bytes) -> list[SigningKey]:
         """The keys to publish, after adding one made from ``seed`` where it is due and dropping the retired.
 
-        Two replicas that start at the same moment may both add one: both are published, and both verify.
+        Of replicas that do this at the same moment one adds its key, and all get the same keys.
         """
         return await self._database.write(self._rotate_signing_keys, policy, seed)
 
     def _rotate_signing_keys(self, connection: Connection, policy: RotationPolicy, seed: bytes) -> list[SigningKey]:
         now_us = self._database.now_us(connection)
-        table = signing_keys.c
-        columns = (table.seed, table.signs_from_us, table.signs_until_us)
-        keys = [SigningKey(**row) for row in connection.execute(select(*columns)).mappings()]
-        retired = [key.key_id for key in keys if retires_at_us(key, policy) <= now_us]
+        keys = _signing_keys(connection)
+        retired = [generation for generation, key in keys.items() if retires_at_us(key, policy) <= now_us]
+        new = successor(list(keys.values()), policy, now_us, seed)
+        if new is not None:
+            row = {"generation": max(keys, default=0) + 1, **_row(new)}
+            adding = self._database.upsert(signing_keys).values(row)
+            connection.execute(adding.on_conflict_do_nothing(index_elements=["generation"]))
         if retired:
-            connection.execute(delete(signing_keys).where(table.key_id.in_(retired)))
-        kept = [key for key in keys if key.key_id not in retired]
-        new = successor(kept, policy, now_us, seed)
-        if new is None:
-            return kept
-        connection.execute(insert(signing_keys), {"key_id": new.key_id, **_row(new)})
-        return [*kept, new]
+            connection.execute(delete(signing_keys).where(signing_keys.c.generation.in_(retired)))
+        if new is not None or retired:
+            keys = _signing_keys(connection)
+        return list(keys.values())
 
     async def forget_ended(self, older_than_s: int, limit: int) -> int:
         """Deletes up to ``limit`` each of sessions and delegations that expired that long ago; gives their number."""
@@ -403,6 +403,11 @@ def _list_api_keys(connection: Connection, project_id: str, after_key_id: str, l
 
 def _api_key(row: RowMapping) -> ApiKey:
     return ApiKey(**{**row, "permissions": frozenset(row["permissions"].split())})
+
+
+def _signing_keys(connection: Connection) -> dict[int, SigningKey]:
+    rows = connection.execute(select(signing_keys).order_by(signing_keys.c.generation))
+    return {row.generation: SigningKey(row.seed, row.signs_from_us, row.signs_until_us) for row in rows}
 
 
 def _get_delegation(connection: Connection, project_id: str, delegation_id: str) -> Delegation:

@@ -222,6 +222,14 @@ async def test_signing_keys_follow_each_other_and_the_retired_go(store: Identity
     assert all(now_signing in keys for keys, now_signing in zip(seen, signed, strict=True))
 
 
+async def test_replicas_that_start_together_share_one_key(store: IdentityStore) -> None:
+    policy = RotationPolicy(signs_s=1000, publish_ahead_s=100, token_life_s=50)
+    starts = (store.rotate_signing_keys(policy, bytes([number]) * 32) for number in range(5))
+    first, *others = await asyncio.gather(*starts)
+    assert len(first) == 1
+    assert all(keys == first for keys in others)
+
+
 async def test_what_ended_long_ago_is_forgotten_in_bounded_steps(store: IdentityStore, clock: ManualClock) -> None:
     for number in range(5):
         await store.begin_session(session_of(clock, number), b"t%d" % number, 10)

@@ -92,7 +92,7 @@ def _create_credentials() -> None:
     op.create_index("delegations_by_expiry", "delegations", ["expires_at_us"])
     op.create_table(
         "signing_keys",
-        Column("key_id", Text, primary_key=True),
+        Column("generation", BigInteger, primary_key=True, autoincrement=False),
         Column("seed", LargeBinary, nullable=False),
         _time("signs_from_us"),
         _time("signs_until_us"),
