@@ -331,7 +331,9 @@ def _replace_password_hash(connection: Connection, user_id: str, old: str, new: 
 
 
 def _lock_project(connection: Connection, project_id: str) -> None:
-    connection.execute(select(projects).where(projects.c.project_id == project_id).with_for_update()).one()
+    locked = select(projects.c.project_id).where(projects.c.project_id == project_id).with_for_update()
+    if connection.execute(locked).first() is None:
+        raise NotFound("project", project_id)
 
 
 def _find_membership(connection: Connection, user_id: str, project_id: str) -> Membership | None:
