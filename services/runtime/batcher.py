@@ -34,8 +34,10 @@ class Batcher(Generic[T, R]):
         reject_when_full: bool = False,
         name: str = "batch",
     ) -> None:
-        """`max_queue` items may wait beside the batch in flight. A full queue makes `submit` wait, or raise
-        ResourceExhausted(OVERLOADED) with `reject_when_full`."""
+        """Let `max_queue` items wait beside the batch in flight.
+
+        A full queue makes `submit` wait, or raise ResourceExhausted(OVERLOADED) with `reject_when_full`.
+        """
         if max_batch < 1 or max_queue < 1:
             raise ValueError(f"max_batch and max_queue must be at least 1, not {max_batch} and {max_queue}")
         self._flush = flush
@@ -95,14 +97,15 @@ class Batcher(Generic[T, R]):
     async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._flush([item for item, _ in batch])
-            if len(results) != len(batch):
-                raise RuntimeError(f"flush of {self._name} returned {len(results)} results for {len(batch)} items")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the callers of this batch
             results = [error] * len(batch)
         except BaseException:
             for _, future in batch:
                 future.cancel()
             raise
+        if len(results) != len(batch):
+            mismatch = RuntimeError(f"flush of {self._name} returned {len(results)} results for {len(batch)} items")
+            results = [mismatch] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue
