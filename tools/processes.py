@@ -111,6 +111,8 @@ def start(name: str, command: list[str], environment: dict[str, str], **options:
             cwd=ROOT,
             **options,
         )
+    # It is meant to outlive this process: without a status, Popen would warn that nobody waited for it.
+    child.returncode = 0
     process = psutil.Process(child.pid)
     record_file(name).write_text(json.dumps(asdict(Started(child.pid, process.create_time()))))
     return process

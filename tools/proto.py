@@ -72,7 +72,7 @@ def _package_files(protos: Path) -> Files:
         if package.as_posix().startswith(f"{CODE_DIRECTORY}/")
     }
     return {
-        f"{package}/__init__.py": f'"""Generated from protos/{package} by `make proto`; not edited by hand."""\n'.encode()
+        f"{package}/__init__.py": f'"""Generated from protos/{package} by `make proto`."""\n'.encode()
         for package in sorted(packages)
     }
 

@@ -24,8 +24,8 @@ from protovalidate._gen.buf.validate import validate_pb
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 
-# What buf adds to a FileDescriptorProto to say "this file is only imported": buf.alpha.image.v1.ImageFileExtension, which
-# is field 8042 of the file, with is_import = 1 set to true. As bytes, because no package ships that descriptor.
+# What buf adds to a FileDescriptorProto to say "only imported": field 8042 (buf.alpha.image.v1.ImageFileExtension) with
+# its field 1 (is_import) set to true. As bytes, because no package ships that descriptor.
 _BUF_IS_IMPORT = b"\xd2\xf6\x03\x02\x08\x01"
 
 

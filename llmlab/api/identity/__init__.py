@@ -1,1 +1,1 @@
-"""Generated from protos/llmlab/api/identity by `make proto`; not edited by hand."""
+"""Generated from protos/llmlab/api/identity by `make proto`."""

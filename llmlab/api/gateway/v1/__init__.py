@@ -1,1 +1,1 @@
-"""Generated from protos/llmlab/api/gateway/v1 by `make proto`; not edited by hand."""
+"""Generated from protos/llmlab/api/gateway/v1 by `make proto`."""
