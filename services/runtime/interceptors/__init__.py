@@ -1,0 +1,34 @@
+"""What happens around every RPC, and in which order. `standard_stages` is the one place that says it.
+
+Outermost first: the request id comes first, so that every log line and error has it; log and metrics see every call,
+also the refused ones; a server that is full refuses before it spends time on signatures; who may not call learns
+nothing about the request's rules; errors are mapped closest to the handler, so that all others see typed errors.
+"""
+
+from __future__ import annotations
+
+from services.runtime.auth import TokenVerifier
+from services.runtime.interceptors.auth import AuthStage
+from services.runtime.interceptors.errors import ErrorStage
+from services.runtime.interceptors.log import LogStage
+from services.runtime.interceptors.metrics import MetricsStage
+from services.runtime.interceptors.overload import OverloadStage
+from services.runtime.interceptors.request_id import RequestIdStage
+from services.runtime.interceptors.stage import Stage
+from services.runtime.interceptors.validation import ValidationStage
+from services.runtime.settings import ServiceSettings
+
+__all__ = ["standard_stages"]
+
+
+def standard_stages(settings: ServiceSettings, verifier: TokenVerifier | None, overload: OverloadStage) -> list[Stage]:
+    """The stages of every server, in order."""
+    return [
+        RequestIdStage(),
+        LogStage(),
+        MetricsStage(settings.service),
+        overload,
+        AuthStage(verifier, stream_grace_s=settings.auth_stream_grace_s),
+        ValidationStage(off_loop_bytes=settings.validate_off_loop_bytes),
+        ErrorStage(),
+    ]

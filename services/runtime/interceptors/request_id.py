@@ -1,0 +1,26 @@
+"""Every RPC has a request id: the caller's, or a new one. It is in each log line and in each error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+
+from services.runtime.context import Call
+from services.runtime.ids import new_id
+from services.runtime.interceptors.stage import Stage
+
+REQUEST_ID_HEADER = "x-request-id"
+# A foreign id ends up in logs: nothing that could forge a line, nothing long.
+_ACCEPTABLE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}\Z")
+
+
+class RequestIdStage(Stage):
+    """Takes `x-request-id` from the caller, or makes an id."""
+
+    def enter(self, call: Call) -> Awaitable[None] | None:
+        sent = call.metadata.get(REQUEST_ID_HEADER)
+        if isinstance(sent, str) and _ACCEPTABLE.match(sent):
+            call.request_id = sent
+        else:
+            call.request_id = new_id("req")
+        return None
