@@ -30,7 +30,7 @@ DIMENSIONS = {
 }
 
 
-def chat(  # noqa: PLR0917 - typer passes options by name
+def chat(
     message: Annotated[str, typer.Argument(help="One message; without it, talk until an empty line.")] = "",
     model: Annotated[str, typer.Option(help="The model, as provider/model.")] = "mock/medium",
     system: Annotated[str, typer.Option(help="Instructions to the model.")] = "",

@@ -95,8 +95,7 @@ class Cluster:
 
     def wait_end(self, name: str) -> int:
         """Waits until a service ends by itself, as at a failpoint, and returns its exit status."""
-        status = self.processes.pop(name).wait(STOP_TIMEOUT_S)
-        return status
+        return self.processes.pop(name).wait(STOP_TIMEOUT_S)
 
     def stop(self) -> None:
         """Stops all services in order, gently first."""

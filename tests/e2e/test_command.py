@@ -1,0 +1,207 @@
+"""The command against services that `llmlab up` keeps running: what a person types, and what comes back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmlab.client import SERVICES
+from tests.support.cluster import free_ports
+from tests.support.command import ROOT, command_environ, llmlab
+from tests.support.processes import start_child
+
+STUDY = """
+name: small
+prompts: ["Explain {{topic}} in one sentence."]
+dataset: {rows: [{topic: tides}, {topic: yeast}]}
+models: [mock/small, mock/large]
+grid: {temperature: [0.0, 1.0]}
+repeats: 2
+scorers: [quality, {name: contains, label: on_topic, reference: "{{topic}}"}]
+limits: {concurrency: 8}
+"""
+CELLS = 16
+START_TIMEOUT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home of services that are up until the module's tests have ended."""
+    folder = tmp_path_factory.mktemp("up") / "home"
+    ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+    environ = {f"LLMLAB_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    process = start_child(
+        [sys.executable, "-m", "llmlab.cli", "up"],
+        on_parent_death=signal.SIGKILL,
+        cwd=ROOT,
+        env=command_environ(folder, **environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    give_up_at = time.monotonic() + START_TIMEOUT_S
+    while not (folder / "endpoints.json").exists():
+        assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
+        assert time.monotonic() < give_up_at, "llmlab up has not published its endpoints"
+        time.sleep(0.05)
+    yield folder
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output.decode()
+    assert not (folder / "endpoints.json").exists()
+
+
+@pytest.fixture(scope="module")
+def run_id(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A finished run of the small study."""
+    study = tmp_path_factory.mktemp("study") / "small.yaml"
+    study.write_text(STUDY)
+    finished = llmlab("run", str(study), "--json", home=home)
+    assert finished.exit_code == 0, finished.notes
+    summary = finished.json()
+    assert len(summary["points"]) == 4
+    assert summary["run"]["status"] == "COMPLETED"
+    assert summary["run"]["statistics"]["cells_done"] == CELLS
+    return str(summary["run"]["run_id"])
+
+
+def test_status_names_every_service(home: Path) -> None:
+    rows = llmlab("status", "--json", home=home).json()
+    assert {row["service"]: row["health"] for row in rows} == dict.fromkeys(SERVICES, "SERVING")
+
+
+def test_the_closing_table_shows_quality_latency_tokens_and_cost(home: Path, tmp_path: Path) -> None:
+    study = tmp_path / "small.yaml"
+    study.write_text(STUDY)
+    finished = llmlab("run", str(study), home=home)
+    assert finished.exit_code == 0, finished.notes
+    for expected in ("mock/small", "mock/large", "temperature=1", "quality", "on_topic", "latency p50", "cost", "4/4"):
+        assert expected in finished.output, finished.output
+    assert f"{CELLS}/{CELLS}" in finished.notes
+
+
+def test_a_watcher_of_an_ended_run_sees_every_event_once_in_order(home: Path, run_id: str) -> None:
+    events = llmlab("watch", run_id, "--json", home=home).json_lines()
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert "started" in events[0]
+    assert "completed" in events[-1]
+    assert sorted(event["result"].get("cell_index", 0) for event in events if "result" in event) == list(range(CELLS))
+
+
+def test_runs_lists_the_run_and_latest_is_the_newest(home: Path, run_id: str) -> None:
+    runs = llmlab("runs", "--json", home=home).json()
+    assert run_id in [run["run_id"] for run in runs]
+    assert runs[0]["run_id"] in llmlab("results", "latest", "--json", "--limit", "1", home=home).output
+
+
+def test_results_carry_request_response_usage_cost_and_scores(home: Path, run_id: str) -> None:
+    results = llmlab("results", run_id, "--json", home=home).json_lines()
+    assert len(results) == CELLS
+    for result in results:
+        assert result["status"] == "DONE"
+        assert result["request"][0]["parts"][0]["text"].startswith("Explain ")
+        assert result["response"][0]["text"]
+        assert result["usage"]["output_tokens"] > 0
+        assert result["cost"]["cost_nano_usd"] > 0
+        assert {"quality", "on_topic"} <= {score["name"] for score in result["scores"]}
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json", "jsonl"])
+def test_an_export_holds_every_result(home: Path, run_id: str, tmp_path: Path, file_format: str) -> None:
+    target = tmp_path / f"out.{file_format}"
+    finished = llmlab("export", run_id, "--format", file_format, "-o", str(target), home=home)
+    assert finished.exit_code == 0, finished.notes
+    text = target.read_text(encoding="utf-8")
+    if file_format == "csv":
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    elif file_format == "json":
+        rows = json.loads(text)
+    else:
+        rows = [json.loads(line) for line in text.splitlines()]
+    assert sorted(int(row["cell_index"]) for row in rows) == list(range(CELLS))
+    assert llmlab("export", run_id, "--format", file_format, home=home).output == text
+
+
+def test_chat_streams_an_answer_and_says_what_it_took(home: Path) -> None:
+    finished = llmlab("chat", "Hello there", home=home)
+    assert finished.exit_code == 0
+    assert finished.output.strip()
+    assert "first token" in finished.notes
+    answer = llmlab("chat", "Hello there", "--json", home=home).json()
+    assert answer["text"]
+    assert answer["finish_reason"] == "STOP"
+    conversation = llmlab("chat", home=home, stdin="One\nTwo\n\n")
+    assert conversation.exit_code == 0
+    assert conversation.notes.count("first token") == 2
+
+
+def test_spend_counts_the_calls(home: Path, run_id: str) -> None:
+    spend = llmlab("spend", "--by", "model", "--json", home=home).json()
+    calls = {row["keys"][0]: row["calls"] for row in spend["rows"]}
+    assert calls["mock/large"] >= CELLS / 2
+    assert spend["total"]["calls"] == sum(calls.values())
+    assert "total" in llmlab("spend", "--by", "day,model", home=home).output
+    assert run_id
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("mock/large", "mock/enormous"), "spec.models[1].model"),
+        (("mock/large", "nobody/model"), "spec.models[1].model"),
+        (("{{topic}} in", "{{subject}} in"), "subject"),
+        (("scorers: [quality,", "scorers: [qualty,"), "spec.scorers[0]"),
+        (("temperature: [0.0, 1.0]", "temperature: [0.0, 9.0]"), "spec.grid[0].values[1]"),
+        (("temperature: [0.0, 1.0]", "temperature: []"), "grid.temperature"),
+        (("name: small", "name: small: x"), "not valid YAML"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written_or_spent(
+    home: Path, tmp_path: Path, change: tuple[str, str], complaint: str
+) -> None:
+    before = llmlab("spend", "--json", home=home).json().get("total"), _counts(home)
+    study = tmp_path / "small.yaml"
+    study.write_text(STUDY.replace(*change))
+    finished = llmlab("run", str(study), home=home)
+    assert finished.exit_code in (1, 2)
+    assert complaint in finished.notes
+    assert "Traceback" not in finished.notes + finished.output
+    assert (llmlab("spend", "--json", home=home).json().get("total"), _counts(home)) == before
+
+
+def _counts(home: Path) -> int:
+    return len(llmlab("runs", "--json", "--limit", "1000", home=home).json())
+
+
+def test_a_study_above_the_cell_limit_says_the_limit(home: Path, tmp_path: Path) -> None:
+    study = tmp_path / "big.yaml"
+    study.write_text(STUDY.replace("repeats: 2", "repeats: 10000").replace("rows: [", "rows: [" + "{topic: x}, " * 50))
+    finished = llmlab("run", str(study), home=home)
+    assert finished.exit_code == 1
+    assert "TOO_MANY_CELLS" in finished.notes
+    assert "1,000,000" in finished.notes
+
+
+@pytest.mark.parametrize("key", ["llmlab_test_wrong", ""])
+def test_a_wrong_key_is_refused_with_advice(home: Path, key: str, tmp_path: Path) -> None:
+    targets = json.loads((home / "endpoints.json").read_text())["targets"]
+    environ = {f"LLMLAB_{name.upper()}_TARGET": target for name, target in targets.items()}
+    finished = llmlab("runs", home=tmp_path / "elsewhere", **environ, LLMLAB_API_KEY=key)
+    assert finished.exit_code == 1
+    assert "CREDENTIAL" in finished.notes
+    assert "Traceback" not in finished.notes
+
+
+def test_an_unknown_run_is_not_found(home: Path) -> None:
+    finished = llmlab("watch", "run_00000000000000000000000000", home=home)
+    assert finished.exit_code == 1
+    assert "NOT_FOUND" in finished.notes
