@@ -20,6 +20,7 @@ from services.cost.holds import (
     state_after_expiry,
     tombstone,
 )
+from services.cost.periods import Month
 from services.cost.prices import Breakdown, price, worst_case
 from services.cost.usage import NO_USAGE, Usage, check_usage
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
@@ -98,6 +99,11 @@ class Books:
     events: dict[EventKey, UsageEvent] = field(default_factory=dict)
     balances: dict[BalanceKey, Balance] = field(default_factory=dict)
     """One for every budget and every period that a request can touch."""
+
+    def open(self, budget: Budget, month: Month, *, settled_nano_usd: int = 0, held_nano_usd: int = 0) -> None:
+        """Add the balance of a budget in a period, unless it is there."""
+        balance = Balance(budget, month, settled_nano_usd, held_nano_usd)
+        self.balances.setdefault((budget.budget_id, month.key), balance)
 
 
 class Ledger:

@@ -154,3 +154,30 @@ class SpendRow:
     keys: tuple[str | int, ...]
     """A day is the number of days since 1970-01-01, a model is "provider/model"."""
     sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
+class SpendQuery:
+    """What is asked: a window (None: its default), the grouping, and one page of the groups."""
+
+    start_us: int | None
+    end_us: int | None
+    group_by: tuple[Dimension, ...]
+    page_size: int
+    after: tuple[str | int, ...] = ()
+    """The keys of the last group of the page before; empty for the first page."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendSummary:
+    """What was spent; without a grouping it has no rows, only the total."""
+
+    rows: list[SpendRow]
+    more: bool
+    """Whether groups follow."""
+    total: Sums
+    """Everything in the window, each call once."""
+    held_nano_usd: int
+    """Held in the project by calls under way now."""
+    window: Window
+    """The window that was summed."""

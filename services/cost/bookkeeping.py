@@ -1,0 +1,99 @@
+"""What the service does on the books of its projects; every write goes through one group commit."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Protocol, TypeVar
+
+from services.cost.events import HoldOrder, Settlement, UsageReport
+from services.cost.holds import ExpiryPolicy
+from services.cost.ledger import HoldOutcome, Ledger, ReleaseOutcome, ReportOutcome, Resolution, SettleOutcome
+from services.cost.posting import Posting
+from services.runtime.batcher import Batcher
+
+R = TypeVar("R")
+
+
+class BookStore(Protocol):
+    """Where the books are kept."""
+
+    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
+        """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
+        ...
+
+    async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
+        """Live holds whose time is over, the oldest first, as (project id, attempt id)."""
+        ...
+
+
+class Bookkeeping:
+    """Holds, settlements, releases and reports, durable when a method returns."""
+
+    def __init__(self, store: BookStore, *, max_batch: int, max_queue: int) -> None:
+        """At most `max_batch` requests share a transaction, and `max_queue` wait beside it."""
+        self._store = store
+        self._batcher: Batcher[Posting[Any], Any] = Batcher(
+            store.post, max_batch=max_batch, max_queue=max_queue, name="cost"
+        )
+
+    async def close(self) -> None:
+        """Finish what was handed in."""
+        await self._batcher.close()
+
+    async def hold(self, project_id: str, orders: Sequence[HoldOrder]) -> list[HoldOutcome]:
+        """Reserve for several attempts; each has its own outcome, in their order."""
+
+        def apply(ledger: Ledger) -> list[HoldOutcome]:
+            return [ledger.hold(order) for order in orders]
+
+        return await self._post(Posting(project_id, apply, tuple([order.attempt_id for order in orders])))
+
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[SettleOutcome]:
+        """Settle several attempts; each has its own outcome, in their order."""
+
+        def apply(ledger: Ledger) -> list[SettleOutcome]:
+            return [ledger.settle(settlement) for settlement in settlements]
+
+        return await self._post(Posting(project_id, apply, tuple([one.attempt_id for one in settlements])))
+
+    async def release(self, project_id: str, attempt_ids: Sequence[str]) -> list[ReleaseOutcome]:
+        """Give several holds back; each has its own outcome, in their order."""
+
+        def apply(ledger: Ledger) -> list[ReleaseOutcome]:
+            return [ledger.release(attempt_id) for attempt_id in attempt_ids]
+
+        return await self._post(Posting(project_id, apply, tuple(attempt_ids)))
+
+    async def resolve(self, project_id: str, attempt_ids: Sequence[str]) -> list[Resolution]:
+        """Say what is known of attempts, in their order, and give up those that have no hold."""
+
+        def apply(ledger: Ledger) -> list[Resolution]:
+            return [ledger.resolve(attempt_id) for attempt_id in attempt_ids]
+
+        return await self._post(Posting(project_id, apply, tuple(attempt_ids)))
+
+    async def report(self, project_id: str, reports: Sequence[UsageReport]) -> ReportOutcome:
+        """Record usage that had no hold: all of it or none, with the DomainError of the first wrong report."""
+
+        def apply(ledger: Ledger) -> ReportOutcome:
+            return ledger.report(reports)
+
+        keys = tuple([(report.source, report.event_id) for report in reports])
+        times_us = tuple([report.occurred_us for report in reports if report.occurred_us is not None])
+        return await self._post(Posting(project_id, apply, event_keys=keys, times_us=times_us))
+
+    async def expire(self, policy: ExpiryPolicy, limit: int) -> int:
+        """Stop waiting for at most `limit` holds whose time is over; returns how many were due."""
+        due = sorted(await self._store.expired_holds(limit))
+        for project_id, group in groupby(due, key=lambda hold: hold[0]):
+            attempt_ids = tuple([attempt_id for _, attempt_id in group])
+
+            def apply(ledger: Ledger, attempt_ids: tuple[str, ...] = attempt_ids) -> None:
+                for attempt_id in attempt_ids:
+                    ledger.expire(attempt_id, policy)
+
+            await self._post(Posting(project_id, apply, attempt_ids))
+        return len(due)
+
+    async def _post(self, posting: Posting[R]) -> R:
+        result: R = await self._batcher.submit(posting)
+        return result

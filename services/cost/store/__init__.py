@@ -1,0 +1,1 @@
+"""Where the cost service keeps its books. Only this package touches SQLAlchemy."""

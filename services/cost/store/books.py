@@ -1,0 +1,211 @@
+"""Loading and saving the books of projects: the one transaction of the group commit.
+
+A flush runs as many statements for one request as for a thousand, and locks each project once, in the order of the ids.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, and_, or_, select, update
+
+from services.cost.budgets import Budget
+from services.cost.catalogue import PriceSource
+from services.cost.events import SETTLED_SOURCE
+from services.cost.holds import UNRESOLVED, HoldState
+from services.cost.ledger import Books, EventKey, Ledger
+from services.cost.periods import Month
+from services.cost.posting import Posting
+from services.cost.spend import QUARTER_US, Deltas, deltas_of
+from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold, row_of_sums
+from services.cost.store.spend import spent_in_month
+from services.cost.store.tables import (
+    LIVE,
+    balances,
+    budgets,
+    holds,
+    projects,
+    spend_by_model,
+    spend_by_tag,
+    usage_events,
+)
+from services.runtime.database import Database
+from services.runtime.errors import DomainError
+
+_ROLLUP_KEYS: Final = {
+    spend_by_model.name: ("project_id", "grain", "bucket_us", "provider", "model"),
+    spend_by_tag.name: ("project_id", "grain", "bucket_us", "tag"),
+}
+
+
+class BookKeeper:
+    """Runs postings on the books of their projects."""
+
+    def __init__(self, database: Database, prices: PriceSource) -> None:
+        self._database = database
+        self._prices = prices
+        insert_balance = database.upsert(balances)
+        self._put_balance = insert_balance.on_conflict_do_update(
+            index_elements=["budget_id", "period"],
+            set_={name: insert_balance.excluded[name] for name in ("settled_nano_usd", "held_nano_usd")},
+        )
+        self._add_to_rollup = {table.name: self._adding(table) for table in (spend_by_model, spend_by_tag)}
+
+    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
+        """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
+        return await self._database.write(self._post, postings)
+
+    async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
+        """Live holds whose time is over, the oldest first, as (project id, attempt id)."""
+        return await self._database.read(self._expired_holds, limit)
+
+    def _expired_holds(self, connection: Connection, limit: int) -> list[tuple[str, str]]:
+        due = holds.c.expires_us <= self._database.now_us(connection)
+        statement = select(holds.c.project_id, holds.c.attempt_id).where(LIVE, due)
+        rows = connection.execute(statement.order_by(holds.c.expires_us).limit(limit))
+        return [(row.project_id, row.attempt_id) for row in rows]
+
+    def _post(self, connection: Connection, postings: Sequence[Posting[Any]]) -> list[Any]:
+        results: list[Any] = [None] * len(postings)
+        ordered = sorted(range(len(postings)), key=lambda index: postings[index].project_id)
+        for project_id, indexes in groupby(ordered, key=lambda index: postings[index].project_id):
+            of_project = list(indexes)
+            ledger = self._open(connection, project_id, [postings[index] for index in of_project])
+            for index in of_project:
+                try:
+                    results[index] = postings[index].apply(ledger)
+                except DomainError as refusal:
+                    results[index] = refusal
+            self._save(connection, ledger)
+        return results
+
+    def _open(self, connection: Connection, project_id: str, postings: Sequence[Posting[Any]]) -> Ledger:
+        """Lock the project and load what the postings touch."""
+        books = Books(project_id, held_nano_usd=lock_project(connection, self._database, project_id))
+        now_us = self._database.now_us(connection)
+        attempt_ids = {attempt_id for posting in postings for attempt_id in posting.attempt_ids}
+        if attempt_ids:
+            statement = select(holds).where(holds.c.project_id == project_id, holds.c.attempt_id.in_(attempt_ids))
+            for row in connection.execute(statement).mappings():
+                hold = hold_of(row)
+                books.holds[hold.attempt_id] = hold
+        keys = {key for posting in postings for key in posting.event_keys}
+        settled = (hold for hold in books.holds.values() if hold.state is HoldState.SETTLED)
+        keys.update((SETTLED_SOURCE, hold.attempt_id) for hold in settled)
+        self._load_events(connection, books, keys)
+        self._load_balances(connection, books, {now_us, *(at for posting in postings for at in posting.times_us)})
+        return Ledger(books, self._prices, now_us)
+
+    def _load_events(self, connection: Connection, books: Books, keys: set[EventKey]) -> None:
+        if not keys:
+            return
+        by_source = [
+            and_(usage_events.c.source == source, usage_events.c.event_id.in_([event_id for _, event_id in group]))
+            for source, group in groupby(sorted(keys), key=lambda key: key[0])
+        ]
+        statement = select(usage_events).where(usage_events.c.project_id == books.project_id, or_(*by_source))
+        for row in connection.execute(statement).mappings():
+            event = event_of(row)
+            books.events[event.source, event.event_id] = event
+
+    def _load_balances(self, connection: Connection, books: Books, times_us: set[int]) -> None:
+        books.budgets = tuple(budgets_of(connection, books.project_id))
+        if not books.budgets:
+            return
+        times_us |= {hold.created_us for hold in books.holds.values() if hold.state in UNRESOLVED}
+        quarters_us = {at_us - at_us % QUARTER_US for at_us in times_us}
+        for budget in books.budgets:
+            for month in {budget.month_at(quarter_us) for quarter_us in quarters_us}:
+                settled, held = balance_of(connection, budget, month)
+                books.open(budget, month, settled_nano_usd=settled, held_nano_usd=held)
+
+    def _save(self, connection: Connection, ledger: Ledger) -> None:
+        project_id = ledger.books.project_id
+        if ledger.new_holds:
+            connection.execute(holds.insert(), [row_of_hold(project_id, hold) for hold in ledger.new_holds.values()])
+        by_state: dict[HoldState, list[str]] = {}
+        for hold in ledger.changed_holds.values():
+            by_state.setdefault(hold.state, []).append(hold.attempt_id)
+        for state, attempt_ids in by_state.items():
+            moved = and_(holds.c.project_id == project_id, holds.c.attempt_id.in_(attempt_ids))
+            connection.execute(update(holds).where(moved).values(state=state.value))
+        if ledger.new_events:
+            connection.execute(usage_events.insert(), [row_of_event(project_id, event) for event in ledger.new_events])
+            self._add_deltas(connection, project_id, deltas_of(ledger.new_events))
+        self._save_balances(connection, ledger)
+
+    def _save_balances(self, connection: Connection, ledger: Ledger) -> None:
+        books = ledger.books
+        if ledger.changed_balances:
+            rows = [
+                {
+                    "budget_id": budget_id,
+                    "period": period,
+                    "settled_nano_usd": books.balances[budget_id, period].settled_nano_usd,
+                    "held_nano_usd": books.balances[budget_id, period].held_nano_usd,
+                }
+                for budget_id, period in sorted(ledger.changed_balances)
+            ]
+            connection.execute(self._put_balance, rows)
+        if ledger.new_holds or ledger.changed_holds:
+            own = projects.c.project_id == books.project_id
+            connection.execute(update(projects).where(own).values(held_nano_usd=books.held_nano_usd))
+
+    def _add_deltas(self, connection: Connection, project_id: str, deltas: Deltas) -> None:
+        by_model = [
+            {
+                "project_id": project_id,
+                "grain": grain.value,
+                "bucket_us": bucket_us,
+                "provider": provider,
+                "model": model,
+                **row_of_sums(sums),
+            }
+            for (grain, bucket_us, provider, model), sums in deltas.models
+        ]
+        by_tag = [
+            {"project_id": project_id, "grain": grain.value, "bucket_us": bucket_us, "tag": tag, **row_of_sums(sums)}
+            for (grain, bucket_us, tag), sums in deltas.tags
+        ]
+        for table, rows in ((spend_by_model, by_model), (spend_by_tag, by_tag)):
+            if rows:
+                connection.execute(self._add_to_rollup[table.name], rows)
+
+    def _adding(self, table: Table) -> Any:
+        """An upsert that adds the new row's sums to those that are there."""
+        insert = self._database.upsert(table)
+        keys = _ROLLUP_KEYS[table.name]
+        sums = {name: table.c[name] + insert.excluded[name] for name in table.c.keys() if name not in keys}  # noqa: SIM118
+        return insert.on_conflict_do_update(index_elements=list(keys), set_=sums)
+
+
+def lock_project(connection: Connection, database: Database, project_id: str) -> int:
+    """Keep everyone else from changing the project until the transaction ends; returns what is held in it, nano-USD."""
+    statement = select(projects.c.held_nano_usd).where(projects.c.project_id == project_id).with_for_update()
+    held = connection.execute(statement).scalar_one_or_none()
+    if held is None:
+        connection.execute(
+            database.upsert(projects).on_conflict_do_nothing(), {"project_id": project_id, "held_nano_usd": 0}
+        )
+        held = connection.execute(statement).scalar_one()
+    return int(held)
+
+
+def budgets_of(connection: Connection, project_id: str) -> list[Budget]:
+    """The project's budgets by id."""
+    statement = select(budgets).where(budgets.c.project_id == project_id).order_by(budgets.c.budget_id)
+    return [budget_of(row) for row in connection.execute(statement).mappings()]
+
+
+def balance_of(connection: Connection, budget: Budget, month: Month) -> tuple[int, int]:
+    """What is settled and held in a period, nano-USD.
+
+    A period without a row, as after the budget's creation in the middle of a month, begins with what the project has
+    spent in it.
+    """
+    columns = balances.c
+    of_month = and_(columns.budget_id == budget.budget_id, columns.period == month.key)
+    row = connection.execute(select(columns.settled_nano_usd, columns.held_nano_usd).where(of_month)).one_or_none()
+    if row is None:
+        return spent_in_month(connection, budget.project_id, month), 0
+    return row.settled_nano_usd, row.held_nano_usd

@@ -1,0 +1,144 @@
+"""Rows to domain values and back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from sqlalchemy import RowMapping
+
+from services.cost.budgets import Budget
+from services.cost.events import Cost, UsageEvent
+from services.cost.holds import Hold, HoldState
+from services.cost.prices import Breakdown
+from services.cost.spend import Sums
+from services.cost.usage import COUNT_FIELDS, Attribution, Usage, UsageSource
+
+_NO_TAGS: Final = "{}"
+_ID_SEPARATOR: Final = ","
+
+
+def budget_of(row: RowMapping) -> Budget:
+    """A row of `budgets`."""
+    return Budget(
+        budget_id=row["budget_id"],
+        project_id=row["project_id"],
+        name=row["name"],
+        limit_nano_usd=row["limit_nano_usd"],
+        time_zone=row["time_zone"],
+        created_us=row["created_us"],
+    )
+
+
+def hold_of(row: RowMapping) -> Hold:
+    """A row of `holds`."""
+    return Hold(
+        attempt_id=row["attempt_id"],
+        nonce=row["nonce"],
+        state=HoldState(row["state"]),
+        provider=row["provider"],
+        model=row["model"],
+        attribution=_attribution_of(row),
+        held_nano_usd=row["held_nano_usd"],
+        priced=row["priced"],
+        budget_ids=tuple(row["budget_ids"].split(_ID_SEPARATOR)) if row["budget_ids"] else (),
+        created_us=row["created_us"],
+        expires_us=row["expires_us"],
+    )
+
+
+def row_of_hold(project_id: str, hold: Hold) -> dict[str, Any]:
+    """A row for `holds`."""
+    return {
+        "project_id": project_id,
+        "attempt_id": hold.attempt_id,
+        "nonce": hold.nonce,
+        "state": hold.state.value,
+        "provider": hold.provider,
+        "model": hold.model,
+        "user_id": hold.attribution.user_id,
+        "key_id": hold.attribution.key_id,
+        "run_id": hold.attribution.run_id,
+        "tags": _tags_text(hold.attribution),
+        "held_nano_usd": hold.held_nano_usd,
+        "priced": hold.priced,
+        "budget_ids": _ID_SEPARATOR.join(hold.budget_ids),
+        "created_us": hold.created_us,
+        "expires_us": hold.expires_us,
+    }
+
+
+def event_of(row: RowMapping) -> UsageEvent:
+    """A row of `usage_events`."""
+    return UsageEvent(
+        source=row["source"],
+        event_id=row["event_id"],
+        digest=bytes(row["digest"]),
+        provider=row["provider"],
+        model=row["model"],
+        provider_model=row["provider_model"],
+        attribution=_attribution_of(row),
+        usage=Usage(**{name: row[name] for name in COUNT_FIELDS}, source=UsageSource(row["usage_source"])),
+        succeeded=row["succeeded"],
+        cost=Cost(row["cost_nano_usd"], priced=row["priced"], price_version=row["price_version"]),
+        breakdown=Breakdown(**json.loads(row["cost_parts"])),
+        held_nano_usd=row["held_nano_usd"],
+        occurred_us=row["occurred_us"],
+        recorded_us=row["recorded_us"],
+    )
+
+
+def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
+    """A row for `usage_events`."""
+    return {
+        "project_id": project_id,
+        "source": event.source,
+        "event_id": event.event_id,
+        "digest": event.digest,
+        "provider": event.provider,
+        "model": event.model,
+        "provider_model": event.provider_model,
+        "user_id": event.attribution.user_id,
+        "key_id": event.attribution.key_id,
+        "run_id": event.attribution.run_id,
+        "tags": _tags_text(event.attribution),
+        **dict(zip(COUNT_FIELDS, event.usage.counts(), strict=True)),
+        "usage_source": int(event.usage.source),
+        "succeeded": event.succeeded,
+        "priced": event.cost.priced,
+        "cost_nano_usd": event.cost.nano_usd,
+        "cost_parts": json.dumps({part: amount for part, amount in asdict(event.breakdown).items() if amount}),
+        "price_version": event.cost.price_version,
+        "held_nano_usd": event.held_nano_usd,
+        "occurred_us": event.occurred_us,
+        "recorded_us": event.recorded_us,
+    }
+
+
+def row_of_sums(sums: Sums) -> dict[str, Any]:
+    """The summed columns of a rollup."""
+    return {
+        "calls": sums.calls,
+        "unpriced_calls": sums.unpriced_calls,
+        "cost_nano_usd": sums.cost_nano_usd,
+        **dict(zip(COUNT_FIELDS, sums.counts, strict=True)),
+    }
+
+
+def sums_of(row: RowMapping | Mapping[str, Any]) -> Sums:
+    """Summed columns. PostgreSQL sums 64-bit numbers into decimals, and an empty sum is NULL."""
+    return Sums(
+        calls=int(row["calls"] or 0),
+        unpriced_calls=int(row["unpriced_calls"] or 0),
+        cost_nano_usd=int(row["cost_nano_usd"] or 0),
+        counts=[int(row[name] or 0) for name in COUNT_FIELDS],
+    )
+
+
+def _attribution_of(row: RowMapping) -> Attribution:
+    tags = () if row["tags"] == _NO_TAGS else tuple(json.loads(row["tags"]).items())
+    return Attribution(row["user_id"], row["key_id"], row["run_id"], tags)
+
+
+def _tags_text(attribution: Attribution) -> str:
+    return json.dumps(dict(attribution.tags)) if attribution.tags else _NO_TAGS

@@ -1,0 +1,104 @@
+"""What was spent, from the rollups."""
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Table, and_, func, literal, or_, select, tuple_
+
+from services.cost.periods import Month
+from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendRow, SpendSummary, Sums, Window, window_of
+from services.cost.store.rows import sums_of
+from services.cost.store.tables import projects, spend_by_model, spend_by_tag
+from services.cost.usage import COUNT_FIELDS
+from services.runtime.database import Database
+
+_SUMMED: Final = ("calls", "unpriced_calls", "cost_nano_usd", *COUNT_FIELDS)
+
+
+class SpendStore:
+    """Reads spend; each method sees one snapshot."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def summarize(self, project_id: str, query: SpendQuery) -> SpendSummary:
+        """A page of groups, and the total of the window."""
+        return await self._database.read(self._summarize, project_id, query)
+
+    def _summarize(self, connection: Connection, project_id: str, query: SpendQuery) -> SpendSummary:
+        window = window_of(query.start_us, query.end_us, self._database.now_us(connection))
+        rows: list[SpendRow] = []
+        if query.group_by:
+            rows = groups_of(
+                connection, project_id, window, query.group_by, after=query.after, limit=query.page_size + 1
+            )
+        return SpendSummary(
+            rows=rows[: query.page_size],
+            more=len(rows) > query.page_size,
+            total=total_of(connection, project_id, window),
+            held_nano_usd=held_in_project(connection, project_id),
+            window=window,
+        )
+
+
+def spent_in_month(connection: Connection, project_id: str, month: Month) -> int:
+    """What was spent in a month of any zone, nano-USD. Months begin and end at quarter-hours in every zone."""
+    return total_of(connection, project_id, Window(month.starts_us, month.ends_us)).cost_nano_usd
+
+
+def total_of(connection: Connection, project_id: str, window: Window) -> Sums:
+    """Everything that was spent in a window, each call once."""
+    if not window.spans():
+        return Sums()
+    statement = select(*_sums_of(spend_by_model)).where(_within(spend_by_model, project_id, window))
+    return sums_of(connection.execute(statement).mappings().one())
+
+
+def held_in_project(connection: Connection, project_id: str) -> int:
+    """What calls under way hold, nano-USD."""
+    statement = select(projects.c.held_nano_usd).where(projects.c.project_id == project_id)
+    return connection.execute(statement).scalar_one_or_none() or 0
+
+
+def groups_of(
+    connection: Connection,
+    project_id: str,
+    window: Window,
+    group_by: tuple[Dimension, ...],
+    *,
+    after: tuple[str | int, ...],
+    limit: int,
+) -> list[SpendRow]:
+    """At most `limit` groups by their keys, which follow the keys `after`; an empty `after` is the beginning."""
+    table = spend_by_tag if Dimension.TAG in group_by else spend_by_model
+    keys = [_key_column(table, dimension) for dimension in group_by]
+    statement = select(*keys, *_sums_of(table)).where(_within(table, project_id, window))
+    if after:
+        statement = statement.where(tuple_(*keys) > tuple_(*[literal(value) for value in after]))
+    rows = connection.execute(statement.group_by(*keys).order_by(*keys).limit(limit)).mappings()
+    names = [f"key_{dimension.value}" for dimension in group_by]
+    return [SpendRow(tuple(row[name] for name in names), sums_of(row)) for row in rows]
+
+
+def _key_column(table: Table, dimension: Dimension) -> ColumnElement[Any]:
+    columns = table.c
+    label = f"key_{dimension.value}"
+    if dimension is Dimension.DAY:
+        return (columns.bucket_us // literal(DAY_US, BigInteger)).label(label)
+    if dimension is Dimension.PROVIDER:
+        return columns.provider.label(label)
+    if dimension is Dimension.MODEL:
+        return (columns.provider + "/" + columns.model).label(label)
+    return columns.tag.label(label)
+
+
+def _sums_of(table: Table) -> list[ColumnElement[Any]]:
+    return [func.sum(table.c[name]).label(name) for name in _SUMMED]
+
+
+def _within(table: Table, project_id: str, window: Window) -> ColumnElement[bool]:
+    columns = table.c
+    spans = [
+        and_(columns.grain == grain.value, columns.bucket_us >= start_us, columns.bucket_us < end_us)
+        for grain, start_us, end_us in window.spans()
+    ]
+    return and_(columns.project_id == project_id, or_(*spans))

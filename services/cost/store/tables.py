@@ -1,0 +1,137 @@
+"""The tables. Times are microseconds UTC, money is nano-USD, ids are text.
+
+Whoever changes a project's holds, events, rollups or balances locks its row in `projects` first: all else of a project
+can then be read and written without further locks, transactions on one project never meet in a deadlock, and those on
+several take their locks in the order of the ids.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
+
+from services.cost.holds import HoldState
+from services.cost.usage import COUNT_FIELDS
+from services.runtime.requests import request_ids_table
+
+metadata: Final = MetaData()
+
+request_ids: Final = request_ids_table(metadata)
+
+
+def _text(name: str, *, key: bool = False) -> Column[Any]:
+    return Column(name, Text, primary_key=key, nullable=False)
+
+
+def _int(name: str, *, key: bool = False) -> Column[Any]:
+    return Column(name, BigInteger, primary_key=key, nullable=False, autoincrement=False)
+
+
+def _flag(name: str) -> Column[Any]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _attribution() -> list[Column[Any]]:
+    """Tags are a JSON object."""
+    return [_text(name) for name in ("user_id", "key_id", "run_id", "tags")]
+
+
+def _sums() -> list[Column[Any]]:
+    return [_int(name) for name in ("calls", "unpriced_calls", "cost_nano_usd", *COUNT_FIELDS)]
+
+
+projects: Final = Table("projects", metadata, _text("project_id", key=True), _int("held_nano_usd"))
+"""The lock of a project, and what is held in it by calls under way."""
+
+budgets: Final = Table(
+    "budgets",
+    metadata,
+    _text("budget_id", key=True),
+    _text("project_id"),
+    _text("name"),
+    _int("limit_nano_usd"),
+    _text("time_zone"),
+    _int("created_us"),
+    Index("budgets_by_project", "project_id", "budget_id"),
+)
+
+balances: Final = Table(
+    "balances",
+    metadata,
+    _text("budget_id", key=True),
+    _text("period", key=True),
+    _int("settled_nano_usd"),
+    _int("held_nano_usd"),
+)
+"""A budget in one period. A period without a row has only what the rollups say was spent in it."""
+
+LIVE: Final = text(f"state = '{HoldState.HELD.value}'")
+"""The condition of the partial index below; a query has to state it in these words to be served by the index."""
+
+holds: Final = Table(
+    "holds",
+    metadata,
+    _text("project_id", key=True),
+    _text("attempt_id", key=True),
+    _text("nonce"),
+    _text("state"),
+    _text("provider"),
+    _text("model"),
+    *_attribution(),
+    _int("held_nano_usd"),
+    _flag("priced"),
+    _text("budget_ids"),
+    _int("created_us"),
+    _int("expires_us"),
+    Index("live_holds_by_expiry", "expires_us", sqlite_where=LIVE, postgresql_where=LIVE),
+    sqlite_with_rowid=False,
+)
+"""Every attempt that was held or given up, whatever became of it. Budget ids are separated by commas."""
+
+usage_events: Final = Table(
+    "usage_events",
+    metadata,
+    _text("project_id", key=True),
+    _text("source", key=True),
+    _text("event_id", key=True),
+    Column("digest", LargeBinary, nullable=False),
+    _text("provider"),
+    _text("model"),
+    _text("provider_model"),
+    *_attribution(),
+    *[_int(name) for name in COUNT_FIELDS],
+    Column("usage_source", SmallInteger, nullable=False),
+    _flag("succeeded"),
+    _flag("priced"),
+    _int("cost_nano_usd"),
+    _text("cost_parts"),
+    _text("price_version"),
+    _int("held_nano_usd"),
+    _int("occurred_us"),
+    _int("recorded_us"),
+    sqlite_with_rowid=False,
+)
+"""What was used, priced once and never changed. The cost's parts are a JSON object without those that are 0."""
+
+spend_by_model: Final = Table(
+    "spend_by_model",
+    metadata,
+    _text("project_id", key=True),
+    _text("grain", key=True),
+    _int("bucket_us", key=True),
+    _text("provider", key=True),
+    _text("model", key=True),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+
+spend_by_tag: Final = Table(
+    "spend_by_tag",
+    metadata,
+    _text("project_id", key=True),
+    _text("grain", key=True),
+    _int("bucket_us", key=True),
+    _text("tag", key=True),
+    *_sums(),
+    sqlite_with_rowid=False,
+)
+"""An event is in the rollups of each of its tags in full."""

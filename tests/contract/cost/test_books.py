@@ -1,0 +1,319 @@
+"""The books on both databases: what is posted, what is refused, and that nothing is counted twice."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from services.cost.bookkeeping import Bookkeeping
+from services.cost.budgets import Balance, Budget
+from services.cost.holds import ExpiryPolicy
+from services.cost.ledger import HoldOutcome
+from services.cost.spend import DAY_US, QUARTER_US, Dimension, SpendQuery, SpendSummary, Sums
+from services.cost.store.books import BookKeeper
+from services.cost.store.budgets import BudgetStore
+from services.cost.store.spend import SpendStore
+from services.cost.store.tables import holds, metadata, usage_events
+from services.cost.usage import Attribution
+from services.runtime.clock import ManualClock
+from services.runtime.database import Database
+from services.runtime.errors import AlreadyExists, InvalidField, NotFound, ResourceExhausted
+from services.runtime.requests import RequestKey
+from tests.support.cost import HOUR_US, NOVEMBER_US, PriceList, order, report, settlement, worst_case_of
+from tests.support.databases import schema_differences
+
+OpenDatabase = Callable[..., Awaitable[Database]]
+PROJECT = "prj_1"
+EVERYTHING = SpendQuery(NOVEMBER_US - 20 * DAY_US, NOVEMBER_US + 20 * DAY_US, (), 100)
+
+
+@dataclass
+class Cost:
+    """The domain on a real database, with a clock that the test moves."""
+
+    database: Database
+    books: Bookkeeping
+    budgets: BudgetStore
+    spend: SpendStore
+    clock: ManualClock
+
+    async def budget(self, limit_nano_usd: int, *, project_id: str = PROJECT, zone: str = "UTC", number: int = 1) -> str:
+        made = Budget(f"bud_{project_id}_{number}", project_id, "monthly", limit_nano_usd, zone, 0)
+        await self.budgets.create(RequestKey(project_id, "CreateBudget", ""), b"", made)
+        return made.budget_id
+
+    async def standing(self, budget_id: str, project_id: str = PROJECT) -> tuple[int, int]:
+        balance = await self.budgets.get(project_id, budget_id)
+        return balance.settled_nano_usd, balance.held_nano_usd
+
+    async def total(self, project_id: str = PROJECT) -> Sums:
+        return (await self.spend.summarize(project_id, EVERYTHING)).total
+
+    async def counted(self, project_id: str = PROJECT) -> tuple[int, int, int]:
+        """Events, their cost, and money of live holds, counted from the raw rows."""
+
+        def count(connection: Connection) -> tuple[int, int, int]:
+            columns = usage_events.c
+            own = columns.project_id == project_id
+            events = connection.execute(select(func.count(), func.sum(columns.cost_nano_usd)).where(own)).one()
+            live = (holds.c.project_id == project_id, holds.c.state == "held")
+            held = connection.execute(select(func.sum(holds.c.held_nano_usd)).where(*live)).scalar_one()
+            return int(events[0]), int(events[1] or 0), int(held or 0)
+
+        return await self.database.read(count)
+
+
+@pytest.fixture
+async def cost(open_database: OpenDatabase) -> AsyncIterator[Cost]:
+    clock = ManualClock(NOVEMBER_US)
+    database = await open_database("cost", migrations="services.cost.migrations", clock=clock)
+    books = Bookkeeping(BookKeeper(database, PriceList()), max_batch=64, max_queue=10_000)
+    yield Cost(database, books, BudgetStore(database, max_per_project=3), SpendStore(database), clock)
+    await books.close()
+
+
+def reasons(outcomes: list[HoldOutcome]) -> list[str | None]:
+    return [None if one.error is None else one.error.reason for one in outcomes]
+
+
+async def test_the_migrations_make_the_declared_tables(cost: Cost) -> None:
+    assert await schema_differences(cost.database, metadata) == []
+
+
+async def test_a_hold_lives_through_the_database(cost: Cost) -> None:
+    budget_id = await cost.budget(10**6)
+    attribution = Attribution("usr_1", "key_1", "run_1", (("team", "research"),))
+    orders = [order("a", attribution=attribution), order("b"), order("c", model="free"), order("d", tokens=10**6)]
+    outcomes = await cost.books.hold(PROJECT, orders)
+    assert reasons(outcomes) == [None, None, None, "BUDGET_EXCEEDED"]
+    assert await cost.standing(budget_id) == (0, 2 * worst_case_of(100))
+    repeated = await cost.books.hold(PROJECT, [order("a"), order("b", nonce="other")])
+    assert reasons(repeated) == [None, "HOLD_NONCE_MISMATCH"]
+    settled = await cost.books.settle(PROJECT, [settlement("a", tokens=40), settlement("b", tokens=None)])
+    assert [one.cost and one.cost.nano_usd for one in settled] == [40_000, 0]
+    assert await cost.books.settle(PROJECT, [settlement("a", tokens=40), settlement("b", tokens=None)]) == settled
+    assert await cost.standing(budget_id) == (40_000, 0)
+    total = await cost.total()
+    assert (total.calls, total.cost_nano_usd, total.counts[5]) == (2, 40_000, 40)
+    tags = await cost.spend.summarize(PROJECT, SpendQuery(None, None, (Dimension.TAG,), 10))
+    assert [(row.keys, row.sums.cost_nano_usd) for row in tags.rows] == [(("team=research",), 40_000)]
+
+
+async def test_resolutions_and_tombstones_last(cost: Cost) -> None:
+    await cost.books.hold(PROJECT, [order("held"), order("settled"), order("released")])
+    await cost.books.settle(PROJECT, [settlement("settled", tokens=3)])
+    await cost.books.release(PROJECT, ["released", "never-held"])
+    ids = ["held", "settled", "released", "never-held", "unknown"]
+    expected = ["held", "settled", "released", "tombstoned", "tombstoned"]
+    for _ in range(2):
+        known = await cost.books.resolve(PROJECT, ids)
+        assert [one.state.value for one in known] == expected
+    assert known[1].cost.nano_usd == 3_000
+    assert known[1].usage is not None
+    assert known[1].usage.output_tokens == 3
+    late = await cost.books.hold(PROJECT, [order("unknown"), order("never-held")])
+    assert reasons(late) == ["HOLD_TOMBSTONED", "HOLD_TOMBSTONED"]
+
+
+async def test_projects_do_not_see_each_other(cost: Cost) -> None:
+    budget_id = await cost.budget(10**6)
+    await cost.books.hold(PROJECT, [order("a")])
+    other = await cost.books.settle("prj_2", [settlement("a")])
+    assert other[0].error is not None
+    assert other[0].error.reason == "NOT_FOUND"
+    await cost.books.report("prj_2", [report("e1")])
+    assert (await cost.total()).calls == 0
+    assert (await cost.total("prj_2")).calls == 1
+    for call in (
+        cost.budgets.get("prj_2", budget_id),
+        cost.budgets.delete("prj_2", budget_id),
+        cost.budgets.update(RequestKey("prj_2", "UpdateBudget", ""), b"", budget_id, {"name": "mine"}),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    assert await cost.budgets.page("prj_2", after_id="", limit=10) == []
+
+
+async def test_expired_holds_are_charged_until_the_outcome_is_known(cost: Cost) -> None:
+    budget_id = await cost.budget(10**6)
+    await cost.books.hold(PROJECT, [order("a"), order("b", expires_in_ms=3_600_000)])
+    await cost.books.hold("prj_2", [order("a")])
+    cost.clock.advance(61)
+    assert await cost.books.expire(ExpiryPolicy.CHARGE, 10) == 2
+    assert await cost.books.expire(ExpiryPolicy.CHARGE, 10) == 0
+    assert await cost.standing(budget_id) == (worst_case_of(100), worst_case_of(100))
+    assert (await cost.books.resolve(PROJECT, ["a"]))[0].state.value == "expired_charged"
+    await cost.books.settle(PROJECT, [settlement("a", tokens=1), settlement("b", tokens=2)])
+    assert await cost.standing(budget_id) == (3_000, 0)
+    assert (await cost.spend.summarize(PROJECT, EVERYTHING)).held_nano_usd == 0
+
+
+async def test_many_holds_at_once_never_overshoot_and_use_the_budget(cost: Cost) -> None:
+    """1,000 concurrent calls at 20 times two overlapping budgets, in small and large requests, through two replicas."""
+    limit = 50 * worst_case_of(100) + 7
+    ids = [await cost.budget(limit), await cost.budget(limit + 10**9, number=2)]
+    replica = Bookkeeping(BookKeeper(cost.database, PriceList()), max_batch=7, max_queue=10_000)
+    attempts = [f"a{number}" for number in range(1_000)]
+
+    async def client(books: Bookkeeping, mine: list[str]) -> list[HoldOutcome]:
+        size = 1 + len(mine) % 5
+        groups = [mine[index : index + size] for index in range(0, len(mine), size)]
+        answers = await asyncio.gather(*[books.hold(PROJECT, [order(name) for name in group]) for group in groups])
+        return [outcome for answer in answers for outcome in answer]
+
+    clients = [client(replica if number % 2 else cost.books, attempts[number::8]) for number in range(8)]
+    outcomes = [outcome for answer in await asyncio.gather(*clients) for outcome in answer]
+    granted = [outcome.attempt_id for outcome in outcomes if outcome.error is None]
+    assert {one.error.reason for one in outcomes if one.error is not None} == {"BUDGET_EXCEEDED"}
+    assert len(granted) == 50
+    for budget_id in ids:
+        settled, held = await cost.standing(budget_id)
+        assert settled == 0
+        assert 0.99 * limit <= held <= limit
+    await asyncio.gather(*[cost.books.settle(PROJECT, [settlement(name, tokens=100)]) for name in granted])
+    assert [await cost.standing(budget_id) for budget_id in ids] == [(50 * 100_000, 0)] * 2
+    assert await cost.counted() == (50, 50 * 100_000, 0)
+    await replica.close()
+
+
+async def test_a_replay_three_times_in_any_order_counts_once(cost: Cost) -> None:
+    seed = random.randrange(2**32)
+    shuffled = random.Random(seed)
+    budget_id = await cost.budget(10**12)
+    tags = [Attribution(tags=(("team", f"t{number}"),)) for number in range(3)]
+    names = [f"a{number}" for number in range(60)]
+    orders = [order(name, tokens=300, attribution=tags[index % 3]) for index, name in enumerate(names)]
+    await cost.books.hold(PROJECT, orders)
+    settlements = [
+        settlement(name, tokens=index, occurred_us=NOVEMBER_US - index * HOUR_US) for index, name in enumerate(names)
+    ]
+    reports = [report(f"e{number}", tokens=number, occurred_us=NOVEMBER_US - number) for number in range(60)]
+    seen = []
+    for _ in range(3):
+        shuffled.shuffle(settlements)
+        shuffled.shuffle(reports)
+        settling = [cost.books.settle(PROJECT, settlements[start : start + 7]) for start in range(0, 60, 7)]
+        reporting = [cost.books.report(PROJECT, reports[start : start + 11]) for start in range(0, 60, 11)]
+        await asyncio.gather(*settling, *reporting)
+        by_day = await cost.spend.summarize(PROJECT, SpendQuery(None, None, (Dimension.DAY, Dimension.TAG), 1_000))
+        seen.append((await cost.total(), await cost.counted(), await cost.standing(budget_id), by_day))
+    assert seen[0] == seen[1] == seen[2], f"seed {seed}"
+    expected = 2 * sum(range(60)) * 1_000
+    assert seen[0][0].cost_nano_usd == expected
+    assert seen[0][1] == (120, expected, 0)
+    assert seen[0][2] == (expected, 0)
+
+
+async def test_reports_are_all_or_none(cost: Cost) -> None:
+    outcome = await cost.books.report(PROJECT, [report("e1"), report("e2", model="secret"), report("e1")])
+    assert (outcome.duplicates, [one.priced for one in outcome.costs]) == (1, [True, False, True])
+    with pytest.raises(AlreadyExists) as refused:
+        await cost.books.report(PROJECT, [report("e3"), report("e1", tokens=5)])
+    assert refused.value.reason == "USAGE_EVENT_MISMATCH"
+    with pytest.raises(InvalidField):
+        await cost.books.report(PROJECT, [report("e4"), report("e5", tokens=-5)])
+    total = await cost.total()
+    assert (total.calls, total.unpriced_calls, total.cost_nano_usd) == (2, 1, 100_000)
+
+
+async def test_a_refused_request_does_not_spoil_the_others_of_its_transaction(cost: Cost) -> None:
+    wrong, right = await asyncio.gather(
+        cost.books.report(PROJECT, [report("e1", tokens=-1)]),
+        cost.books.report(PROJECT, [report("e2")]),
+        return_exceptions=True,
+    )
+    assert isinstance(wrong, InvalidField)
+    assert not isinstance(right, BaseException)
+    assert (await cost.total()).calls == 1
+
+
+async def test_a_budget_made_in_the_middle_of_a_month_begins_with_what_was_spent(cost: Cost) -> None:
+    month_start_us = NOVEMBER_US // DAY_US * DAY_US - 17 * DAY_US - 45 * 60 * 1_000_000 - 5 * HOUR_US
+    inside = report("e1", occurred_us=month_start_us)
+    before = report("e2", tokens=7, occurred_us=month_start_us - 1)
+    await cost.books.report(PROJECT, [inside, before, report("e3")])
+    budget_id = await cost.budget(10**9, zone="Asia/Kathmandu")
+    assert await cost.standing(budget_id) == (200_000, 0)
+    await cost.books.report(PROJECT, [report("e4"), report("e5", occurred_us=month_start_us - QUARTER_US)])
+    assert await cost.standing(budget_id) == (300_000, 0)
+
+
+async def test_summaries_by_every_grouping_and_page(cost: Cost) -> None:
+    reports = [
+        report(f"e{day}-{model}", tokens=day + 1, model=model, occurred_us=NOVEMBER_US - day * DAY_US)
+        for day in range(5)
+        for model in ("flat", "free", "secret")
+    ]
+    await cost.books.report(PROJECT, reports)
+
+    async def pages(*group_by: Dimension) -> list[SpendSummary]:
+        found: list[SpendSummary] = []
+        after: tuple[str | int, ...] = ()
+        while not found or found[-1].more:
+            found.append(await cost.spend.summarize(PROJECT, SpendQuery(None, None, group_by, 4, after)))
+            after = found[-1].rows[-1].keys if found[-1].rows else ()
+        return found
+
+    by_day_and_model = await pages(Dimension.DAY, Dimension.MODEL)
+    keys = [row.keys for page in by_day_and_model for row in page.rows]
+    assert [len(page.rows) for page in by_day_and_model] == [4, 4, 4, 3]
+    assert keys == sorted(set(keys))
+    assert keys[0] == (NOVEMBER_US // DAY_US - 4, "acme/flat")
+    by_provider = await pages(Dimension.PROVIDER)
+    assert [row.keys for row in by_provider[0].rows] == [("acme",)]
+    assert by_provider[0].rows[0].sums == by_provider[0].total
+    assert by_provider[0].total.cost_nano_usd == (1 + 2 + 3 + 4 + 5) * 1_000
+    assert by_provider[0].total.unpriced_calls == 5
+    assert (await pages())[0].rows == []
+
+
+async def test_a_window_is_the_sum_of_its_quarter_hours(cost: Cost) -> None:
+    start_us = NOVEMBER_US // QUARTER_US * QUARTER_US
+    times = [start_us - 3 * DAY_US + number * 7 * QUARTER_US for number in range(40)]
+    await cost.books.report(PROJECT, [report(f"e{at}", tokens=1, occurred_us=at) for at in times])
+    for first, last in ((0, 40), (3, 29), (10, 11), (5, 35)):
+        window = SpendQuery(times[first], times[last - 1] + 1, (), 10)
+        assert (await cost.spend.summarize(PROJECT, window)).total.calls == last - first
+
+
+async def test_budgets_are_made_once_changed_and_deleted(cost: Cost) -> None:
+    key = RequestKey(PROJECT, "CreateBudget", "req-1")
+    wanted = Budget("bud_x", PROJECT, "monthly", 500, "UTC", 0)
+    first = await cost.budgets.create(key, b"payload", wanted)
+    again = await cost.budgets.create(key, b"payload", Budget("bud_y", PROJECT, "monthly", 500, "UTC", 0))
+    assert again == first
+    assert (first.budget.created_us, first.month.key) == (NOVEMBER_US, "2026-11")
+    with pytest.raises(AlreadyExists):
+        await cost.budgets.create(key, b"other payload", wanted)
+    changed = await cost.budgets.update(
+        RequestKey(PROJECT, "UpdateBudget", "req-2"), b"p", "bud_x", {"name": "new", "limit_nano_usd": 7}
+    )
+    assert (changed.budget.name, changed.budget.limit_nano_usd) == ("new", 7)
+    await cost.budgets.delete(PROJECT, "bud_x")
+    with pytest.raises(NotFound):
+        await cost.budgets.delete(PROJECT, "bud_x")
+
+
+async def test_budgets_are_bounded_and_paged(cost: Cost) -> None:
+    made = [await cost.budget(1_000, number=number) for number in range(3)]
+    with pytest.raises(ResourceExhausted) as refused:
+        await cost.budget(1_000, number=4)
+    assert refused.value.reason == "LIMIT_REACHED"
+    first = await cost.budgets.page(PROJECT, after_id="", limit=2)
+    rest = await cost.budgets.page(PROJECT, after_id=first[-1].budget.budget_id, limit=2)
+    assert [balance.budget.budget_id for balance in [*first, *rest]] == made
+
+
+async def test_a_lower_limit_refuses_and_a_deleted_budget_frees(cost: Cost) -> None:
+    budget_id = await cost.budget(10**6)
+    await cost.books.hold(PROJECT, [order("a")])
+    lower = {"limit_nano_usd": 10}
+    balance: Balance = await cost.budgets.update(RequestKey(PROJECT, "UpdateBudget", ""), b"", budget_id, lower)
+    assert balance.remaining_nano_usd == 0
+    assert reasons(await cost.books.hold(PROJECT, [order("b")])) == ["BUDGET_EXCEEDED"]
+    await cost.budgets.delete(PROJECT, budget_id)
+    assert reasons(await cost.books.hold(PROJECT, [order("b")])) == [None]
+    assert (await cost.books.settle(PROJECT, [settlement("a")]))[0].error is None

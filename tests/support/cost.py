@@ -1,0 +1,85 @@
+"""Builders for tests of the cost service: a price list without a catalogue, books, orders and settlements."""
+
+from services.cost.budgets import Budget
+from services.cost.events import HoldOrder, Settlement, UsageReport
+from services.cost.ledger import Books, Ledger
+from services.cost.periods import month_at
+from services.cost.prices import DatedTariff, ModelPrice, Rates, Tariff, Tier
+from services.cost.usage import Attribution, Usage
+
+USD = 1_000_000_000
+NOVEMBER_US = 1_795_000_000_000_000
+"""2026-11-18T06:26:40Z."""
+HOUR_US = 3_600_000_000
+
+
+class PriceList:
+    """Model "flat" costs 1,000 nano-USD a token of any kind and "free" costs nothing; all others are unpriced."""
+
+    def find(self, provider: str, model: str) -> ModelPrice | None:
+        rate = {"flat": USD, "free": 0}.get(model)
+        if rate is None:
+            return None
+        return ModelPrice(provider, model, "test-1", (DatedTariff(Tariff((Tier(0, Rates(*[rate] * 8)),))),))
+
+
+def worst_case_of(tokens: int) -> int:
+    """What a hold of so many tokens of "flat" reserves."""
+    return tokens * 1_000 + 4 if tokens else 0
+
+
+def budget(limit_nano_usd: int, *, budget_id: str = "bud_1", time_zone: str = "UTC") -> Budget:
+    return Budget(budget_id, "prj_1", "monthly", limit_nano_usd, time_zone, NOVEMBER_US)
+
+
+def order(
+    attempt_id: str,
+    *,
+    tokens: int = 100,
+    nonce: str = "n1",
+    model: str = "flat",
+    attribution: Attribution | None = None,
+    expires_in_ms: int = 60_000,
+) -> HoldOrder:
+    """An order for `tokens` tokens, all of them output."""
+    return HoldOrder(attempt_id, nonce, "acme", model, 0, tokens, attribution or Attribution(), expires_in_ms)
+
+
+def settlement(
+    attempt_id: str, *, tokens: int | None = 100, occurred_us: int | None = None, provider_model: str = ""
+) -> Settlement:
+    usage = None if tokens is None else Usage(output_tokens=tokens)
+    return Settlement(attempt_id, usage, provider_model, occurred_us, succeeded=True)
+
+
+def report(
+    event_id: str,
+    *,
+    tokens: int = 100,
+    source: str = "app",
+    model: str = "flat",
+    occurred_us: int | None = None,
+    attribution: Attribution | None = None,
+) -> UsageReport:
+    return UsageReport(
+        event_id, source, "acme", model, Usage(output_tokens=tokens), attribution or Attribution(), occurred_us
+    )
+
+
+class LedgerOfBooks:
+    """Books that outlive a ledger, as the store's rows do, with every balance that a test can touch."""
+
+    def __init__(self, *budgets: Budget, months_us: tuple[int, ...] = (NOVEMBER_US,)) -> None:
+        self.books = Books("prj_1", budgets)
+        self.now_us = NOVEMBER_US
+        for at_us in months_us:
+            self.open_month(at_us)
+
+    def open_month(self, at_us: int) -> None:
+        for owner in self.books.budgets:
+            month = month_at(at_us, owner.time_zone)
+            self.books.open(owner, month)
+
+    def ledger(self) -> Ledger:
+        """A new transaction on the same books."""
+        return Ledger(self.books, PriceList(), self.now_us)
