@@ -106,7 +106,8 @@ class RememberedRequests:
             "created_us": self._clock.now_us(),
         }
         insert = self._database.upsert(self._table).values(row).on_conflict_do_nothing()
-        return connection.execute(insert).rowcount == 1
+        # Without the option SQLAlchemy asks for the count of an INSERT after psycopg's cursor is closed, and gets -1.
+        return connection.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1
 
     def _recall(self, connection: Connection, key: RequestKey, payload_hash: bytes) -> bytes:
         columns = self._table.c
