@@ -21,6 +21,7 @@ help:
 
 ## setup: make .venv with everything in requirements.txt (done by the other targets when needed)
 setup: .venv/.installed
+	@:
 
 .venv/.installed: requirements.txt pyproject.toml tools/setup.sh
 	@sh tools/setup.sh

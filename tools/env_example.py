@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from services.runtime.settings import ENVIRONMENT_PREFIX, ServiceSettings
 
@@ -63,8 +62,8 @@ def _lines(prefix: str, fields: dict[str, FieldInfo]) -> Iterator[str]:
 
 
 def _default_text(field: FieldInfo) -> str:
-    default: Any = field.get_default(call_default_factory=True)
-    if default is None or default is PydanticUndefined or isinstance(default, SecretStr):
+    default: Any = None if field.is_required() else field.get_default(call_default_factory=True)
+    if default is None or isinstance(default, SecretStr):
         return ""
     if isinstance(default, bool):
         return "true" if default else "false"

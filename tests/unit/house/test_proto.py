@@ -16,7 +16,7 @@ from llmlab.api.common.v1 import options_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from tools import proto
 from tools.api_reference import render_reference
-from tools.protoc import PROTOS, ProtocError, build_image
+from tools.protoc import PROTOS, ROOT, ProtocError, build_image
 
 EXAMPLE = """
 // Things, for a test.
@@ -191,5 +191,5 @@ def test_an_unknown_base_commit_is_named(repository: Path, monkeypatch: pytest.M
 
 def test_the_command_reports_by_its_exit_status(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.proto", "image", str(tmp_path / "image.binpb")]
-    subprocess.run(command, cwd=proto.ROOT, check=True)
+    subprocess.run(command, cwd=ROOT, check=True)
     assert (tmp_path / "image.binpb").stat().st_size > 0
