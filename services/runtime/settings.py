@@ -41,6 +41,7 @@ class ServiceSettings(BaseSettings):
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     home: Path = Field(Path("~/.llmlab"), description="Directory of local state: SQLite files, credentials.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: a SQLite file <home>/<service>.db.")
+    database_pool_size: int = Field(8, ge=1, description="PostgreSQL connections of this process.")
     redis_url: str = Field("", description="Redis that replicas share; empty: this process alone, in memory.")
 
     gateway_target: str = Field("127.0.0.1:7410", description="gRPC target of the gateway.")
@@ -48,7 +49,7 @@ class ServiceSettings(BaseSettings):
     cost_target: str = Field("127.0.0.1:7413", description="gRPC target of the cost service.")
     identity_target: str = Field("127.0.0.1:7414", description="gRPC target of identity; it has the signing keys.")
 
-    auth_required: bool = Field(True, description="False lets anybody do anything; allowed on loopback only.")
+    auth_required: bool = Field(default=True, description="False lets anybody do anything; allowed on loopback only.")
     auth_service_key: SecretStr = Field(
         SecretStr(""), description="Ed25519 seed that the services share, 64 hex digits: openssl rand -hex 32."
     )
@@ -79,8 +80,8 @@ class ServiceSettings(BaseSettings):
 
     health_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of readiness checks.")
     health_timeout_s: float = Field(2.0, gt=0, description="Longest readiness check; a longer one has failed.")
-    reflection: bool = Field(True, description="Serve gRPC reflection, for grpcurl and buf curl.")
-    channelz: bool = Field(False, description="Serve channelz, gRPC's view of its sockets.")
+    reflection: bool = Field(default=True, description="Serve gRPC reflection, for grpcurl and buf curl.")
+    channelz: bool = Field(default=False, description="Serve channelz, gRPC's view of its sockets.")
 
     tls_certificate: Path | None = Field(None, description="PEM chain of this process; with tls_key: TLS is on.")
     tls_key: Path | None = Field(None, description="PEM private key of tls_certificate.")
@@ -88,7 +89,9 @@ class ServiceSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG logs every RPC.")
     log_format: Literal["text", "json"] = Field("text", description="One line or one JSON object per record.")
-    telemetry: bool = Field(True, description="Count RPCs and measure their time and the loop's lag in process.")
+    telemetry: bool = Field(
+        default=True, description="Count RPCs and measure their time and the loop's lag in process."
+    )
     loop_lag_interval_s: float = Field(0.1, gt=0, description="Seconds between two probes of the loop's lag.")
 
     def __init_subclass__(cls, service: str = "", **more: Any) -> None:
@@ -109,9 +112,7 @@ class ServiceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then LLMLAB_<SERVICE>_<FIELD>, then LLMLAB_<FIELD>."""
         own = EnvSettingsSource(settings_cls, env_prefix=f"{ENVIRONMENT_PREFIX}{cls.service.upper()}_")

@@ -1,0 +1,43 @@
+"""A service's own database, as its settings name it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.engine import URL
+
+from services.runtime.clock import Clock
+from services.runtime.database import Database
+from services.runtime.dialects import DatabaseOptions, parse_url
+from services.runtime.settings import ServiceSettings, SettingsError
+
+
+def database_url(settings: ServiceSettings) -> str:
+    """`database_url`, or the URL of the SQLite file <home>/<service>.db where it is empty."""
+    if settings.database_url:
+        return settings.database_url
+    file = settings.home_directory / f"{settings.service}.db"
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
+@asynccontextmanager
+async def open_service_database(
+    settings: ServiceSettings, *, exclusive: bool = False, clock: Clock | None = None
+) -> AsyncIterator[Database]:
+    """Open the service's database, migrated to services/<service>/migrations, and close it at the end.
+
+    `exclusive`: one process at a time may have the SQLite file. Raises SettingsError for a useless URL, Unavailable
+    where the database cannot be reached.
+    """
+    url = database_url(settings)
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise SettingsError(f"{settings.variable('database_url')}: {error}") from None
+    options = DatabaseOptions(pool_size=settings.database_pool_size, exclusive=exclusive)
+    migrations = f"services.{settings.service}.migrations"
+    async with Database.open(
+        url, schema=settings.service, migrations=migrations, options=options, clock=clock
+    ) as database:
+        yield database
