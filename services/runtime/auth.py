@@ -137,7 +137,7 @@ class KeyRing:
         try:
             fetched = await fetch()
             self._keys = {item.key_id: Ed25519PublicKey.from_public_bytes(item.public_key) for item in fetched}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever keeps identity away, the known keys stay)
             _log.warning("the signing keys could not be fetched, %d known ones stay: %s", len(self._keys), error)
         self._fetched_s = time.monotonic()
 

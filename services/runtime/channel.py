@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -60,7 +60,7 @@ def open_channel(target: str, settings: ServiceSettings) -> grpc.aio.Channel:
 
 
 def service_config(retry_attempts: int) -> str:
-    """gRPC's service config: round robin, and retries of the RPCs that declare themselves idempotent, of no other.
+    """The service config: round robin, and retries of the RPCs that declare themselves idempotent, of no other.
 
     A paid call behind a retry policy is sent to the provider twice when its server is killed.
     """
@@ -154,7 +154,7 @@ class _DeadlineChannel(grpc.aio.Channel):
         """Close the connection; calls in progress get `grace` seconds."""
         await self._channel.close(grace)
 
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 (gRPC's)
         """State of the connection."""
         return self._channel.get_state(try_to_connect)
 
@@ -166,7 +166,7 @@ class _DeadlineChannel(grpc.aio.Channel):
         """Wait until connected."""
         await self._channel.channel_ready()
 
-    async def __aenter__(self) -> _DeadlineChannel:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception: object) -> None:

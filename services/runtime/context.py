@@ -103,8 +103,10 @@ def bearer_token_of(call: Call) -> str:
 
 
 def endless(handler: HandlerT) -> HandlerT:
-    """Mark a server stream that has no end of its own (it watches something): a stopping server ends it at once with
-    SHUTTING_DOWN, so it must be resumable, and it ends when its credential expires."""
+    """Mark the handler of a server stream that has no end of its own, because it watches something.
+
+    A stopping server ends it at once with SHUTTING_DOWN, so it must be resumable; it ends when its credential expires.
+    """
     handler.__endless__ = True  # type: ignore[attr-defined]
     return handler
 

@@ -98,9 +98,9 @@ class NotFound(DomainError):
 
     canonical_code = "NOT_FOUND"
 
-    def __init__(self, kind: str, id: str, reason: str = "NOT_FOUND", **more: Any) -> None:
-        more.setdefault("metadata", {"kind": kind, "id": id})
-        super().__init__(reason, f"{kind} {id!r} does not exist in this project; check the id", **more)
+    def __init__(self, kind: str, identifier: str, reason: str = "NOT_FOUND", **more: Any) -> None:
+        more.setdefault("metadata", {"kind": kind, "id": identifier})
+        super().__init__(reason, f"{kind} {identifier!r} does not exist in this project; check the id", **more)
 
 
 class AlreadyExists(DomainError):

@@ -80,7 +80,7 @@ class Health:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._checks[name]()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (any failure of a check is the answer "not ready")
             reason = f"{type(error).__name__}: {error}"
             if self._failing.get(name) != reason:
                 _log.warning("not ready: the check of %s fails: %s", name, reason)

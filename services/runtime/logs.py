@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import logging
 import re
@@ -57,14 +57,17 @@ def configure_logging(settings: ServiceSettings, stream: TextIO | None = None) -
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, service, logger, message, request_id, the fields given in
-    `extra={"fields": {...}}`, and the stack trace of an exception."""
+    """One JSON object per line: time, level, service, logger, message, request_id, fields, stack trace.
+
+    The fields are those of `extra={"fields": {...}}`.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one JSON object, without secrets."""
         entry: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname,
@@ -85,6 +88,7 @@ class TextFormatter(logging.Formatter):
     """`time LEVEL logger: message key=value ... [request id]`, then the stack trace of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The record as one line, and its stack trace below, without secrets."""
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
         request_id = current_request_id()
         # A line break in a message could pretend to be another record.
@@ -98,7 +102,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+    return dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

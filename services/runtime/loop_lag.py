@@ -12,12 +12,16 @@ from contextlib import asynccontextmanager
 
 from services.runtime import telemetry
 
-_latest_ms = 0.0
+
+class _Latest:
+    """The lag of the latest probe of this process."""
+
+    ms = 0.0
 
 
 def loop_lag_ms() -> float:
     """The lag of the latest probe, in milliseconds; 0 before the first."""
-    return _latest_ms
+    return _Latest.ms
 
 
 @asynccontextmanager
@@ -42,9 +46,8 @@ class _Probe:
         self._timer.cancel()
 
     def _tick(self) -> None:
-        global _latest_ms
         now_s = self._loop.time()
-        _latest_ms = max(0.0, now_s - self._due_s) * 1_000
-        self._lags.record(_latest_ms)
+        _Latest.ms = max(0.0, now_s - self._due_s) * 1_000
+        self._lags.record(_Latest.ms)
         self._due_s = now_s + self._interval_s
         self._timer = self._loop.call_at(self._due_s, self._tick)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -58,7 +57,7 @@ async def serve(
     checks: Mapping[str, ReadinessCheck] | None = None,
     features: Sequence[str] = (),
 ) -> AsyncIterator[RunningServer]:
-    """Serve until the context ends; then drain: NOT_SERVING, no new work, endless streams ended, `grace_s` for the rest.
+    """Serve until the context ends; then: NOT_SERVING, no new work, endless streams ended, `grace_s` for the rest.
 
     `servicers` are instances of generated `...Servicer` classes; their registration is found by itself. `verifier` may
     be None only with `auth_required` off. `checks` decide readiness; `features` appear in GetServerInfo.
@@ -66,7 +65,7 @@ async def serve(
     """
     _check_protobuf()
     _check_authentication(settings, verifier)
-    telemetry.enable(settings.telemetry)
+    telemetry.enable(on=settings.telemetry)
     registrations = [(_registration(servicer), servicer) for servicer in servicers]
     names = [registration.service for registration, _ in registrations]
     health = Health(names, checks or {}, interval_s=settings.health_interval_s, timeout_s=settings.health_timeout_s)
@@ -203,6 +202,6 @@ def read_pem(settings: ServiceSettings, field: str) -> bytes:
 
 
 def _host_for_clients(settings: ServiceSettings) -> str:
-    if settings.host in ("0.0.0.0", "::", "[::]"):
+    if settings.host in ("0.0.0.0", "::", "[::]"):  # noqa: S104 (compared, not bound)
         return "127.0.0.1"
     return f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host

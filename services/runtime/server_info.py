@@ -22,8 +22,8 @@ class ServerInfoServicer(server_pb2_grpc.ServerServiceServicer):
         self._answer.started_at.GetCurrentTime()
         self._answer.features.extend(self._features)
 
-    async def GetServerInfo(
-        self, request: server_pb2.GetServerInfoRequest, context: Any
+    async def GetServerInfo(  # noqa: N802 (the contract names it)
+        self, _request: server_pb2.GetServerInfoRequest, _context: Any
     ) -> server_pb2.GetServerInfoResponse:
         """Version, uptime and features."""
         answer = server_pb2.GetServerInfoResponse()

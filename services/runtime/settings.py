@@ -112,7 +112,9 @@ class ServiceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then LLMLAB_<SERVICE>_<FIELD>, then LLMLAB_<FIELD>."""
         own = EnvSettingsSource(settings_cls, env_prefix=f"{ENVIRONMENT_PREFIX}{cls.service.upper()}_")

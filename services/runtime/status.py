@@ -1,7 +1,7 @@
 """Errors on the wire: DomainError to `google.rpc.Status` and back.
 
-Every status that leaves carries exactly one `ErrorInfo` (domain "llmlab", the reason, metadata with the request id), and
-BadRequest, RetryInfo, PreconditionFailure or QuotaFailure where they fit.
+Every status that leaves carries exactly one `ErrorInfo` (domain "llmlab", the reason, metadata with the request id),
+and BadRequest, RetryInfo, PreconditionFailure or QuotaFailure where they fit.
 """
 
 from __future__ import annotations

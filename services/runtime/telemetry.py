@@ -12,7 +12,7 @@ from typing import Any
 MAX_SERIES = 10_000
 """Series (name and labels) a process keeps; later ones are dropped, so that a wild label cannot fill the memory."""
 
-BUCKETS = tuple(0.01 * 2**power for power in range(24))
+BUCKETS: tuple[float, ...] = tuple(0.01 * float(2**power) for power in range(24))
 """Upper bounds of histogram buckets: 0.01, 0.02 ... about 84,000; in milliseconds from 10 us to 84 s."""
 
 
@@ -44,8 +44,7 @@ class Histogram:
         """Add one measured value."""
         self.count += 1
         self.total += value
-        if value > self.maximum:
-            self.maximum = value
+        self.maximum = max(self.maximum, value)
         self.buckets[bisect_left(BUCKETS, value)] += 1
 
     def quantile(self, share: float) -> float:
@@ -62,13 +61,15 @@ class Histogram:
 _Labels = tuple[tuple[str, str], ...]
 _counters: dict[tuple[str, _Labels], Counter] = {}
 _histograms: dict[tuple[str, _Labels], Histogram] = {}
-_enabled = True
 
 
-def enable(enabled: bool) -> None:
+class _Switch:
+    on = True
+
+
+def enable(*, on: bool) -> None:
     """Switch recording on or off for the series that are made from now on."""
-    global _enabled
-    _enabled = enabled
+    _Switch.on = on
 
 
 def counter(name: str, **labels: str) -> Counter:
@@ -78,7 +79,7 @@ def counter(name: str, **labels: str) -> Counter:
     if found is not None:
         return found
     made = Counter()
-    if _enabled and len(_counters) < MAX_SERIES:
+    if _Switch.on and len(_counters) < MAX_SERIES:
         _counters[key] = made
     return made
 
@@ -90,7 +91,7 @@ def histogram(name: str, **labels: str) -> Histogram:
     if found is not None:
         return found
     made = Histogram()
-    if _enabled and len(_histograms) < MAX_SERIES:
+    if _Switch.on and len(_histograms) < MAX_SERIES:
         _histograms[key] = made
     return made
 

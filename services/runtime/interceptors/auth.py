@@ -21,6 +21,7 @@ class AuthStage(Stage):
         self._stream_grace_s = stream_grace_s
 
     def enter(self, call: Call) -> Awaitable[None] | None:
+        """Verify the bearer token and compare its permissions with what the method needs."""
         permission = call.method.permission
         if permission is None:
             raise PermissionDenied(
@@ -41,6 +42,7 @@ class AuthStage(Stage):
         return None
 
     def leave(self, call: Call) -> None:
+        """Forget the stream's expiry."""
         if call.expiry is not None:
             call.expiry.cancel()
             call.expiry = None

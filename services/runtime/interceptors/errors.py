@@ -21,6 +21,7 @@ class ErrorStage(Stage):
     """DomainError stays; a peer's refusal is passed on; all else becomes INTERNAL with the request id to report."""
 
     def failed(self, call: Call, error: Exception) -> Exception:
+        """The DomainError that may leave the process in place of `error`."""
         if isinstance(error, DomainError):
             return error
         if isinstance(error, grpc.RpcError):

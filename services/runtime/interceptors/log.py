@@ -18,6 +18,7 @@ class LogStage(Stage):
     """Logs how a call ended. Never logs a message or metadata: those hold prompts and credentials."""
 
     def leave(self, call: Call) -> None:
+        """Write the record, where its level is wanted."""
         level = logging.DEBUG
         code, reason = outcome_of(call)
         if code in _SERVER_FAULTS:

@@ -20,6 +20,7 @@ class MetricsStage(Stage):
         self._times: dict[Method, telemetry.Histogram] = {}
 
     def leave(self, call: Call) -> None:
+        """Count the call under its outcome and record its duration."""
         method = call.method
         code, _ = outcome_of(call)
         counter = self._counters.get((method, code))

@@ -33,6 +33,7 @@ class OverloadStage(Stage):
         return len(self._calls)
 
     def enter(self, call: Call) -> Awaitable[None] | None:
+        """Admit the call, or refuse it with OVERLOADED or SHUTTING_DOWN."""
         if call.method.infrastructure:
             return None
         if self._draining:
@@ -51,6 +52,7 @@ class OverloadStage(Stage):
         return None
 
     def leave(self, call: Call) -> None:
+        """Give the place of an admitted call back."""
         if not call.admitted:
             return
         call.admitted = False

@@ -38,7 +38,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of this RPC with the stages around it, made at the method's first call."""
@@ -62,7 +62,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         async def refuse(_: Any, __: Any) -> NoReturn:
             raise Unimplemented(
                 "UNKNOWN_METHOD",
-                f"this server has no method {path[:200]}; check the target, and that client and server have one version",
+                f"this server has no method {path[:200]}; check the target and the versions of client and server",
             )
 
         # A stream of requests, because an unknown method may have any number of them.
@@ -74,7 +74,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             call = Call(method, context, asyncio.current_task())
 
             async def body() -> Any:
-                return await handler(await self._checked(call, request, streams_requests), context)
+                return await handler(await self._checked(call, request, streams_requests=streams_requests), context)
 
             return await self._run(call, body)
 
@@ -89,7 +89,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             call = Call(method, context, asyncio.current_task(), endless=endless)
 
             async def body() -> None:
-                responses = handler(await self._checked(call, request, streams_requests), context)
+                responses = handler(await self._checked(call, request, streams_requests=streams_requests), context)
                 if not hasattr(responses, "__aiter__"):
                     await responses
                     return
@@ -117,14 +117,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
         except AbortError as aborted:
             call.error = aborted
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever a handler raises has an answer)
             call.error = self._mapped(call, error)
         finally:
             # The task refers to its context, and so to the call: without this each call would be garbage in a cycle.
             call.task = None
             for leave in self._leave:
                 leave(call)
-        await self._abort(call)
+        return await self._abort(call)
 
     def _mapped(self, call: Call, error: Exception) -> Exception:
         for failed in self._failed:
@@ -140,7 +140,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         await call.context.abort(code_of(error), status.message, trailing_metadata(status))
         raise AssertionError("abort returned")
 
-    async def _checked(self, call: Call, request: Any, streams_requests: bool) -> Any:
+    async def _checked(self, call: Call, request: Any, *, streams_requests: bool) -> Any:
         if streams_requests:
             return self._checked_stream(call, request)
         await self._check(call, request)

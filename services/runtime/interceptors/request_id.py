@@ -18,6 +18,7 @@ class RequestIdStage(Stage):
     """Takes `x-request-id` from the caller, or makes an id."""
 
     def enter(self, call: Call) -> Awaitable[None] | None:
+        """Set `call.request_id`."""
         sent = call.metadata.get(REQUEST_ID_HEADER)
         if isinstance(sent, str) and _ACCEPTABLE.match(sent):
             call.request_id = sent

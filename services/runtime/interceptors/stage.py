@@ -27,5 +27,7 @@ class Stage:
         return error
 
     def leave(self, call: Call) -> None:
-        """When the call is over, in reverse order, however it ended: `call.error` says how. Always called, even
-        where this stage's `enter` was never reached. Must not raise."""
+        """When the call is over, in reverse order, however it ended: `call.error` says how.
+
+        Always called, even where this stage's `enter` was never reached. Must not raise.
+        """

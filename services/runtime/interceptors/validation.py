@@ -22,6 +22,7 @@ class ValidationStage(Stage):
         self._off_loop_bytes = off_loop_bytes
 
     def message(self, call: Call, request: Message) -> Awaitable[None] | None:
+        """Check one request message."""
         if call.method.infrastructure:
             return None
         if request.ByteSize() > self._off_loop_bytes:
