@@ -1,0 +1,180 @@
+"""What workers tell the ledger and what it answers: the words of its port.
+
+Every durable step of a cell is a Write. Writes of all runs of a process go through one batcher; a batch is one
+transaction.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from services.orchestrator.calls import NO_MONEY, NO_TIMING, NO_USAGE, Money, Timing, Usage
+from services.orchestrator.outcomes import CellHistory
+from services.orchestrator.records import RunRecord
+from services.orchestrator.states import CellStatus, RunStatus
+
+
+class ShardKey(NamedTuple):
+    """A claimed range of cells, and the claim: a holder with an older fence has lost it."""
+
+    run_id: str
+    first_cell: int
+    fence: int
+
+
+class Sent(NamedTuple):
+    """A call may leave from now on. Answered False when the shard is no longer held: then it must not leave."""
+
+    shard: ShardKey
+    cell: int
+    attempt: int
+    nonce: str
+
+
+class CellResult(NamedTuple):
+    """A cell has ended. Its record of an attempt that gave the result is the result itself.
+
+    `usage` and `cost` are this call's own; the ledger adds those of earlier attempts. `attempts` counts those that may
+    have reached a provider, this one included. `settled` is False where the call's hold may still be open.
+    """
+
+    run_id: str
+    cell: int
+    attempt: int
+    model: int
+    status: CellStatus
+    attempts: int
+    finish_reason: str = ""
+    provider_model: str = ""
+    usage: Usage = NO_USAGE
+    cost: Money = NO_MONEY
+    timing: Timing = NO_TIMING
+    error_reason: str = ""
+    settled: bool = True
+    answer: bytes = b""
+    error: bytes = b""
+
+
+class CellAgain(NamedTuple):
+    """A dispatch gave no result; its cell is due again at `not_before_us`, None: never.
+
+    `outcome` is "failed", "unknown" or "refused" (nothing had left).
+    """
+
+    run_id: str
+    cell: int
+    attempt: int
+    outcome: str
+    reason: str
+    not_before_us: int | None
+    usage: Usage = NO_USAGE
+    cost: Money = NO_MONEY
+
+
+class CellScores(NamedTuple):
+    """A cell's scores are there; `packed` is only read by adapters."""
+
+    run_id: str
+    cell: int
+    packed: bytes
+
+
+class CellSettled(NamedTuple):
+    """The bill of a cell's result has become known after the result. `usage` and `cost` are added to it."""
+
+    run_id: str
+    cell: int
+    usage: Usage
+    cost: Money
+
+
+class ShardEnd(NamedTuple):
+    """All cells of a shard seem to be finished. Answered False when they are not, or the shard is no longer held.
+
+    The grant's slots go to `heir`, another shard of the same run and holder, or are given back where it is None.
+    """
+
+    shard: ShardKey
+    heir: int | None
+
+
+Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd
+
+
+class ClaimRequest(NamedTuple):
+    """What a worker could take on: new slots (`capacity`), and more cells of runs in which it has slots (`extend`)."""
+
+    worker_id: str
+    capacity: int
+    extend: tuple[str, ...]
+    shard_cells: int
+    grant_max: int
+    takeovers_max: int
+
+
+class Claim(NamedTuple):
+    """A range of cells that the worker now holds. `inherited`: somebody held it before, its cells have a history."""
+
+    shard: ShardKey
+    cells: int
+    slots: int
+    inherited: bool
+
+
+class Dangling(NamedTuple):
+    """A call of an earlier holder that may have left, or a result whose bill is open."""
+
+    cell: int
+    attempt: int
+
+
+class DueRetry(NamedTuple):
+    """A cell that waits for dispatch number `attempt`."""
+
+    cell: int
+    attempt: int
+    not_before_us: int
+
+
+class OpenBill(NamedTuple):
+    """A result whose hold may still be open."""
+
+    cell: int
+    attempt: int
+    status: CellStatus
+    usage: Usage
+    provider_model: str
+    created_us: int
+
+
+class ShardState(NamedTuple):
+    """What is in the ledger about the cells of a claimed range. Cells in none of the lists are untouched."""
+
+    finished: frozenset[int]
+    in_flight: tuple[Dangling, ...]
+    retries: tuple[DueRetry, ...]
+    histories: dict[int, CellHistory]
+    unscored: tuple[int, ...]
+    open_bills: tuple[OpenBill, ...]
+
+
+class Pulse(NamedTuple):
+    """What a heartbeat reads: the ranges that the worker still holds, and where their runs stand."""
+
+    held: frozenset[ShardKey]
+    statuses: dict[str, RunStatus]
+
+
+class StoredAnswer(NamedTuple):
+    """The answer of a finished cell, for scoring after a takeover."""
+
+    cell: int
+    finish_reason: str
+    body: bytes
+
+
+class RunPlanRecord(NamedTuple):
+    """What a worker needs to know of a run."""
+
+    run: RunRecord
+    encoded_spec: bytes

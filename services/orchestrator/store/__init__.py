@@ -1,0 +1,6 @@
+"""The ledger on SQLAlchemy: the only place of this service that knows a database."""
+
+from services.orchestrator.store.ledger import SqlLedger
+from services.orchestrator.store.results import ResultQuery, StoredResult
+
+__all__ = ["ResultQuery", "SqlLedger", "StoredResult"]

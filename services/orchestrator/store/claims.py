@@ -1,0 +1,176 @@
+"""Claims: who works on which cells. Leases are on the database's clock, fences tell an old holder from a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, exists, func, select, update
+
+from services.orchestrator.fairness import Candidate, claim_order, grant, slots_by_project
+from services.orchestrator.ledger import Claim, ClaimRequest, Pulse, ShardKey
+from services.orchestrator.states import CLAIMABLE, RunStatus
+from services.orchestrator.store import tables as t
+from services.orchestrator.store.runs import set_status
+from services.runtime.database import Database
+
+CANDIDATES_MAX = 256
+"""Runs that one claim looks at, the oldest first."""
+
+
+def heartbeat(connection: Connection, database: Database, worker_id: str, lease_us: int) -> Pulse:
+    """Renew a worker's lease and read what it still holds."""
+    row = {"worker_id": worker_id, "expires_us": database.now_us(connection) + lease_us}
+    upsert = database.upsert(t.workers).values(row)
+    connection.execute(
+        upsert.on_conflict_do_update(index_elements=["worker_id"], set_={"expires_us": row["expires_us"]})
+    )
+    held = connection.execute(
+        select(t.shards.c.run_id, t.shards.c.first_cell, t.shards.c.fence).where(t.shards.c.worker_id == worker_id)
+    ).all()
+    run_ids = sorted({row.run_id for row in held})
+    statuses = connection.execute(
+        select(t.run_progress.c.run_id, t.run_progress.c.status).where(t.run_progress.c.run_id.in_(run_ids))
+    )
+    return Pulse(
+        held=frozenset(ShardKey(row.run_id, row.first_cell, row.fence) for row in held),
+        statuses={row.run_id: RunStatus(row.status) for row in statuses},
+    )
+
+
+def other_workers(connection: Connection, worker_id: str) -> list[str]:
+    """Workers with a row, live or not, except this one."""
+    rows = connection.execute(select(t.workers.c.worker_id).where(t.workers.c.worker_id != worker_id))
+    return [row.worker_id for row in rows]
+
+
+def forget_workers(connection: Connection, worker_ids: Iterable[str]) -> None:
+    """End the leases of workers that are known to be dead: what they held is free at once."""
+    connection.execute(delete(t.workers).where(t.workers.c.worker_id.in_(list(worker_ids))))
+
+
+def release(connection: Connection, worker_id: str) -> None:
+    """Hand everything back: a worker that stops in good order leaves nothing to wait for."""
+    connection.execute(update(t.shards).where(t.shards.c.worker_id == worker_id).values(worker_id="", slots=0))
+    forget_workers(connection, [worker_id])
+
+
+def claim(connection: Connection, database: Database, request: ClaimRequest) -> list[Claim]:
+    """Give the worker orphaned ranges first, then more cells of the runs that it works on, then one new grant."""
+    now_us = database.now_us(connection)
+    claims = _take_over(connection, request, now_us)
+    for run_id in request.extend:
+        claims.extend(_claim_cells(connection, request, run_id, 0, now_us))
+    if request.capacity > 0:
+        claims.extend(_claim_new(connection, request, now_us))
+    return claims
+
+
+def grant_slots(connection: Connection, shard: ShardKey, worker_id: str, grant_max: int) -> int:
+    """Slots for a worker that holds a range of a run but none of its slots; 0 where the run has none left."""
+    run = connection.execute(_candidates().where(t.runs.c.run_id == shard.run_id)).one_or_none()
+    locked = connection.execute(
+        select(t.run_progress.c.run_id).where(t.run_progress.c.run_id == shard.run_id).with_for_update()
+    ).one_or_none()
+    if run is None or locked is None:
+        return 0
+    slots = grant(_candidate(run), capacity=grant_max, grant_max=grant_max)
+    changed = connection.execute(
+        update(t.shards)
+        .where(*_is(shard), t.shards.c.worker_id == worker_id, t.shards.c.slots == 0)
+        .values(slots=slots)
+    )
+    return slots if changed.rowcount else 0
+
+
+def _is(shard: ShardKey) -> tuple[Any, ...]:
+    return (
+        t.shards.c.run_id == shard.run_id,
+        t.shards.c.first_cell == shard.first_cell,
+        t.shards.c.fence == shard.fence,
+    )
+
+
+def _take_over(connection: Connection, request: ClaimRequest, now_us: int) -> list[Claim]:
+    live = exists().where(t.workers.c.worker_id == t.shards.c.worker_id, t.workers.c.expires_us >= now_us)
+    orphans = connection.execute(
+        select(t.shards)
+        .where(~live)
+        .order_by(t.shards.c.run_id, t.shards.c.first_cell)
+        .limit(request.takeovers_max)
+        .with_for_update(skip_locked=True)
+    ).all()
+    claims = []
+    for row in orphans:
+        connection.execute(
+            update(t.shards)
+            .where(t.shards.c.run_id == row.run_id, t.shards.c.first_cell == row.first_cell)
+            .values(worker_id=request.worker_id, fence=row.fence + 1)
+        )
+        key = ShardKey(row.run_id, row.first_cell, row.fence + 1)
+        claims.append(Claim(key, row.cells, row.slots, inherited=True))
+    return claims
+
+
+def _candidates() -> Select[Any]:
+    granted = (
+        select(t.shards.c.run_id, func.sum(t.shards.c.slots).label("slots")).group_by(t.shards.c.run_id).subquery()
+    )
+    return (
+        select(
+            t.runs.c.run_id,
+            t.runs.c.project_id,
+            t.runs.c.concurrency,
+            func.coalesce(granted.c.slots, 0).label("slots"),
+        )
+        .join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
+        .join(granted, granted.c.run_id == t.runs.c.run_id, isouter=True)
+        .where(t.run_progress.c.status.in_([status.value for status in CLAIMABLE]))
+    )
+
+
+def _candidate(row: Any) -> Candidate:
+    return Candidate(row.run_id, row.project_id, row.concurrency, int(row.slots))
+
+
+def _claim_new(connection: Connection, request: ClaimRequest, now_us: int) -> list[Claim]:
+    rows = connection.execute(_candidates().order_by(t.runs.c.run_id).limit(CANDIDATES_MAX)).all()
+    candidates = [_candidate(row) for row in rows]
+    for candidate in claim_order(candidates, slots_by_project(candidates)):
+        if candidate.run_id in request.extend:
+            continue
+        slots = grant(candidate, capacity=request.capacity, grant_max=request.grant_max)
+        if slots and (claims := _claim_cells(connection, request, candidate.run_id, slots, now_us)):
+            return claims
+    return []
+
+
+def _claim_cells(connection: Connection, request: ClaimRequest, run_id: str, slots: int, now_us: int) -> list[Claim]:
+    """Advance a run's cursor by one shard; nothing where no cell is left or another worker has the row locked."""
+    progress = connection.execute(
+        select(t.run_progress.c.status, t.run_progress.c.next_cell)
+        .where(t.run_progress.c.run_id == run_id)
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    cells = connection.execute(select(t.runs.c.cells).where(t.runs.c.run_id == run_id)).scalar_one_or_none()
+    if progress is None or cells is None or RunStatus(progress.status) not in CLAIMABLE:
+        return []
+    first, count = progress.next_cell, min(request.shard_cells, cells - progress.next_cell)
+    if count <= 0:
+        return []
+    if slots:
+        slots = _still_free(connection, run_id, slots)
+        if not slots:
+            return []
+    connection.execute(update(t.run_progress).where(t.run_progress.c.run_id == run_id).values(next_cell=first + count))
+    if RunStatus(progress.status) is RunStatus.PENDING:
+        set_status(connection, run_id, RunStatus.PENDING, RunStatus.RUNNING, started_us=now_us)
+    row = {"first_cell": first, "cells": count, "worker_id": request.worker_id, "fence": 1, "slots": slots}
+    connection.execute(t.shards.insert(), {"run_id": run_id, **row})
+    return [Claim(ShardKey(run_id, first, 1), count, slots, inherited=False)]
+
+
+def _still_free(connection: Connection, run_id: str, slots: int) -> int:
+    """The grant as it stands under the lock: another worker may have claimed since the candidates were read."""
+    row = connection.execute(_candidates().where(t.runs.c.run_id == run_id)).one()
+    return grant(_candidate(row), capacity=slots, grant_max=slots)

@@ -1,0 +1,299 @@
+"""One transaction for everything that a process has to write: calls sent, results, retries, scores, finished ranges.
+
+Statements work on all rows of a run at once. A run's progress row is locked first, so that its sequences have no gap
+and no later commit shows a smaller one. Deliveries that come late or twice leave this path for `late`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+
+from services.orchestrator.ledger import CellAgain, CellResult, CellScores, CellSettled, Sent, ShardEnd, Write
+from services.orchestrator.records import EventKind
+from services.orchestrator.states import CellStatus
+from services.orchestrator.store import tables as t
+from services.orchestrator.store.late import deliver_late
+from services.orchestrator.store.rows import bill_values, statistics_of
+from services.orchestrator.store.run_commit import RunCommit, attempt_row, close_calls, write_results
+from services.orchestrator.store.runs import COUNTERS, end_run_if_done, event_row, lock_progress
+from services.runtime.database import Database
+
+DEFAULT_SCORE_SET = "default"
+
+
+def commit(
+    connection: Connection, database: Database, worker_id: str, batches: Sequence[Sequence[Write]]
+) -> list[list[bool]]:
+    """Write everything; answers each Write: False means that the ledger did not accept it (see the Write)."""
+    now_us = database.now_us(connection)
+    answers = [[True] * len(batch) for batch in batches]
+    by_run: dict[str, list[tuple[Write, int, int]]] = {}
+    for outer, batch in enumerate(batches):
+        for inner, write in enumerate(batch):
+            run_id = write.shard.run_id if isinstance(write, Sent | ShardEnd) else write.run_id
+            by_run.setdefault(run_id, []).append((write, outer, inner))
+    # Always in the order of the ids, so that two transactions never wait for each other.
+    for run_id in sorted(by_run):
+        placed = by_run[run_id]
+        refused = _commit_run(connection, database, worker_id, run_id, [write for write, _, _ in placed], now_us=now_us)
+        for index in refused:
+            answers[placed[index][1]][placed[index][2]] = False
+    return answers
+
+
+def _commit_run(
+    connection: Connection, database: Database, worker_id: str, run_id: str, writes: list[Write], *, now_us: int
+) -> list[int]:
+    """Write what concerns one run; the indices of the writes that are refused."""
+    refused: list[int] = []
+    if not all(isinstance(write, Sent) for write in writes):
+        progress = lock_progress(connection, run_id)
+        if progress is None:
+            return list(range(len(writes)))
+        run = RunCommit(connection, database, run_id, now_us, progress)
+        _write_outcomes(run, [write for write in writes if isinstance(write, CellResult | CellAgain)])
+        _write_scores(run, [write for write in writes if isinstance(write, CellScores)])
+        _write_bills(run, [write for write in writes if isinstance(write, CellSettled)])
+        ends = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardEnd)]
+        refused.extend(index for index, end in ends if not _end_shard(run, worker_id, end))
+        _write_progress(run, ending=len(refused) < len(ends))
+    sent = [(index, write) for index, write in enumerate(writes) if isinstance(write, Sent)]
+    if sent:
+        refused.extend(_write_sent(connection, worker_id, run_id, sent, now_us))
+    return refused
+
+
+def _write_sent(
+    connection: Connection, worker_id: str, run_id: str, sent: list[tuple[int, Sent]], now_us: int
+) -> list[int]:
+    """Note calls that may leave; the indices of those whose shard is no longer held."""
+    held = {
+        (row.first_cell, row.fence)
+        for row in connection.execute(
+            select(t.shards.c.first_cell, t.shards.c.fence)
+            .where(t.shards.c.run_id == run_id, t.shards.c.worker_id == worker_id)
+            .with_for_update(read=True)
+        )
+    }
+    refused, rows, repeated = [], [], []
+    for index, write in sent:
+        if (write.shard.first_cell, write.shard.fence) not in held:
+            refused.append(index)
+            continue
+        rows.append(
+            {
+                "run_id": run_id,
+                "cell": write.cell,
+                "attempt": write.attempt,
+                "worker_id": worker_id,
+                "nonce": write.nonce,
+                "sent_us": now_us,
+            }
+        )
+        if write.attempt > 1:
+            repeated.append(write.cell)
+    if rows:
+        connection.execute(insert(t.in_flight), rows)
+    if repeated:
+        connection.execute(delete(t.retries).where(t.retries.c.run_id == run_id, t.retries.c.cell.in_(repeated)))
+    return refused
+
+
+def _write_outcomes(run: RunCommit, outcomes: list[CellResult | CellAgain]) -> None:
+    if not outcomes:
+        return
+    cells = sorted({outcome.cell for outcome in outcomes})
+    open_calls = _pairs(run, t.in_flight, cells)
+    ended = {
+        row.cell
+        for row in run.connection.execute(
+            select(t.results.c.cell).where(t.results.c.run_id == run.run_id, t.results.c.cell.in_(cells))
+        )
+    }
+    results: list[CellResult] = []
+    again: list[CellAgain] = []
+    late_ones: list[CellResult | CellAgain] = []
+    for outcome in outcomes:
+        call = (outcome.cell, outcome.attempt)
+        if call not in open_calls or outcome.cell in ended:
+            late_ones.append(outcome)
+            continue
+        open_calls.discard(call)
+        if isinstance(outcome, CellResult):
+            ended.add(outcome.cell)
+            results.append(outcome)
+        else:
+            again.append(outcome)
+    write_results(run, results)
+    _write_again(run, again)
+    close_calls(run, [*results, *again])
+    for outcome in late_ones:
+        deliver_late(run, outcome)
+
+
+def _pairs(run: RunCommit, table: Table, cells: list[int]) -> set[tuple[int, int]]:
+    rows = run.connection.execute(
+        select(table.c.cell, table.c.attempt).where(table.c.run_id == run.run_id, table.c.cell.in_(cells))
+    )
+    return {(row.cell, row.attempt) for row in rows}
+
+
+def _write_again(run: RunCommit, again: list[CellAgain]) -> None:
+    for call in again:
+        run.add_bill(call.usage, call.cost)
+        if call.outcome != "refused":
+            run.deltas["attempts_failed"] += 1
+    run.execute_many(insert(t.attempts), [attempt_row(run, call, call.outcome, call.reason) for call in again])
+    rows = [
+        {
+            "run_id": run.run_id,
+            "cell": call.cell,
+            "attempt": call.attempt + 1,
+            "not_before_us": call.not_before_us,
+        }
+        for call in again
+        if call.not_before_us is not None
+    ]
+    run.execute_many(insert(t.retries), rows)
+
+
+_SCORED = (
+    update(t.results)
+    .where(
+        t.results.c.run_id == bindparam("of_run"),
+        t.results.c.cell == bindparam("of_cell"),
+        t.results.c.scored.is_(False),
+        t.results.c.status == CellStatus.DONE.value,
+    )
+    .values(scored=True)
+)
+
+
+def _write_scores(run: RunCommit, scored: list[CellScores]) -> None:
+    if not scored:
+        return
+    cells = [write.cell for write in scored]
+    waiting = set(
+        run.connection.execute(
+            select(t.results.c.cell).where(
+                t.results.c.run_id == run.run_id,
+                t.results.c.cell.in_(cells),
+                t.results.c.scored.is_(False),
+                t.results.c.status == CellStatus.DONE.value,
+            )
+        ).scalars()
+    )
+    fresh = {write.cell: write for write in scored if write.cell in waiting}
+    rows = [
+        {"run_id": run.run_id, "cell": cell, "score_set": DEFAULT_SCORE_SET, "packed": write.packed}
+        for cell, write in fresh.items()
+    ]
+    run.execute_many(run.database.upsert(t.scores).on_conflict_do_nothing(), rows)
+    run.execute_many(_SCORED, [{"of_run": run.run_id, "of_cell": cell} for cell in fresh])
+    run.deltas["scored"] += len(fresh)
+
+
+def _write_bills(run: RunCommit, bills: list[CellSettled]) -> None:
+    for bill in bills:
+        amounts = bill_values(bill.usage, bill.cost)
+        changed = run.connection.execute(
+            update(t.results)
+            .where(t.results.c.run_id == run.run_id, t.results.c.cell == bill.cell, t.results.c.settled.is_(False))
+            .values(settled=True, **{name: t.results.c[name] + amount for name, amount in amounts.items()})
+        )
+        if changed.rowcount:
+            run.add_bill(bill.usage, bill.cost)
+
+
+def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
+    """Delete a range whose cells are finished and pass its slots on; False when it is not, or is held by another."""
+    shard = end.shard
+    row = run.connection.execute(
+        select(t.shards.c.cells, t.shards.c.slots)
+        .where(
+            t.shards.c.run_id == run.run_id,
+            t.shards.c.first_cell == shard.first_cell,
+            t.shards.c.fence == shard.fence,
+            t.shards.c.worker_id == worker_id,
+        )
+        .with_for_update()
+    ).one_or_none()
+    if row is None or not _finished(run, shard.first_cell, row.cells):
+        return False
+    last = shard.first_cell + row.cells - 1
+    run.connection.execute(
+        delete(t.shards).where(t.shards.c.run_id == run.run_id, t.shards.c.first_cell == shard.first_cell)
+    )
+    run.connection.execute(
+        delete(t.retries).where(t.retries.c.run_id == run.run_id, t.retries.c.cell.between(shard.first_cell, last))
+    )
+    if end.heir is not None and row.slots:
+        run.connection.execute(
+            update(t.shards)
+            .where(
+                t.shards.c.run_id == run.run_id,
+                t.shards.c.first_cell == end.heir,
+                t.shards.c.worker_id == worker_id,
+            )
+            .values(slots=t.shards.c.slots + row.slots)
+        )
+    return True
+
+
+def _finished(run: RunCommit, first_cell: int, cells: int) -> bool:
+    """Whether nothing is left to do for a range.
+
+    No call is open, and (unless cancelling) every cell has its result, every answer its scores, every bill its amount.
+    """
+    last = first_cell + cells - 1
+    calls = run.connection.execute(
+        select(func.count())
+        .select_from(t.in_flight)
+        .where(t.in_flight.c.run_id == run.run_id, t.in_flight.c.cell.between(first_cell, last))
+    ).scalar_one()
+    if calls:
+        return False
+    if run.cancelling:
+        return True
+    done = t.results.c.status == CellStatus.DONE.value
+    owed = t.results.c.status.in_([CellStatus.DONE.value, CellStatus.FAILED.value])
+    complete = run.connection.execute(
+        select(func.count())
+        .select_from(t.results)
+        .where(
+            t.results.c.run_id == run.run_id,
+            t.results.c.cell.between(first_cell, last),
+            ~done | t.results.c.scored.is_(True),
+            ~owed | t.results.c.settled.is_(True),
+        )
+    ).scalar_one()
+    return bool(complete == cells)
+
+
+def _write_progress(run: RunCommit, *, ending: bool) -> None:
+    """Apply the counters, tell watchers where the run stands, and end the run when that was the last of it."""
+    changed = bool(run.deltas) or bool(run.events)
+    for name, amount in run.deltas.items():
+        run.progress[name] += amount
+    if ending and not run.ended:
+        _save_progress(run)
+        if end_run_if_done(run.connection, run.progress, run.now_us):
+            run.execute_many(insert(t.events), run.events)
+            return
+    if changed:
+        if not run.ended:
+            statistics = statistics_of(run.progress)
+            run.events.append(event_row(run.run_id, run.next_sequence(), EventKind.PROGRESS, statistics, run.now_us))
+        _save_progress(run)
+    run.execute_many(insert(t.events), run.events)
+
+
+def _save_progress(run: RunCommit) -> None:
+    names = ("last_sequence", *COUNTERS)
+    run.connection.execute(
+        update(t.run_progress)
+        .where(t.run_progress.c.run_id == run.run_id)
+        .values({name: run.progress[name] for name in names})
+    )

@@ -1,0 +1,233 @@
+"""The store as the rest of the service sees it: each method is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from services.orchestrator.ledger import (
+    Claim,
+    ClaimRequest,
+    Pulse,
+    RunPlanRecord,
+    ShardKey,
+    ShardState,
+    StoredAnswer,
+    Write,
+)
+from services.orchestrator.records import ExperimentRecord, RunEvent, RunRecord
+from services.orchestrator.states import RunStatus
+from services.orchestrator.store import claims, commit, events, experiments, results, runs, shards, tables
+from services.orchestrator.store.results import ResultQuery, StoredResult
+from services.runtime.database import Database
+from services.runtime.requests import RememberedRequests, RequestKey
+
+RUNS_OF_EXPERIMENT_MAX = 1_000
+"""Runs of one experiment that a list or an export of its results goes through."""
+
+
+class SqlLedger:
+    """Experiments, runs, results and events of all projects, and the queue that workers draw from."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._requests = RememberedRequests(database, tables.request_ids)
+
+    # -- experiments
+
+    async def create_experiment(
+        self,
+        record: ExperimentRecord,
+        encoded_spec: bytes,
+        *,
+        key: RequestKey,
+        payload: bytes,
+        answer: Callable[[ExperimentRecord], bytes],
+    ) -> bytes:
+        """Insert an experiment and remember the answer; a repeat of the request gets the first answer."""
+
+        def write(connection: Connection) -> bytes:
+            def do() -> bytes:
+                experiments.insert_spec(connection, self._database, record.project_id, record.spec_hash, encoded_spec)
+                experiments.insert_experiment(connection, record)
+                return answer(record)
+
+            return self._requests.once(connection, key, payload, do)
+
+        return await self._database.write(write)
+
+    async def update_experiment(
+        self,
+        project_id: str,
+        experiment_id: str,
+        change: Callable[[ExperimentRecord], ExperimentRecord],
+        encoded_spec: bytes | None,
+        *,
+        key: RequestKey,
+        payload: bytes,
+        answer: Callable[[ExperimentRecord], bytes],
+    ) -> bytes:
+        """Change an experiment under its lock, with a new spec where one is given. Raises NotFound."""
+
+        def write(connection: Connection) -> bytes:
+            def do() -> bytes:
+                record = change(experiments.get_experiment(connection, project_id, experiment_id))
+                if encoded_spec is not None:
+                    experiments.insert_spec(connection, self._database, project_id, record.spec_hash, encoded_spec)
+                experiments.replace_experiment(connection, record)
+                return answer(record)
+
+            return self._requests.once(connection, key, payload, do)
+
+        return await self._database.write(write)
+
+    async def get_experiment(self, project_id: str, experiment_id: str) -> ExperimentRecord:
+        """One experiment of the project; NotFound otherwise."""
+        return await self._database.read(experiments.get_experiment, project_id, experiment_id)
+
+    async def get_spec(self, project_id: str, spec_hash: str) -> bytes:
+        """An encoded spec of the project."""
+        return await self._database.read(experiments.get_spec, project_id, spec_hash)
+
+    async def list_experiments(self, project_id: str, before_id: str, limit: int) -> list[ExperimentRecord]:
+        """Newest first, older than `before_id` ("" for all)."""
+        return await self._database.read(experiments.list_experiments, project_id, before_id, limit)
+
+    async def delete_experiment(self, project_id: str, experiment_id: str) -> None:
+        """Delete an experiment with its ended runs. Raises NotFound, WrongState."""
+        await self._database.write(experiments.delete_experiment, project_id, experiment_id)
+
+    async def purge_some(self, rows_max: int) -> bool:
+        """Remove some rows of deleted runs; True while there is more to do."""
+        return await self._database.write(experiments.purge_some, rows_max)
+
+    # -- runs
+
+    async def start_run(
+        self, record: RunRecord, key: RequestKey, payload: bytes, answer: Callable[[RunRecord], bytes]
+    ) -> bytes:
+        """Insert a run and remember the answer. Raises NotFound where the experiment has gone."""
+
+        def write(connection: Connection) -> bytes:
+            def do() -> bytes:
+                experiments.get_experiment(connection, record.project_id, record.experiment_id)
+                runs.insert_run(connection, record)
+                return answer(record)
+
+            return self._requests.once(connection, key, payload, do)
+
+        return await self._database.write(write)
+
+    async def recall(self, key: RequestKey, payload: bytes) -> bytes | None:
+        """The first answer of a request that was answered before; None for a new one, or without a request id."""
+        if not key.request_id:
+            return None
+
+        def write(connection: Connection) -> bytes:
+            def do() -> bytes:
+                raise _NewRequestError
+
+            return self._requests.once(connection, key, payload, do)
+
+        try:
+            return await self._database.write(write)
+        except _NewRequestError:
+            return None
+
+    async def get_run(self, project_id: str, run_id: str) -> RunRecord:
+        """One run of the project; NotFound otherwise."""
+        return await self._database.read(runs.get_run, project_id, run_id)
+
+    async def list_runs(
+        self, project_id: str, experiment_id: str, statuses: Collection[RunStatus], before_id: str, limit: int
+    ) -> list[RunRecord]:
+        """Newest first, older than `before_id` ("" for all); empty filters take everything."""
+
+        def read(connection: Connection) -> list[RunRecord]:
+            return runs.list_runs(connection, project_id, experiment_id, statuses, before_id=before_id, limit=limit)
+
+        return await self._database.read(read)
+
+    async def cancel_run(self, project_id: str, run_id: str) -> RunRecord:
+        """Tell a run to stop. Raises NotFound."""
+
+        def write(connection: Connection) -> RunRecord:
+            return runs.cancel_run(connection, project_id, run_id, self._database.now_us(connection))
+
+        return await self._database.write(write)
+
+    # -- results and events
+
+    async def page_results(self, query: ResultQuery) -> list[StoredResult]:
+        """One page of a run's results."""
+        return await self._database.read(results.page_results, query)
+
+    async def get_result(self, run_id: str, cell: int) -> StoredResult | None:
+        """One result with its bodies; None where the cell has not ended."""
+        return await self._database.read(results.get_result, run_id, cell)
+
+    async def runs_of_experiment(self, project_id: str, experiment_id: str) -> list[RunRecord]:
+        """An experiment's runs, newest first, at most RUNS_OF_EXPERIMENT_MAX."""
+        return await self.list_runs(project_id, experiment_id, (), "", RUNS_OF_EXPERIMENT_MAX)
+
+    async def last_sequence(self, run_id: str) -> int:
+        """The sequence of a run's latest event."""
+        return await self._database.read(events.last_sequence, run_id)
+
+    async def read_events(self, run_id: str, after: int, limit: int) -> list[RunEvent]:
+        """Events in order and without a gap."""
+        return await self._database.read(events.read_events, run_id, after, limit)
+
+    # -- work
+
+    async def heartbeat(self, worker_id: str, lease_ms: int) -> Pulse:
+        """Renew a worker's lease and read what it still holds."""
+        return await self._database.write(claims.heartbeat, self._database, worker_id, lease_ms * 1_000)
+
+    async def other_workers(self, worker_id: str) -> list[str]:
+        """Workers with a lease, live or not, except this one."""
+        return await self._database.read(claims.other_workers, worker_id)
+
+    async def forget_workers(self, worker_ids: Iterable[str]) -> None:
+        """End the leases of workers that are known to be dead."""
+        await self._database.write(claims.forget_workers, tuple(worker_ids))
+
+    async def release(self, worker_id: str) -> None:
+        """Hand everything back."""
+        await self._database.write(claims.release, worker_id)
+
+    async def claim(self, request: ClaimRequest) -> list[Claim]:
+        """Ranges of cells for a worker."""
+        return await self._database.write(claims.claim, self._database, request)
+
+    async def grant_slots(self, shard: ShardKey, worker_id: str, grant_max: int) -> int:
+        """Slots for a worker that holds a range of a run but none of its slots; 0 where none are left."""
+        return await self._database.write(claims.grant_slots, shard, worker_id, grant_max)
+
+    async def load_run(self, run_id: str) -> RunPlanRecord | None:
+        """What a worker needs to know of a run; None when it has been deleted."""
+
+        def read(connection: Connection) -> RunPlanRecord | None:
+            run = runs.get_run_of_any_project(connection, run_id)
+            if run is None:
+                return None
+            return RunPlanRecord(run, experiments.get_spec(connection, run.project_id, run.spec_hash))
+
+        return await self._database.read(read)
+
+    async def load_shard(self, run_id: str, first_cell: int, cells: int) -> ShardState:
+        """What is known of the cells of a range."""
+        return await self._database.read(shards.load_shard, run_id, first_cell, cells)
+
+    async def stored_answers(self, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]:
+        """The answers of finished cells, for scoring."""
+        return await self._database.read(shards.stored_answers, run_id, cells)
+
+    async def commit(self, worker_id: str, batches: Sequence[Sequence[Write]]) -> list[list[bool]]:
+        """Write everything in one transaction; False answers say what the ledger did not accept."""
+        return await self._database.write(commit.commit, self._database, worker_id, batches)
+
+
+class _NewRequestError(Exception):
+    """Nothing is remembered under this request id; rolls the claim of the id back."""

@@ -1,0 +1,150 @@
+"""What the hot path and the late path of a commit share: the run being written, and its results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
+
+from services.orchestrator.calls import Money, Usage
+from services.orchestrator.ledger import CellAgain, CellResult
+from services.orchestrator.states import ENDED, CellStatus, RunStatus
+from services.orchestrator.store import tables as t
+from services.orchestrator.store.rows import BILL_COLUMNS, bill_columns, bill_of, bill_values
+from services.runtime.database import Database
+
+NO_BILL = (0,) * len(BILL_COLUMNS)
+
+
+@dataclass(slots=True)
+class RunCommit:
+    """One run inside a transaction: its locked progress row, and what is to change in it."""
+
+    connection: Connection
+    database: Database
+    run_id: str
+    now_us: int
+    progress: dict[str, Any]
+    deltas: Counter[str] = field(default_factory=Counter)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run's last event is written: then no further one is."""
+        return RunStatus(self.progress["status"]) in ENDED
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the run has been told to stop."""
+        return RunStatus(self.progress["status"]) is RunStatus.CANCELLING
+
+    def next_sequence(self) -> int:
+        """The sequence of one more event."""
+        self.progress["last_sequence"] += 1
+        sequence: int = self.progress["last_sequence"]
+        return sequence
+
+    def add_bill(self, usage: Usage, cost: Money, sign: int = 1) -> None:
+        """Count tokens and money into the run's sums."""
+        for name, amount in zip(BILL_COLUMNS, (*usage, *cost), strict=True):
+            if amount:
+                self.deltas[name] += sign * amount
+
+    def count(self, status: CellStatus, latency_us: int, sign: int = 1) -> None:
+        """Count a cell that has ended."""
+        self.deltas[status.value] += sign
+        if status is CellStatus.DONE:
+            self.deltas["latency_sum_us"] += sign * latency_us
+
+    def execute_many(self, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Run a statement for every row; nothing for none."""
+        if rows:
+            self.connection.execute(statement, rows)
+
+
+_CLOSE = delete(t.in_flight).where(
+    t.in_flight.c.run_id == bindparam("of_run"),
+    t.in_flight.c.cell == bindparam("of_cell"),
+    t.in_flight.c.attempt == bindparam("of_attempt"),
+)
+
+
+def close_calls(run: RunCommit, outcomes: Iterable[CellResult | CellAgain]) -> None:
+    """Delete the `sent` rows of calls that have an outcome."""
+    rows = [{"of_run": run.run_id, "of_cell": each.cell, "of_attempt": each.attempt} for each in outcomes]
+    run.execute_many(_CLOSE, rows)
+
+
+def write_results(run: RunCommit, results: Sequence[CellResult]) -> None:
+    """Insert results of cells that have none, each with its sequence."""
+    if not results:
+        return
+    earlier = earlier_bills(run, [result.cell for result in results if result.attempt > 1])
+    rows, bodies = [], []
+    for result in results:
+        rows.append(result_row(run, result, run.next_sequence(), earlier.get(result.cell, NO_BILL)))
+        run.add_bill(result.usage, result.cost)
+        run.count(result.status, result.timing.latency_us)
+        if result.answer or result.error:
+            bodies.append({"run_id": run.run_id, "cell": result.cell, "answer": result.answer, "error": result.error})
+    run.execute_many(insert(t.results), rows)
+    run.execute_many(insert(t.result_bodies), bodies)
+
+
+def earlier_bills(run: RunCommit, cells: list[int]) -> dict[int, tuple[int, ...]]:
+    """Tokens and money of the cells' attempts that gave no result, in the order of BILL_COLUMNS."""
+    if not cells:
+        return {}
+    sums = [func.sum(column) for column in bill_columns(t.attempts)]
+    rows = run.connection.execute(
+        select(t.attempts.c.cell, *sums)
+        .where(t.attempts.c.run_id == run.run_id, t.attempts.c.cell.in_(cells))
+        .group_by(t.attempts.c.cell)
+    )
+    return {row[0]: tuple(int(amount) for amount in row[1:]) for row in rows}
+
+
+def result_row(run: RunCommit, result: CellResult, sequence: int, earlier: tuple[int, ...]) -> dict[str, Any]:
+    """The row of a result; tokens and money are its own and those of the cell's earlier attempts."""
+    timing = result.timing
+    own = (*result.usage, *result.cost)
+    total = own if earlier is NO_BILL else tuple(a + b for a, b in zip(own, earlier, strict=True))
+    usage, cost = bill_of(total)
+    return {
+        "run_id": run.run_id,
+        "cell": result.cell,
+        "sequence": sequence,
+        "status": result.status.value,
+        "model": result.model,
+        "attempt": result.attempt,
+        "attempts": result.attempts,
+        "finish_reason": result.finish_reason,
+        "provider_model": result.provider_model,
+        **bill_values(usage._replace(estimated=min(usage.estimated, 1)), cost),
+        "latency_us": timing.latency_us,
+        "ttft_any_us": timing.ttft_any_us,
+        "ttft_output_us": timing.ttft_output_us,
+        "queue_us": timing.queue_us,
+        "chunks": timing.chunks,
+        "streamed": timing.streamed,
+        "error_reason": result.error_reason,
+        "scored": False,
+        "settled": result.settled,
+        "created_us": run.now_us,
+    }
+
+
+def attempt_row(run: RunCommit, call: CellResult | CellAgain, outcome: str, reason: str) -> dict[str, Any]:
+    """The record of a dispatch that did not give its cell's result."""
+    return {
+        "run_id": run.run_id,
+        "cell": call.cell,
+        "attempt": call.attempt,
+        "outcome": outcome,
+        "reason": reason,
+        **bill_values(call.usage, call.cost),
+        "at_us": run.now_us,
+    }

@@ -1,0 +1,549 @@
+"""The ledger on SQLite and on PostgreSQL: claims, commits, crashes, late deliveries, ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from services.orchestrator.calls import Money, Timing, Usage
+from services.orchestrator.ledger import (
+    CellAgain,
+    CellResult,
+    CellScores,
+    CellSettled,
+    Claim,
+    ClaimRequest,
+    DueRetry,
+    Sent,
+    ShardEnd,
+    ShardKey,
+    Write,
+)
+from services.orchestrator.limits import RunLimits
+from services.orchestrator.outcomes import CellHistory
+from services.orchestrator.records import EventKind, ExperimentRecord, RunEvent, RunRecord, Statistics
+from services.orchestrator.states import CellStatus, RunStatus
+from services.orchestrator.store import ResultQuery, SqlLedger
+from services.orchestrator.store.tables import metadata
+from services.runtime.clock import ManualClock
+from services.runtime.database import Database
+from services.runtime.errors import AlreadyExists, NotFound, WrongState
+from services.runtime.requests import RequestKey
+from tests.support.databases import schema_differences
+
+PROJECT = "prj_1"
+LEASE_MS = 15_000
+NO_KEY = RequestKey(PROJECT, "Test", "")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def database(database_url: str, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database.open(
+        database_url, schema="orchestrator", migrations="services.orchestrator.migrations", clock=clock
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(database: Database) -> SqlLedger:
+    return SqlLedger(database)
+
+
+def experiment(experiment_id: str = "exp_1", spec_hash: str = "hash") -> ExperimentRecord:
+    return ExperimentRecord(experiment_id, PROJECT, "a study", "", spec_hash, 10, 1, 1)
+
+
+async def start(
+    ledger: SqlLedger,
+    run_id: str = "run_1",
+    *,
+    cells: int = 10,
+    concurrency: int = 4,
+    project_id: str = PROJECT,
+    experiment_id: str = "exp_1",
+) -> None:
+    record = ExperimentRecord(experiment_id, project_id, "a study", "", "hash", cells, 1, 1)
+    try:
+        await ledger.get_experiment(project_id, experiment_id)
+    except NotFound:
+        await ledger.create_experiment(record, b"{}", key=NO_KEY, payload=b"", answer=lambda _: b"")
+    run = RunRecord(
+        run_id=run_id,
+        project_id=project_id,
+        experiment_id=experiment_id,
+        experiment_name="a study",
+        status=RunStatus.PENDING,
+        spec_hash="hash",
+        limits=RunLimits(concurrency=concurrency).in_force(),
+        user_id="usr_1",
+        key_id="",
+        delegation_id="dlg_1",
+        created_us=7,
+        last_sequence=1,
+        statistics=Statistics(cells_total=cells),
+    )
+    await ledger.start_run(run, NO_KEY, b"", lambda _: b"")
+
+
+async def claim(
+    ledger: SqlLedger, worker: str = "w1", *, extend: Sequence[str] = (), capacity: int = 100
+) -> list[Claim]:
+    await ledger.heartbeat(worker, LEASE_MS)
+    return await ledger.claim(
+        ClaimRequest(worker, capacity, tuple(extend), shard_cells=4, grant_max=64, takeovers_max=16)
+    )
+
+
+async def write(ledger: SqlLedger, *writes: Write, worker: str = "w1") -> list[bool]:
+    (answers,) = await ledger.commit(worker, [writes])
+    return answers
+
+
+def sent(shard: ShardKey, *cells: int, attempt: int = 1) -> list[Write]:
+    return [Sent(shard, cell, attempt, "nonce") for cell in cells]
+
+
+def result(
+    cell: int,
+    status: CellStatus = CellStatus.DONE,
+    *,
+    attempt: int = 1,
+    cost: int = 5,
+    run_id: str = "run_1",
+    settled: bool = True,
+) -> CellResult:
+    done = status is CellStatus.DONE
+    return CellResult(
+        run_id,
+        cell,
+        attempt,
+        model=0,
+        status=status,
+        attempts=attempt,
+        usage=Usage(input_tokens=3, output_tokens=2) if done else Usage(),
+        cost=Money(cost if done else 0),
+        timing=Timing(latency_us=1_000 if done else 0),
+        error_reason="" if done else "PROVIDER_ERROR",
+        settled=settled,
+        answer=b"answer" if done else b"",
+        error=b"" if done else b"error",
+    )
+
+
+def scores(*cells: int, run_id: str = "run_1") -> list[Write]:
+    return [CellScores(run_id, cell, b"scores") for cell in cells]
+
+
+async def all_events(ledger: SqlLedger, run_id: str = "run_1") -> list[RunEvent]:
+    return await ledger.read_events(run_id, 0, 10_000)
+
+
+async def complete(ledger: SqlLedger, run_id: str = "run_1", worker: str = "w1") -> None:
+    """Work the whole run off."""
+    claims = await claim(ledger, worker)
+    while claims:
+        for each in claims:
+            cells = range(each.shard.first_cell, each.shard.first_cell + each.cells)
+            await write(ledger, *sent(each.shard, *cells), worker=worker)
+            await write(ledger, *(result(cell, run_id=run_id) for cell in cells), worker=worker)
+            await write(ledger, *scores(*cells, run_id=run_id), worker=worker)
+            assert await write(ledger, ShardEnd(each.shard, None), worker=worker) == [True]
+        claims = await claim(ledger, worker)
+
+
+async def test_migrations_equal_the_tables(database: Database) -> None:
+    assert await schema_differences(database, metadata) == []
+
+
+async def test_a_run_from_start_to_end(ledger: SqlLedger) -> None:
+    await start(ledger)
+    assert (await ledger.get_run(PROJECT, "run_1")).status is RunStatus.PENDING
+
+    await complete(ledger)
+
+    run = await ledger.get_run(PROJECT, "run_1")
+    assert run.status is RunStatus.COMPLETED
+    assert run.statistics == Statistics(
+        cells_total=10, done=10, scored=10, usage=Usage(30, output_tokens=20), cost=Money(50), latency_sum_us=10_000
+    )
+    events = await all_events(ledger)
+    assert [event.sequence for event in events] == list(range(1, run.last_sequence + 1))
+    assert events[0].kind is EventKind.STARTED
+    assert events[-1].kind is EventKind.COMPLETED
+    assert events[-1].statistics == run.statistics
+    assert sorted(event.result.cell for event in events if event.result) == list(range(10))
+    assert await claim(ledger) == []
+
+
+async def test_events_can_be_read_from_any_sequence_in_any_page(ledger: SqlLedger) -> None:
+    await start(ledger)
+    await complete(ledger)
+    events = await all_events(ledger)
+
+    for after in range(len(events) + 1):
+        assert await ledger.read_events("run_1", after, 3) == events[after : after + 3]
+
+
+async def test_claims_never_grant_more_than_the_concurrency(ledger: SqlLedger) -> None:
+    await start(ledger, cells=40, concurrency=6)
+
+    first = await claim(ledger, "w1", capacity=5)
+    second = await claim(ledger, "w2")
+    third = await claim(ledger, "w3")
+    more = await claim(ledger, "w1", extend=["run_1"], capacity=0)
+
+    assert [each.slots for each in (*first, *second)] == [5, 1]
+    assert third == []
+    assert [(each.slots, each.shard.first_cell) for each in more] == [(0, 8)]
+
+
+async def test_slots_pass_to_the_heir_or_come_free(ledger: SqlLedger) -> None:
+    await start(ledger, cells=8, concurrency=6)
+    (first,) = await claim(ledger, "w1")
+    (second,) = await claim(ledger, "w1", extend=["run_1"])
+    for shard, heir in ((first.shard, second.shard.first_cell), (second.shard, None)):
+        cells = range(shard.first_cell, shard.first_cell + 4)
+        await write(ledger, *sent(shard, *cells))
+        await write(ledger, *(result(cell, CellStatus.FAILED) for cell in cells))
+        assert await write(ledger, ShardEnd(shard, heir)) == [True]
+
+    assert (first.slots, second.slots) == (6, 0)
+    assert (await ledger.get_run(PROJECT, "run_1")).status is RunStatus.FAILED
+
+
+async def test_the_least_served_tenant_is_claimed_first(ledger: SqlLedger) -> None:
+    await start(ledger, "run_1", cells=100, concurrency=64)
+    await start(ledger, "run_2", cells=100, concurrency=64, project_id="prj_2", experiment_id="exp_2")
+    await claim(ledger, capacity=10)
+
+    (second,) = await claim(ledger, capacity=10)
+
+    assert second.shard.run_id == "run_2"
+
+
+async def test_a_dead_workers_ranges_are_taken_over_with_their_history(ledger: SqlLedger, clock: ManualClock) -> None:
+    await start(ledger)
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0, 1, 2))
+    await write(ledger, result(0), CellAgain("run_1", 1, 1, "failed", "PROVIDER_ERROR", 99, cost=Money(2)))
+    assert [each.inherited for each in await claim(ledger, "w2", capacity=0)] == []
+
+    clock.advance(LEASE_MS / 1_000 + 1)
+    (taken,) = await claim(ledger, "w2", capacity=0)
+    state = await ledger.load_shard("run_1", taken.shard.first_cell, taken.cells)
+
+    assert taken.inherited
+    assert taken.shard == ShardKey("run_1", 0, 2)
+    assert (taken.slots, taken.cells) == (first.slots, 4)
+    assert state.finished == {0}
+    assert state.unscored == (0,)
+    assert [(call.cell, call.attempt) for call in state.in_flight] == [(2, 1)]
+    assert state.retries == (DueRetry(1, 2, 99),)
+    assert state.histories == {1: CellHistory(1, 0)}
+    assert [answer.body for answer in await ledger.stored_answers("run_1", [0])] == [b"answer"]
+
+
+async def test_a_worker_that_lost_its_range_can_send_nothing(ledger: SqlLedger) -> None:
+    await start(ledger)
+    (first,) = await claim(ledger, "w1")
+    await ledger.forget_workers(["w1"])
+    (taken,) = await claim(ledger, "w2", capacity=0)
+
+    assert await write(ledger, *sent(first.shard, 0, 1), worker="w1") == [False, False]
+    assert await write(ledger, *sent(taken.shard, 0, 1), worker="w2") == [True, True]
+    assert await write(ledger, ShardEnd(first.shard, None), worker="w1") == [False]
+    pulse = await ledger.heartbeat("w1", LEASE_MS)
+    assert pulse.held == frozenset()
+    assert (await ledger.heartbeat("w2", LEASE_MS)).held == {taken.shard}
+
+
+async def test_a_stopping_worker_hands_its_ranges_back(ledger: SqlLedger) -> None:
+    await start(ledger)
+    (first,) = await claim(ledger, "w1")
+
+    await ledger.release("w1")
+    (taken, *_) = await claim(ledger, "w2", capacity=0)
+
+    assert taken.shard.fence == first.shard.fence + 1
+    assert taken.slots == 0
+    assert await ledger.grant_slots(taken.shard, "w2", 64) == 4
+    assert await ledger.grant_slots(taken.shard, "w2", 64) == 0
+
+
+async def test_a_late_answer_replaces_an_unknown_result_and_leaves_no_gap(ledger: SqlLedger) -> None:
+    await start(ledger, cells=4)
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0, 1, 2, 3))
+    await write(ledger, result(0, CellStatus.UNKNOWN), result(1))
+    before = await all_events(ledger)
+
+    await write(ledger, result(0), worker="zombie")
+    await write(ledger, result(0), worker="zombie")
+
+    run = await ledger.get_run(PROJECT, "run_1")
+    stored = await ledger.page_results(ResultQuery("run_1", bodies=True))
+    after = await all_events(ledger)
+    assert [(each.record.cell, each.record.status, each.bodies.answer) for each in stored] == [
+        (0, CellStatus.DONE, b"answer"),
+        (1, CellStatus.DONE, b"answer"),
+    ]
+    assert (run.statistics.done, run.statistics.unknown) == (2, 0)
+    assert run.statistics.cost == Money(10)
+    assert after[: len(before)] == before
+    assert [event.sequence for event in after] == list(range(1, run.last_sequence + 1))
+    assert [event.result.status for event in after if event.result and event.result.cell == 0] == [
+        CellStatus.UNKNOWN,
+        CellStatus.DONE,
+    ]
+
+
+async def test_a_late_answer_to_a_finished_range_is_scored_before_the_run_ends(ledger: SqlLedger) -> None:
+    await start(ledger, cells=8)
+    (first,) = await claim(ledger, "w1")
+    (second,) = await claim(ledger, "w1", extend=["run_1"])
+    await write(ledger, *sent(first.shard, 0, 1, 2, 3), *sent(second.shard, 4, 5, 6, 7))
+    await write(ledger, *(result(cell, CellStatus.UNKNOWN) for cell in range(8)))
+    assert await write(ledger, ShardEnd(first.shard, None)) == [True]
+
+    await write(ledger, result(2), worker="zombie")
+    assert await write(ledger, ShardEnd(second.shard, None)) == [True]
+    (reopened,) = await claim(ledger, "w1")
+
+    assert (reopened.shard.first_cell, reopened.cells, reopened.inherited) == (2, 1, True)
+    assert (await ledger.get_run(PROJECT, "run_1")).status is RunStatus.RUNNING
+    await write(ledger, *scores(2))
+    assert await write(ledger, ShardEnd(reopened.shard, None)) == [True]
+    assert (await ledger.get_run(PROJECT, "run_1")).status is RunStatus.COMPLETED
+
+
+async def test_a_late_answer_to_an_ended_run_is_kept_without_a_further_event(ledger: SqlLedger) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, result(0, CellStatus.UNKNOWN))
+    await write(ledger, ShardEnd(first.shard, None))
+    ended = await ledger.get_run(PROJECT, "run_1")
+
+    await write(ledger, result(0), worker="zombie")
+
+    run = await ledger.get_run(PROJECT, "run_1")
+    assert ended.status is run.status is RunStatus.FAILED
+    assert run.last_sequence == ended.last_sequence
+    assert (run.statistics.done, run.statistics.cost) == (1, Money(5))
+    assert (await ledger.get_result("run_1", 0)).record.status is CellStatus.DONE  # type: ignore[union-attr]
+
+
+async def test_every_call_has_one_record_when_an_earlier_attempt_comes_back(ledger: SqlLedger) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, CellAgain("run_1", 0, 1, "unknown", "", 0, cost=Money(3)))
+    await write(ledger, *sent(first.shard, 0, attempt=2))
+
+    await write(ledger, result(0, attempt=1), worker="zombie")
+    await write(ledger, result(0, attempt=2, cost=7))
+
+    run = await ledger.get_run(PROJECT, "run_1")
+    stored = await ledger.get_result("run_1", 0)
+    assert stored is not None
+    assert (stored.record.attempt, stored.record.cost) == (1, Money(12))
+    assert run.statistics.cost == Money(12)
+    assert run.statistics.done == 1
+    state = await ledger.load_shard("run_1", 0, 1)
+    assert state.in_flight == ()
+    assert state.histories == {0: CellHistory(1, 0)}
+
+
+async def test_results_include_the_bill_of_earlier_attempts(ledger: SqlLedger) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, CellAgain("run_1", 0, 1, "failed", "PROVIDER_ERROR", 5, usage=Usage(10), cost=Money(3)))
+    await write(ledger, *sent(first.shard, 0, attempt=2))
+    assert (await ledger.load_shard("run_1", 0, 1)).retries == ()
+
+    await write(ledger, result(0, attempt=2))
+
+    stored = await ledger.get_result("run_1", 0)
+    assert stored is not None
+    assert (stored.record.usage.input_tokens, stored.record.cost) == (13, Money(8))
+    statistics = (await ledger.get_run(PROJECT, "run_1")).statistics
+    assert (statistics.usage.input_tokens, statistics.cost, statistics.attempts_failed) == (13, Money(8), 1)
+
+
+async def test_a_range_does_not_end_before_everything_about_it_is_known(ledger: SqlLedger) -> None:
+    await start(ledger, cells=2)
+    (first,) = await claim(ledger, "w1")
+    end = ShardEnd(first.shard, None)
+    assert await write(ledger, end) == [False]
+    await write(ledger, *sent(first.shard, 0, 1))
+    await write(ledger, result(0, settled=False), result(1, CellStatus.FAILED))
+    assert await write(ledger, end) == [False]
+    await write(ledger, *scores(0))
+    assert await write(ledger, end) == [False]
+    (bill,) = (await ledger.load_shard("run_1", 0, 2)).open_bills
+    assert (bill.cell, bill.attempt) == (0, 1)
+
+    await write(ledger, CellSettled("run_1", 0, Usage(), Money(4)), CellSettled("run_1", 0, Usage(), Money(4)))
+
+    assert await write(ledger, end) == [True]
+    run = await ledger.get_run(PROJECT, "run_1")
+    assert run.status is RunStatus.COMPLETED
+    assert run.statistics.cost == Money(9)
+
+
+async def test_scores_count_once(ledger: SqlLedger) -> None:
+    await start(ledger, cells=2)
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0, 1))
+    await write(ledger, result(0), result(1, CellStatus.FAILED))
+
+    await write(ledger, *scores(0, 0, 1))
+    await write(ledger, *scores(0))
+
+    assert (await ledger.get_run(PROJECT, "run_1")).statistics.scored == 1
+
+
+async def test_cancel_ends_at_once_where_nobody_works_and_waits_for_calls_otherwise(ledger: SqlLedger) -> None:
+    await start(ledger, "run_1")
+    await start(ledger, "run_2")
+    assert (await ledger.cancel_run(PROJECT, "run_2")).status is RunStatus.CANCELLED
+
+    (first,) = await claim(ledger, "w1")
+    await write(ledger, *sent(first.shard, 0, 1))
+    assert (await ledger.cancel_run(PROJECT, "run_1")).status is RunStatus.CANCELLING
+    assert await claim(ledger, "w2") == []
+    assert (await ledger.heartbeat("w1", LEASE_MS)).statuses == {"run_1": RunStatus.CANCELLING}
+    assert await write(ledger, ShardEnd(first.shard, None)) == [False]
+    await write(ledger, result(0), result(1, CellStatus.CANCELLED))
+    assert await write(ledger, ShardEnd(first.shard, None)) == [True]
+
+    run = await ledger.cancel_run(PROJECT, "run_1")
+    assert run.status is RunStatus.CANCELLED
+    assert (run.statistics.done, run.statistics.cancelled) == (1, 1)
+    events = await all_events(ledger)
+    assert events[-1].kind is EventKind.CANCELLED
+    assert len(events) == run.last_sequence
+
+
+async def test_several_runs_share_one_transaction(ledger: SqlLedger) -> None:
+    await start(ledger, "run_1", cells=1)
+    await start(ledger, "run_2", cells=1)
+    (first,) = await claim(ledger)
+    (second,) = await claim(ledger)
+
+    answers = await ledger.commit("w1", [sent(first.shard, 0), sent(second.shard, 0), sent(ShardKey("run_9", 0, 1), 0)])
+    await ledger.commit("w1", [[result(0)], [result(0, run_id="run_2")], [result(0, run_id="run_9")]])
+
+    assert answers == [[True], [True], [False]]
+    for run_id in ("run_1", "run_2"):
+        assert (await ledger.get_run(PROJECT, run_id)).statistics.done == 1
+
+
+async def test_results_page_by_cell_with_filters(ledger: SqlLedger) -> None:
+    await start(ledger, cells=4)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, 0, 1, 2, 3))
+    await write(ledger, result(3), result(1, CellStatus.FAILED), result(0)._replace(model=1))
+    marker = await ledger.last_sequence("run_1")
+    await write(ledger, result(2))
+
+    async def cells(query: ResultQuery) -> list[int]:
+        return [stored.record.cell for stored in await ledger.page_results(query)]
+
+    assert await cells(ResultQuery("run_1", limit=2)) == [0, 1]
+    assert await cells(ResultQuery("run_1", after_cell=1)) == [2, 3]
+    assert await cells(ResultQuery("run_1", statuses=[CellStatus.FAILED])) == [1]
+    assert await cells(ResultQuery("run_1", models=[1])) == [0]
+    assert await cells(ResultQuery("run_1", sequence_max=marker)) == [0, 1, 3]
+    assert await ledger.get_result("run_1", 9) is None
+
+
+async def test_tenants_do_not_see_each_other(ledger: SqlLedger) -> None:
+    await start(ledger)
+
+    with pytest.raises(NotFound):
+        await ledger.get_run("prj_2", "run_1")
+    with pytest.raises(NotFound):
+        await ledger.get_experiment("prj_2", "exp_1")
+    with pytest.raises(NotFound):
+        await ledger.cancel_run("prj_2", "run_1")
+    with pytest.raises(NotFound):
+        await ledger.delete_experiment("prj_2", "exp_1")
+    assert await ledger.list_runs("prj_2", "", (), "", 10) == []
+    assert await ledger.list_experiments("prj_2", "", 10) == []
+
+
+async def test_lists_are_newest_first_and_page_by_id(ledger: SqlLedger) -> None:
+    for number in range(3):
+        await start(ledger, f"run_{number}")
+    await ledger.cancel_run(PROJECT, "run_1")
+
+    async def ids(statuses: Sequence[RunStatus] = (), before: str = "", limit: int = 10) -> list[str]:
+        return [run.run_id for run in await ledger.list_runs(PROJECT, "exp_1", statuses, before, limit)]
+
+    assert await ids() == ["run_2", "run_1", "run_0"]
+    assert await ids(before="run_2", limit=1) == ["run_1"]
+    assert await ids([RunStatus.CANCELLED]) == ["run_1"]
+
+
+async def test_deleting_an_experiment_takes_everything_with_it(ledger: SqlLedger) -> None:
+    await start(ledger)
+    with pytest.raises(WrongState, match="run_1"):
+        await ledger.delete_experiment(PROJECT, "exp_1")
+    await complete(ledger)
+
+    await ledger.delete_experiment(PROJECT, "exp_1")
+    rounds = 0
+    while await ledger.purge_some(3):
+        rounds += 1
+
+    assert rounds > 3
+    assert await all_events(ledger) == []
+    assert await ledger.page_results(ResultQuery("run_1")) == []
+    with pytest.raises(NotFound):
+        await ledger.get_run(PROJECT, "run_1")
+    assert await write(ledger, result(0)) == [False]
+
+
+async def test_a_repeated_request_gets_the_first_answer(ledger: SqlLedger) -> None:
+    key = RequestKey(PROJECT, "CreateExperiment", "req-1")
+    assert await ledger.recall(key, b"payload") is None
+
+    first = await ledger.create_experiment(
+        experiment("exp_1"), b"{}", key=key, payload=b"payload", answer=lambda _: b"one"
+    )
+    again = await ledger.create_experiment(
+        experiment("exp_2"), b"{}", key=key, payload=b"payload", answer=lambda _: b"two"
+    )
+
+    assert first == again == await ledger.recall(key, b"payload") == b"one"
+    assert len(await ledger.list_experiments(PROJECT, "", 10)) == 1
+    with pytest.raises(AlreadyExists):
+        await ledger.recall(key, b"other")
+
+
+async def test_a_spec_stays_as_long_as_anything_uses_it(ledger: SqlLedger) -> None:
+    await start(ledger)
+    await complete(ledger)
+
+    def renamed(record: ExperimentRecord) -> ExperimentRecord:
+        return experiment(record.experiment_id, "new")
+
+    await ledger.update_experiment(
+        PROJECT, "exp_1", renamed, b"new spec", key=NO_KEY, payload=b"", answer=lambda _: b""
+    )
+
+    assert await ledger.get_spec(PROJECT, "hash") == b"{}"
+    assert await ledger.get_spec(PROJECT, "new") == b"new spec"
+    loaded = await ledger.load_run("run_1")
+    assert loaded is not None
+    assert loaded.encoded_spec == b"{}"
+    assert await ledger.load_run("run_9") is None
