@@ -86,7 +86,7 @@ logs: setup
 
 ## migrate: bring the schema of every service up to date
 migrate: setup
-	@$(PY) -m services.runtime.migrate
+	@$(PY) -m services.runtime.migrate_services
 
 ## bench: run a benchmark of bench/ (NAME=pipeline)
 bench: setup

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICES = ("cost", "gateway", "identity", "metrics", "orchestrator")
-# The metrics service keeps nothing.
-STATEFUL = tuple(service for service in SERVICES if service != "metrics")
+# The metrics service keeps nothing, and a call of the gateway lives as long as its RPC.
+STATEFUL = tuple(service for service in SERVICES if service not in {"gateway", "metrics"})
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 600
@@ -20,7 +20,8 @@ FILE_LINES_MAX = 600
 # Rooms of a service (modules or packages) that may import what is named; `runtime` may import any of these.
 WIRE_ROOMS = {"rpc", "peers", "wiring"}
 STORAGE_ROOMS = {"store", "migrations"}
-SDK_ROOMS = {"providers"}
+# The mock's own server is the other end of a provider's wire.
+SDK_ROOMS = {"providers", "mockserver"}
 SDKS = {"aiohttp", "anthropic", "openai"}
 
 # Nouns of the product, which mechanism that every service shares does not know.
