@@ -1,0 +1,1 @@
+"""The gateway service: one contract in front of every model provider."""

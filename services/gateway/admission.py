@@ -1,0 +1,88 @@
+"""Which calls may begin, and which are under way: the bound, the drain, and cancelling by id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from services.gateway.calls import Call, Owner
+from services.gateway.failures import refused
+
+_RETRY_AFTER_MS = 250
+
+
+class ActiveCall:
+    """A call under way."""
+
+    __slots__ = ("cancelled", "limit")
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.limit: asyncio.Timeout | None = None
+
+    def cancel(self) -> None:
+        """Stop the call as its deadline would: at once, settled, with an outcome."""
+        self.cancelled = True
+        if self.limit is not None and self.limit.when() is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+
+class Admission:
+    """The first layer: nothing is held or sent for a call that it refuses."""
+
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self._active: dict[tuple[str, str], ActiveCall] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+        return len(self._active)
+
+    @contextmanager
+    def admitted(self, owner: Owner, call: Call) -> Iterator[ActiveCall]:
+        """The call is under way inside.
+
+        Raises CallFailed, not dispatched: SHUTTING_DOWN while draining, OVERLOADED above the bound, and
+        CALL_ALREADY_DISPATCHED for an id that is under way.
+        """
+        if self._draining:
+            message = "this gateway is stopping; send the call again, another replica takes it"
+            raise refused("SHUTTING_DOWN", message, retry_after_ms=_RETRY_AFTER_MS)
+        if len(self._active) >= self._max_calls:
+            message = f"this gateway has {self._max_calls} calls under way, which is its limit; try again"
+            raise refused("OVERLOADED", message, retry_after_ms=_RETRY_AFTER_MS)
+        key = (owner.project_id, call.call_id)
+        if key in self._active:
+            message = f"call {call.call_id!r} is under way already; use another call id"
+            raise refused("CALL_ALREADY_DISPATCHED", message, field="call.call_id")
+        active = self._active[key] = ActiveCall()
+        self._idle.clear()
+        try:
+            yield active
+        finally:
+            del self._active[key]
+            if not self._active:
+                self._idle.set()
+
+    def cancel(self, owner: Owner, call_ids: Iterable[str]) -> list[str]:
+        """Stop the project's calls with these ids; returns those that were under way."""
+        found = []
+        for call_id in dict.fromkeys(call_ids):
+            active = self._active.get((owner.project_id, call_id))
+            if active is not None:
+                active.cancel()
+                found.append(call_id)
+        return found
+
+    def drain(self) -> None:
+        """Refuse every further call; those under way go on."""
+        self._draining = True
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is under way."""
+        await self._idle.wait()

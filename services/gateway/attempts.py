@@ -1,0 +1,104 @@
+"""What one attempt of a call goes through, and how a call ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.gateway.calls import Owner, Part, ProviderRequest
+from services.gateway.chunks import FinishReason
+from services.gateway.collector import Collector
+from services.gateway.failures import Failure
+from services.gateway.timing import Stopwatch, Timing
+from services.gateway.usage import TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an attempt costs: nano-USD; a model without a price counts as unpriced, never as free."""
+
+    cost_nano_usd: int
+    unpriced_calls: int = 0
+    price_version: str = ""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one provider, while it is under way. Layers of the pipeline read it and write their results into it.
+
+    Attributes:
+        deadline: `time.monotonic` seconds at which the call has to be over.
+        dispatched: whether anything may have reached the provider; decides between settling and releasing.
+        failure: how it failed; None while it runs and where it worked.
+        usage: what it took, for the bill; None where nothing is owed.
+        cost: what the cost service made of the usage; None while it has not confirmed it.
+    """
+
+    attempt_id: str
+    provider: str
+    request: ProviderRequest
+    owner: Owner
+    nonce: str
+    deadline: float
+    stopwatch: Stopwatch
+    collector: Collector = field(default_factory=Collector)
+    dispatched: bool = False
+    failure: Failure | None = None
+    usage: TokenUsage | None = None
+    cost: Cost | None = None
+
+    def record(self) -> AttemptRecord:
+        """The attempt as it ended."""
+        return AttemptRecord(
+            attempt_id=self.attempt_id,
+            provider=self.provider,
+            provider_model=self.collector.provider_model or self.request.model,
+            started_at_us=self.stopwatch.started_at_us,
+            duration_us=self.stopwatch.since_leaving_us(),
+            failure=self.failure,
+            usage=self.usage,
+            cost=self.cost,
+            provider_request_id=self.collector.provider_request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt that is over. `started_at_us` is UTC microseconds, 0 where the request never left."""
+
+    attempt_id: str
+    provider: str
+    provider_model: str
+    started_at_us: int
+    duration_us: int
+    failure: Failure | None
+    usage: TokenUsage | None
+    cost: Cost | None
+    provider_request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered, and what it took."""
+
+    call_id: str
+    model: str
+    provider_model: str
+    parts: tuple[Part, ...]
+    finish_reason: FinishReason
+    usage: TokenUsage
+    timing: Timing
+    cost: Cost | None
+    attempts: tuple[AttemptRecord, ...]
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call that gave no answer."""
+
+    call_id: str
+    failure: Failure
+    attempts: tuple[AttemptRecord, ...] = ()
+
+
+CallOutcome = Completion | FailedCall

@@ -1,0 +1,185 @@
+"""Which providers and models there are: data of a YAML file, checked when it is read, extended by the operator's own.
+
+    providers:
+      - name: my-vllm                  # then models are called "my-vllm/<model>"
+        kind: openai                   # or anthropic
+        base_url: http://127.0.0.1:8000/v1
+        api_key_variable: MY_VLLM_KEY  # leave out where the server needs none
+        models:
+          - name: "*"                  # any name is passed on
+
+Adding an OpenAI-compatible provider is an entry like this one, not code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.gateway.failures import refused
+
+ANY_MODEL = "*"
+DEFAULT_MAX_OUTPUT_TOKENS = 4_096
+
+
+class CatalogueError(Exception):
+    """The catalogue cannot be used; one line that says where and why."""
+
+
+class ModelEntry(BaseModel):
+    """A model of a provider."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200)
+    default_max_output_tokens: int = Field(DEFAULT_MAX_OUTPUT_TOKENS, ge=1, le=1_000_000)
+    reasoning_style: Literal["", "budget", "adaptive"] = ""
+
+
+class ProviderEntry(BaseModel):
+    """A provider. It is configured when its key and its base URL, where it needs them, are there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    kind: Literal["mock", "openai", "anthropic"]
+    base_url: str = Field("", pattern=r"^(https?://.+)?$")
+    base_url_variable: str = ""
+    base_url_required: bool = False
+    api_key_variable: str = ""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    stream_options: bool = True
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    providers: tuple[ProviderEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredProvider:
+    """A provider with what the environment says. `missing_setting` names the variable to fill in; empty: ready."""
+
+    entry: ProviderEntry
+    api_key: str
+    base_url: str
+    missing_setting: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model for people to choose from. The name ends with "/*" where the provider takes any name."""
+
+    name: str
+    provider: str
+    configured: bool
+    default_max_output_tokens: int
+    missing_setting: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where a call goes: a provider, and the provider's name of the model."""
+
+    provider: str
+    model: str
+    default_max_output_tokens: int
+    reasoning_style: str
+
+
+class Catalogue:
+    """All providers and models, by name."""
+
+    def __init__(self, providers: Mapping[str, ConfiguredProvider]) -> None:
+        self._providers = dict(sorted(providers.items()))
+
+    @property
+    def configured(self) -> list[ConfiguredProvider]:
+        """Providers that calls can go to."""
+        return [provider for provider in self._providers.values() if not provider.missing_setting]
+
+    def route(self, name: str) -> Deployment:
+        """Where a call to "provider/model" goes.
+
+        Raises CallFailed, not dispatched: MODEL_NOT_FOUND, PROVIDER_NOT_CONFIGURED.
+        """
+        provider_name, _, model = name.partition("/")
+        provider = self._providers.get(provider_name)
+        if provider is None or not model:
+            known = ", ".join(self._providers)
+            message = f"no provider for model {name!r}; write provider/model with one of: {known}"
+            raise refused("MODEL_NOT_FOUND", message, field="call.model")
+        entries = {entry.name: entry for entry in provider.entry.models}
+        entry = entries.get(model) or entries.get(ANY_MODEL)
+        if entry is None:
+            shown = ", ".join(list(entries)[:8])
+            message = f"{provider_name} has no model {model!r} in the catalogue, which has: {shown}; " + (
+                "add it to the file that LLMLAB_GATEWAY_CATALOGUE_FILE names" if provider.entry.kind != "mock" else ""
+            )
+            raise refused("MODEL_NOT_FOUND", message.rstrip("; "), field="call.model")
+        if provider.missing_setting:
+            message = f"{provider_name} is not configured: set {provider.missing_setting} for the gateway"
+            raise refused("PROVIDER_NOT_CONFIGURED", message, field="call.model")
+        return Deployment(provider_name, model, entry.default_max_output_tokens, entry.reasoning_style)
+
+    def models(self, provider_name: str = "") -> list[ModelInfo]:
+        """All models, or one provider's, by name."""
+        return [
+            ModelInfo(
+                name=f"{name}/{entry.name}",
+                provider=name,
+                configured=not provider.missing_setting,
+                default_max_output_tokens=entry.default_max_output_tokens,
+                missing_setting=provider.missing_setting,
+            )
+            for name, provider in self._providers.items()
+            if provider_name in ("", name)
+            for entry in sorted(provider.entry.models, key=lambda entry: entry.name)
+        ]
+
+
+def load_catalogue(environ: Mapping[str, str], file: Path | None = None) -> Catalogue:
+    """The catalogue that ships, with the operator's file over it: a provider of the same name is replaced.
+
+    `environ` holds keys and base URLs under the variables that the entries name. Raises CatalogueError.
+    """
+    shipped = resources.files("services.gateway").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+    entries = {entry.name: entry for entry in parse_catalogue(shipped, "catalogue.yaml").providers}
+    if file is not None:
+        try:
+            text = file.expanduser().read_text(encoding="utf-8")
+        except OSError as error:
+            raise CatalogueError(f"{file}: {error.strerror}") from error
+        entries |= {entry.name: entry for entry in parse_catalogue(text, str(file)).providers}
+    return Catalogue({name: _with_environment(entry, environ) for name, entry in entries.items()})
+
+
+def parse_catalogue(text: str, source: str) -> _File:
+    """The entries of a file; CatalogueError names the place that is wrong."""
+    try:
+        return _File.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise CatalogueError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise CatalogueError(f"{source}: {place}: {first['msg']}") from error
+
+
+def _with_environment(entry: ProviderEntry, environ: Mapping[str, str]) -> ConfiguredProvider:
+    api_key = environ.get(entry.api_key_variable, "") if entry.api_key_variable else ""
+    base_url = (environ.get(entry.base_url_variable, "") if entry.base_url_variable else "") or entry.base_url
+    missing = ""
+    if entry.api_key_variable and not api_key:
+        missing = entry.api_key_variable
+    elif entry.base_url_required and not base_url:
+        missing = entry.base_url_variable
+    return ConfiguredProvider(entry, api_key, base_url, missing)

@@ -1,0 +1,76 @@
+"""What happens while a model answers: the events that every provider yields, whatever its wire format is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from services.gateway.usage import TokenUsage
+
+
+class FinishReason(Enum):
+    """Why the model stopped. An answer without one is truncated, which is an error, so there is no value for it."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The provider accepted the request. Either field may be empty where the provider does not say."""
+
+    provider_model: str = ""
+    provider_request_id: str = ""
+    streamed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Visible text, to be appended."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """Readable reasoning, to be appended. A delta with `provider_data` ends its block of reasoning."""
+
+    text: str
+    provider_data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the tool call at `index` of the answer; `arguments_json` is to be appended."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSoFar:
+    """Cumulative usage: it replaces what was said before."""
+
+    usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The model stopped. Usage may still follow."""
+
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class RawBytes:
+    """Bytes of the provider's answer as received; yielded only where the call asks for them."""
+
+    data: bytes
+
+
+Event = Started | TextDelta | ReasoningDelta | ToolCallDelta | UsageSoFar | Finished | RawBytes

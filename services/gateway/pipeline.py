@@ -1,0 +1,179 @@
+"""The way of a call, in one place.
+
+    admission -> route -> attempt: hold -> deadline -> provider stream -> settle
+
+Each layer is a module of its own. A layer that fails gives back what the layers before it took, because each one is
+a context manager around the next. The unary answer is the collected stream: there is one path for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+from services.gateway.accounting import Accounting
+from services.gateway.admission import ActiveCall, Admission
+from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
+from services.gateway.calls import Call, Owner, ProviderRequest
+from services.gateway.catalogue import Catalogue
+from services.gateway.chunks import Event
+from services.gateway.failures import CallFailed, Failure, with_partial
+from services.gateway.providers.port import Provider
+from services.gateway.timing import Stopwatch
+from services.gateway.usage import TokenUsage, with_estimate
+from services.runtime.clock import Clock
+from services.runtime.failpoints import failpoint
+
+_log = logging.getLogger(__name__)
+
+Emit = Callable[[Attempt, int, list[Event]], Awaitable[None]]
+"""Takes the events of one read, with their offset in microseconds after the request's leaving."""
+
+# After these the provider may have worked, and charged, without our having seen it.
+_UNSEEN_WORK = frozenset({"NETWORK_ERROR", "STREAM_TRUNCATED", "DEADLINE_EXCEEDED", "CANCELLED", "PROVIDER_TIMEOUT"})
+
+
+class Pipeline:
+    """Runs calls. One per process; holds no state of a call."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        catalogue: Catalogue,
+        providers: Mapping[str, Provider],
+        accounting: Accounting,
+        clock: Clock,
+    ) -> None:
+        self._admission = admission
+        self._catalogue = catalogue
+        self._providers = providers
+        self._accounting = accounting
+        self._clock = clock
+
+    async def run(self, call: Call, owner: Owner, emit: Emit | None = None) -> CallOutcome:
+        """Run one call to its end; `emit` sees every event as it arrives.
+
+        Failures are outcomes, not exceptions. Cancelling the task stops the provider, settles, and raises
+        CancelledError.
+        """
+        stopwatch = Stopwatch(self._clock)
+        attempt: Attempt | None = None
+        try:
+            with self._admission.admitted(owner, call) as active:
+                attempt = self._route(call, owner, stopwatch)
+                await self._attempt(attempt, active, emit)
+                return _completion(call, attempt)
+        except CallFailed as failed:
+            return FailedCall(
+                call.call_id, failed.failure, (attempt.record(),) if attempt and attempt.dispatched else ()
+            )
+
+    def _route(self, call: Call, owner: Owner, stopwatch: Stopwatch) -> Attempt:
+        deployment = self._catalogue.route(call.model)
+        limit = call.parameters.max_output_tokens or deployment.default_max_output_tokens
+        attempt_id = f"{call.call_id}/1"
+        return Attempt(
+            attempt_id=attempt_id,
+            provider=deployment.provider,
+            request=ProviderRequest(attempt_id, deployment.model, call, limit, deployment.reasoning_style),
+            owner=owner,
+            nonce=call.dispatch_nonce,
+            deadline=self._clock.monotonic_s() + call.timeout_ms / 1_000,
+            stopwatch=stopwatch,
+        )
+
+    async def _attempt(self, attempt: Attempt, active: ActiveCall, emit: Emit | None) -> None:
+        """One attempt. Raises CallFailed with what had arrived; the attempt is settled or released in any case."""
+        try:
+            async with asyncio.timeout(attempt.deadline - self._clock.monotonic_s()) as limit:
+                active.limit = limit
+                async with self._accounting.held(attempt):
+                    await self._dispatch(attempt, active, emit)
+                    # The answer is complete: the deadline must not cut the settlement.
+                    limit.reschedule(None)
+        except TimeoutError:
+            raise CallFailed(attempt.failure or self._interrupted(attempt, active)) from None
+
+    async def _dispatch(self, attempt: Attempt, active: ActiveCall, emit: Emit | None) -> None:
+        """Send the request and take everything in. Leaves what came of it in the attempt."""
+        try:
+            stream = self._providers[attempt.provider].stream(attempt.request, attempt.deadline)
+            attempt.dispatched = True
+            attempt.stopwatch.leave()
+            await self._consume(attempt, stream, emit)
+        except CallFailed as failed:
+            attempt.dispatched = failed.failure.dispatched
+            attempt.failure = _with_what_came(attempt, failed.failure)
+            raise CallFailed(attempt.failure) from failed
+        except asyncio.CancelledError:
+            attempt.failure = _with_what_came(attempt, self._interrupted(attempt, active))
+            raise
+        except Exception as error:
+            # A fault of ours must neither lose the settlement nor take the other calls of a batch along.
+            _log.exception("call %s met a fault of the gateway", attempt.attempt_id)
+            message = "the gateway failed while it read the answer; its log has the call id"
+            attempt.failure = _with_what_came(attempt, Failure("INTERNAL", message, dispatched=attempt.dispatched))
+            raise CallFailed(attempt.failure) from error
+        collector = attempt.collector
+        attempt.usage = collector.usage or _estimated(attempt)
+
+    async def _consume(self, attempt: Attempt, stream: AsyncGenerator[list[Event], None], emit: Emit | None) -> None:
+        collector, stopwatch = attempt.collector, attempt.stopwatch
+        try:
+            async for events in stream:
+                offset_us = stopwatch.arrived(events)
+                collector.add(events)
+                failpoint("gateway.during_call")
+                if emit is not None:
+                    await emit(attempt, offset_us, events)
+        finally:
+            # Closes the socket where the stream has not ended; a provider's generator does that without waiting.
+            await stream.aclose()
+        if collector.finish_reason is None:
+            message = "the provider's answer stopped without a finish reason; the text so far is in partial_text"
+            raise CallFailed(Failure("STREAM_TRUNCATED", message, dispatched=True))
+
+    def _interrupted(self, attempt: Attempt, active: ActiveCall) -> Failure:
+        """The failure of an attempt that was stopped from outside: by its deadline, by CancelCalls, or by its caller."""
+        if not active.cancelled and self._clock.monotonic_s() >= attempt.deadline:
+            timeout_ms = attempt.request.call.timeout_ms
+            message = f"the call did not finish within its {timeout_ms} ms; raise timeout_ms or ask for less output"
+            return Failure("DEADLINE_EXCEEDED", message, dispatched=attempt.dispatched)
+        return Failure("CANCELLED", "the call was cancelled", dispatched=attempt.dispatched)
+
+
+def _with_what_came(attempt: Attempt, failure: Failure) -> Failure:
+    """The failure with the text and usage that had arrived; fixes what the attempt owes.
+
+    A provider that refused is owed nothing. One that was stopped or lost in the middle may charge, so its usage is
+    estimated.
+    """
+    collector = attempt.collector
+    if collector.content_events or collector.usage or failure.reason in _UNSEEN_WORK:
+        attempt.usage = _estimated(attempt)
+    return with_partial(failure, collector.text(), attempt.usage, output_began=collector.content_events > 0)
+
+
+def _estimated(attempt: Attempt) -> TokenUsage:
+    collector = attempt.collector
+    return with_estimate(collector.usage, attempt.request.call, collector.output(), collector.reasoning())
+
+
+def _completion(call: Call, attempt: Attempt) -> Completion:
+    collector = attempt.collector
+    if collector.finish_reason is None or attempt.usage is None:
+        raise AssertionError("an attempt that ended well has a finish reason and usage")
+    return Completion(
+        call_id=call.call_id,
+        model=call.model,
+        provider_model=collector.provider_model or attempt.request.model,
+        parts=collector.parts(),
+        finish_reason=collector.finish_reason,
+        usage=attempt.usage,
+        timing=attempt.stopwatch.timing(streamed=collector.streamed),
+        cost=attempt.cost,
+        attempts=(attempt.record(),),
+        raw=collector.raw(),
+    )
