@@ -262,7 +262,9 @@ class SettleItem(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When the call was made, UTC; absent means now. It decides the price and the period."""
+        """When the call was made, UTC; absent means when it was held. It decides the price and the day of the spend; budgets are
+        charged in the period in which the hold was made. At most 366 days ago and 1 hour ahead.
+        """
 
     def __init__(
         self,
@@ -297,7 +299,9 @@ class SettleOutcome(_message.Message):
     """True where the cost is above the amount held: recorded in full, never clamped."""
     @_builtins.property
     def error(self) -> _error_pb2.CallError:
-        """Why it was refused; absent where it is settled. NOT_FOUND (no such hold), HOLD_RESOLVED (with another outcome)."""
+        """Why it was refused; absent where it is settled. NOT_FOUND (no such hold), HOLD_RESOLVED (with another outcome),
+        HOLD_TOMBSTONED, INVALID_FIELD (impossible usage).
+        """
 
     @_builtins.property
     def cost(self) -> _usage_pb2.Cost:
@@ -700,7 +704,7 @@ class UsageEvent(_message.Message):
     event_id: _builtins.str
     """Unique within `source`."""
     source: _builtins.str
-    """Who reports, for example "my-service". "gateway" is reserved for llmlab's own calls."""
+    """Who reports, for example "my-service". "gateway" is reserved for settled holds and refused here."""
     provider: _builtins.str
     """The provider."""
     model: _builtins.str
@@ -805,15 +809,17 @@ class SummarizeSpendRequest(_message.Message):
     """From the last answer."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """From this time, UTC, rounded down to the hour; absent means 30 days before `end_time`."""
+        """From this time, UTC, rounded down to the quarter of an hour; absent means 30 days before `end_time`."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Before this time, UTC, rounded up to the hour; absent means now."""
+        """Before this time, UTC, rounded up to the quarter of an hour; absent means now. A window is at most 3,660 days long."""
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___SpendDimension.ValueType]:
-        """Group by these, 0 - 3 distinct ones, in this order. TAG can be combined with DAY only."""
+        """Group by these, 0 - 3 distinct ones, in this order; with none there are no rows, only the total. TAG can be combined
+        with DAY only.
+        """
 
     def __init__(
         self,
@@ -1084,7 +1090,9 @@ class BudgetStatus(_message.Message):
     period: _builtins.str
     """The period, for example "2026-11"."""
     settled_nano_usd: _builtins.int
-    """Settled in the period, nano-USD."""
+    """Settled in the period, nano-USD; with expired holds that policy charges at their worst case until their outcome is
+    known.
+    """
     held_nano_usd: _builtins.int
     """Held by calls under way, nano-USD."""
     remaining_nano_usd: _builtins.int

@@ -95,7 +95,8 @@ class HoldServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Release(self, request, context):
-        """Gives a hold back: its attempt was never sent.
+        """Gives a hold back: its attempt was never sent. An id without a hold is tombstoned, so that a hold which is still on its
+        way is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

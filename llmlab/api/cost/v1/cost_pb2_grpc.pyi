@@ -41,7 +41,9 @@ class HoldServiceStub:
     Settle: _grpc.UnaryUnaryMultiCallable[_cost_pb2.SettleRequest, _cost_pb2.SettleResponse]
     """Records what one attempt took, prices it and gives the rest of its hold back."""
     Release: _grpc.UnaryUnaryMultiCallable[_cost_pb2.ReleaseRequest, _cost_pb2.ReleaseResponse]
-    """Gives a hold back: its attempt was never sent."""
+    """Gives a hold back: its attempt was never sent. An id without a hold is tombstoned, so that a hold which is still on its
+    way is refused.
+    """
     HoldBatch: _grpc.UnaryUnaryMultiCallable[_cost_pb2.HoldBatchRequest, _cost_pb2.HoldBatchResponse]
     """Hold for 1 - 256 attempts; each has its own outcome."""
     SettleBatch: _grpc.UnaryUnaryMultiCallable[_cost_pb2.SettleBatchRequest, _cost_pb2.SettleBatchResponse]
@@ -66,7 +68,9 @@ class HoldServiceAsyncStub(HoldServiceStub):
     Settle: _aio.UnaryUnaryMultiCallable[_cost_pb2.SettleRequest, _cost_pb2.SettleResponse]  # type: ignore[assignment]
     """Records what one attempt took, prices it and gives the rest of its hold back."""
     Release: _aio.UnaryUnaryMultiCallable[_cost_pb2.ReleaseRequest, _cost_pb2.ReleaseResponse]  # type: ignore[assignment]
-    """Gives a hold back: its attempt was never sent."""
+    """Gives a hold back: its attempt was never sent. An id without a hold is tombstoned, so that a hold which is still on its
+    way is refused.
+    """
     HoldBatch: _aio.UnaryUnaryMultiCallable[_cost_pb2.HoldBatchRequest, _cost_pb2.HoldBatchResponse]  # type: ignore[assignment]
     """Hold for 1 - 256 attempts; each has its own outcome."""
     SettleBatch: _aio.UnaryUnaryMultiCallable[_cost_pb2.SettleBatchRequest, _cost_pb2.SettleBatchResponse]  # type: ignore[assignment]
@@ -106,7 +110,9 @@ class HoldServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cost_pb2.ReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cost_pb2.ReleaseResponse, _abc.Awaitable[_cost_pb2.ReleaseResponse]]:
-        """Gives a hold back: its attempt was never sent."""
+        """Gives a hold back: its attempt was never sent. An id without a hold is tombstoned, so that a hold which is still on its
+        way is refused.
+        """
 
     @_abc_1.abstractmethod
     def HoldBatch(
