@@ -1,0 +1,1 @@
+"""The metrics service: scores of answers, and statistics with honest intervals. Stateless; calls nobody."""

@@ -1,0 +1,134 @@
+"""What a scorer is: a pure function with a declaration of everything that a reader of its numbers needs to know."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from services.metrics.text import Text
+
+T = TypeVar("T")
+
+
+class Scale(Enum):
+    """How a score's numbers are to be read."""
+
+    BINARY = "binary"
+    """0 or 1."""
+    UNIT = "unit"
+    """0 to 1."""
+    COUNT = "count"
+    """A count, 0 or more."""
+    REAL = "real"
+    """Any number; the declaration says where it ends, if it does."""
+
+
+class Direction(Enum):
+    """In which direction a score is better."""
+
+    HIGHER_IS_BETTER = "higher"
+    LOWER_IS_BETTER = "lower"
+    NEUTRAL = "neutral"
+    """Neither: it describes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A score that is not defined for this answer, and why. It is never 0."""
+
+    reason: str
+
+
+Value: TypeAlias = float | Absent
+
+
+class Parameters(BaseModel):
+    """Base of scorers' parameters: nothing unknown is accepted, and no type is converted into another."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class NoParameters(Parameters):
+    """A scorer without parameters."""
+
+
+class Subject:
+    """An answer with all that scorers may compare it with. Scorers that need the same finding share it by `once`."""
+
+    __slots__ = ("_findings", "answer", "finish_reason", "prompt", "references")
+
+    def __init__(
+        self, answer: str, *, prompt: str = "", references: Sequence[str] = (), finish_reason: str = ""
+    ) -> None:
+        """Takes the texts as they are; `finish_reason` is empty where nobody knows why the model stopped."""
+        self.answer = Text(answer)
+        self.prompt = Text(prompt)
+        self.references = tuple(references)
+        self.finish_reason = finish_reason
+        self._findings: dict[Callable[[Subject], Any], Any] = {}
+
+    def once(self, find: Callable[["Subject"], T]) -> T:
+        """`find(self)`, computed on the first call and remembered. `find` has to be a pure module-level function."""
+        if find not in self._findings:
+            self._findings[find] = find(self)
+        return cast("T", self._findings[find])
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreDeclaration:
+    """One score that a scorer gives."""
+
+    part: str
+    """Its name within the scorer; empty for the scorer's main score."""
+    scale: Scale
+    direction: Direction
+    description: str
+    """What it means, with its unit."""
+    minimum: float | None = None
+    """The lowest possible value; None where there is no lowest."""
+    maximum: float | None = None
+    """The highest possible value; None where there is no highest."""
+
+
+def binary(description: str, part: str = "") -> ScoreDeclaration:
+    """Declares a score that is 1 where the answer is right, else 0."""
+    return ScoreDeclaration(part, Scale.BINARY, Direction.HIGHER_IS_BETTER, description, 0.0, 1.0)
+
+
+def unit(description: str, part: str = "", direction: Direction = Direction.HIGHER_IS_BETTER) -> ScoreDeclaration:
+    """Declares a score between 0 and 1."""
+    return ScoreDeclaration(part, Scale.UNIT, direction, description, 0.0, 1.0)
+
+
+def count(description: str, part: str = "") -> ScoreDeclaration:
+    """Declares a count, which describes and is neither good nor bad."""
+    return ScoreDeclaration(part, Scale.COUNT, Direction.NEUTRAL, description, 0.0, None)
+
+
+ScoreFunction: TypeAlias = Callable[[Subject, Any], Sequence[Value]]
+"""Takes the subject and the scorer's validated parameters; gives one value for each declared score, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A scorer, declared once."""
+
+    name: str
+    version: str
+    """Changes whenever the numbers may change."""
+    description: str
+    citation: str
+    """Where the definition comes from."""
+    scores: tuple[ScoreDeclaration, ...]
+    function: ScoreFunction
+    parameters: type[Parameters] = NoParameters
+    needs_prompt: bool = False
+    needs_reference: bool = False
+    in_default_set: bool = False
+
+    def score_name(self, part: str, label: str = "") -> str:
+        """The full name of one of its scores: the label (the scorer's name unless given), a point and the part."""
+        root = label or self.name
+        return f"{root}.{part}" if part else root

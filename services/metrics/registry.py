@@ -1,0 +1,112 @@
+"""The scorers by name, and the plan that a request's choice of scorers makes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from services.metrics.declarations import Parameters, ScoreDeclaration, Scorer
+from services.metrics.scorers.finished import FINISHED
+from services.metrics.scorers.length import LENGTH
+from services.metrics.scorers.lexical_diversity import LEXICAL_DIVERSITY
+from services.metrics.scorers.matching import CONTAINS, EXACT_MATCH, REGEX, TOKEN_F1
+from services.metrics.scorers.quality import QUALITY
+from services.metrics.scorers.readability import READABILITY
+from services.metrics.scorers.relevance import RELEVANCE
+from services.metrics.scorers.repetition import REPETITION
+from services.metrics.scorers.structure import STRUCTURE
+from services.runtime.errors import InvalidField
+
+SCORERS: Mapping[str, Scorer] = {
+    scorer.name: scorer
+    for scorer in (
+        CONTAINS,
+        EXACT_MATCH,
+        FINISHED,
+        LENGTH,
+        LEXICAL_DIVERSITY,
+        QUALITY,
+        READABILITY,
+        REGEX,
+        RELEVANCE,
+        REPETITION,
+        STRUCTURE,
+        TOKEN_F1,
+    )
+}
+"""Every scorer, sorted by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSpec:
+    """Which scorer to apply, and how."""
+
+    name: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    label: str = ""
+
+
+DEFAULT_SPECS: tuple[ScorerSpec, ...] = tuple(
+    ScorerSpec(scorer.name) for scorer in SCORERS.values() if scorer.in_default_set
+)
+"""The default reference-free set."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumn:
+    """One score of a plan: its full name and what it is."""
+
+    name: str
+    declaration: ScoreDeclaration
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Scorers with their validated parameters, in the order asked for, and the scores that they give."""
+
+    steps: tuple[tuple[Scorer, Parameters], ...]
+    columns: tuple[ScoreColumn, ...]
+
+
+def _find_scorer(spec: ScorerSpec, path: str) -> Scorer:
+    scorer = SCORERS.get(spec.name)
+    if scorer is None:
+        names = ", ".join(SCORERS)
+        message = f"no scorer is named {spec.name!r}; the scorers are {names}"
+        raise InvalidField(f"{path}.name", message, reason="SCORER_NOT_FOUND", code="NOT_FOUND")
+    return scorer
+
+
+def _validate_parameters(scorer: Scorer, spec: ScorerSpec, path: str) -> Parameters:
+    try:
+        return scorer.parameters.model_validate(dict(spec.parameters))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field_path = ".".join([f"{path}.parameters", *(str(step) for step in first["loc"])])
+        known = ", ".join(scorer.parameters.model_fields) or "none"
+        message = f"{first['msg']}; the parameters of {scorer.name!r} are: {known}"
+        raise InvalidField(field_path, message, reason="SCORER_PARAMETERS") from None
+
+
+def make_plan(specs: Sequence[ScorerSpec]) -> Plan:
+    """Checks `specs` and resolves them; none mean the default set.
+
+    Raises:
+        InvalidField: a scorer is unknown (SCORER_NOT_FOUND), a parameter wrong (SCORER_PARAMETERS), or two scorers
+        would
+            give scores of the same name.
+    """
+    steps: list[tuple[Scorer, Parameters]] = []
+    columns: list[ScoreColumn] = []
+    names: set[str] = set()
+    for index, spec in enumerate(specs or DEFAULT_SPECS):
+        path = f"scorers[{index}]"
+        scorer = _find_scorer(spec, path)
+        steps.append((scorer, _validate_parameters(scorer, spec, path)))
+        for declaration in scorer.scores:
+            name = scorer.score_name(declaration.part, spec.label)
+            if name in names:
+                raise InvalidField(f"{path}.label", f"two scorers would give a score named {name!r}; give one a label")
+            names.add(name)
+            columns.append(ScoreColumn(name, declaration))
+    return Plan(tuple(steps), tuple(columns))

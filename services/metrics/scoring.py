@@ -1,0 +1,96 @@
+"""Applying a plan to samples. What crosses into a worker process and back is plain tuples of texts and numbers."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from services.metrics.declarations import Absent, Subject
+from services.metrics.registry import Plan, ScorerSpec, make_plan
+
+logger = logging.getLogger(__name__)
+
+_PLANS_KEPT = 128
+# Values are rounded here, so that the last bits of a platform's mathematics can't show.
+_DECIMALS = 9
+
+FrozenValue: TypeAlias = str | int | float | bool | tuple["FrozenValue", ...] | None
+"""A parameter's value with tuples for lists, so that it can be hashed."""
+FrozenSpec: TypeAlias = tuple[str, tuple[tuple[str, FrozenValue], ...], str]
+"""Name, parameters and label of a scorer."""
+SampleTexts: TypeAlias = tuple[str, str, tuple[str, ...], str]
+"""Answer, prompt, references and finish reason of a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleScores:
+    """The scores of one sample, in the order of the plan's columns."""
+
+    values: tuple[float | None, ...]
+    """None where the score is absent. Empty where scoring failed."""
+    absent: tuple[tuple[int, str], ...]
+    """Column and reason of each absent score."""
+    failed: bool = False
+    """True where a scorer broke on this sample, which is a fault of ours."""
+
+
+def freeze_spec(spec: ScorerSpec) -> FrozenSpec:
+    """`spec` as a tuple that can be hashed and sent to another process."""
+    return (spec.name, tuple((name, _freeze(value)) for name, value in spec.parameters.items()), spec.label)
+
+
+def _freeze(value: object) -> FrozenValue:
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item) for item in value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"not a parameter's value: {type(value).__name__}")
+
+
+def _thaw(value: FrozenValue) -> object:
+    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=_PLANS_KEPT, typed=True)
+def plan_of(specs: tuple[FrozenSpec, ...]) -> Plan:
+    """The plan of `specs`; kept, because a run asks for the same one again and again.
+
+    Raises:
+        InvalidField: as `make_plan`.
+    """
+    return make_plan(
+        [ScorerSpec(name, {key: _thaw(value) for key, value in parameters}, label) for name, parameters, label in specs]
+    )
+
+
+def score_subject(plan: Plan, subject: Subject) -> SampleScores:
+    """All scores of one subject. Each is finite or absent with a reason."""
+    values: list[float | None] = []
+    absent: list[tuple[int, str]] = []
+    for scorer, parameters in plan.steps:
+        for value in scorer.function(subject, parameters):
+            if isinstance(value, Absent):
+                absent.append((len(values), value.reason))
+                values.append(None)
+            elif math.isfinite(value):
+                values.append(round(value, _DECIMALS))
+            else:
+                absent.append((len(values), "the value is not a finite number"))
+                values.append(None)
+    return SampleScores(tuple(values), tuple(absent))
+
+
+def score_samples(specs: tuple[FrozenSpec, ...], samples: Sequence[SampleTexts]) -> list[SampleScores]:
+    """Scores each sample by itself; runs in a worker process. One that breaks a scorer fails alone."""
+    plan = plan_of(specs)
+    results: list[SampleScores] = []
+    for answer, prompt, references, finish_reason in samples:
+        subject = Subject(answer, prompt=prompt, references=references, finish_reason=finish_reason)
+        try:
+            results.append(score_subject(plan, subject))
+        except Exception:
+            logger.exception("a scorer broke on an answer of %d characters", len(answer))
+            results.append(SampleScores((), (), failed=True))
+    return results

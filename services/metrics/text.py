@@ -1,0 +1,162 @@
+"""One text, taken apart once and shared by every scorer that looks at it.
+
+What counts as a word, a sentence or a line is decided here and nowhere else. Classes of characters come from the tables
+of the `regex` package, whose version is pinned, and not from those of the running Python, which differ between
+releases: the same text has the same words everywhere.
+
+Every step is linear in the length of the text.
+"""
+
+import re
+from collections import Counter
+from functools import cached_property
+
+import regex
+
+# The table of character classes stops growing here: text that walks through all of Unicode must not fill the memory.
+_CHARACTER_TABLE_LIMIT = 65_536
+
+_WORD_CHARACTER = regex.compile(r"[\p{L}\p{M}\p{N}]")
+# Scripts that put no space between words: each character counts as a word.
+_UNSPACED_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNSPACED_CHARACTER = regex.compile(rf"[{_UNSPACED_SCRIPTS}--\p{{M}}]", flags=regex.V1)
+_APOSTROPHES = "'\u2019\u02bc\uff07"
+_HYPHENS = "-\u2010\u2011"
+
+# A point or comma inside a number belongs to it. It travels through the translation as a character that means nothing
+# else.
+_NUMBER_POINT = re.compile(r"(?<=[0-9])[.,](?=[0-9])")
+_NUMBER_POINT_MARK = "\x1f"
+# What may stand inside a word, but not at its edges.
+_JOINERS = "'-."
+_JOINERS_AT_EDGES = tuple(edge for joiner in _JOINERS for edge in (f" {joiner}", f"{joiner} "))
+
+# Where a sentence may end: a run of terminators (closing quotes and Markdown emphasis may follow), ideographic
+# terminators, a line break with the space after it. Every alternative begins with a character class and takes the whole
+# run, so that the search skips ahead fast and no run is scanned twice.
+_POSSIBLE_BREAK = re.compile(
+    r"""[.!?\u2026]++[)\]"'*_\u201d\u2019\u00bb]*+"""
+    r"""|[\u3002\uff01\uff1f\u0964\u061f]++"""
+    r"""|\n\s*+"""
+)
+_SPACE_FREE_TERMINATORS = frozenset("\u3002\uff01\uff1f\u0964\u061f")
+# What follows a line break that ends a sentence: a heading, list item, table row or quote.
+_BLOCK_START = re.compile(r"[-*+|>\u2022#]|[0-9]{1,9}[.)][ \t]")
+# A point after these ends no sentence. Compared in lower case.
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof st vs etc e.g i.e cf fig no vol approx dept inc ltd co jr sr al resp ca bzw usw z.b".split()
+)
+# A single letter is an initial, except "I", which often ends a sentence.
+_INITIALS = "abcdefghjklmnopqrstuvwxyz"
+_LAST_TOKEN_LENGTH_MAX = 16
+
+
+class _CharacterTable(dict[int, int | str]):
+    """What each code point becomes before a text is split at spaces; filled as code points are met."""
+
+    def __missing__(self, code_point: int) -> int | str:
+        replacement = self._classify(code_point)
+        if len(self) < _CHARACTER_TABLE_LIMIT:
+            self[code_point] = replacement
+        return replacement
+
+    @staticmethod
+    def _classify(code_point: int) -> int | str:
+        character = chr(code_point)
+        if character in _APOSTROPHES:
+            return "'"
+        if character in _HYPHENS:
+            return "-"
+        if character == _NUMBER_POINT_MARK:
+            return "."
+        if UNSPACED_CHARACTER.match(character):
+            return f" {character} "
+        return code_point if _WORD_CHARACTER.match(character) else " "
+
+
+_CHARACTERS = _CharacterTable()
+
+
+def split_words(text: str) -> list[str]:
+    """The words of `text`, case-folded.
+
+    A word is a run of letters, marks and digits; apostrophes and single hyphens inside it belong to it ("don't",
+    "state-of-the-art"), so does a point or comma between digits ("3.14"). Each character of a script that is written
+    without spaces is a word of its own.
+    """
+    folded = _NUMBER_POINT.sub(_NUMBER_POINT_MARK, text.casefold())
+    if "--" in folded:
+        folded = folded.replace("--", " ")
+    spaced = f" {folded.translate(_CHARACTERS)} "
+    if not any(edge in spaced for edge in _JOINERS_AT_EDGES):
+        return spaced.split()
+    stripped = [token.strip(_JOINERS) for token in spaced.split()]
+    return [word for word in stripped if word]
+
+
+def _ends_with_abbreviation(text: str, start: int, end: int) -> bool:
+    """Whether the point at `end` closes an abbreviation or initial and not the sentence that began at `start`."""
+    token = text[max(start, end - _LAST_TOKEN_LENGTH_MAX) : end].rpartition(" ")[2]
+    token = token.rpartition("\n")[2].lstrip("(\"'").lower()
+    return token in _ABBREVIATIONS or (len(token) == 1 and token in _INITIALS)
+
+
+def _is_break(text: str, start: int, found: str, end: int) -> bool:
+    """Whether `found`, which ends at `end`, ends the sentence that began at `start`."""
+    if found[0] == "\n":
+        return found.count("\n") > 1 or _BLOCK_START.match(text, end) is not None
+    if found[0] in _SPACE_FREE_TERMINATORS:
+        return True
+    if end < len(text) and not text[end].isspace():
+        return False
+    return found != "." or not _ends_with_abbreviation(text, start, end - 1)
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of `text` that hold at least one letter or digit, as they stand.
+
+    Headings, list items and table rows are sentences of their own. Common abbreviations and initials end none.
+    """
+    pieces: list[str] = []
+    start = 0
+    for match in _POSSIBLE_BREAK.finditer(text):
+        end = match.end()
+        if _is_break(text, start, match[0], end):
+            pieces.append(text[start:end])
+            start = end
+    pieces.append(text[start:])
+    return [piece.strip() for piece in pieces if _WORD_CHARACTER.search(piece)]
+
+
+class Text:
+    """A text whose parts are found when they are first asked for, and then kept."""
+
+    def __init__(self, raw: str) -> None:
+        """Wraps `raw`; nothing is computed yet."""
+        self.raw = raw
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words, case-folded; see `split_words`."""
+        return split_words(self.raw)
+
+    @cached_property
+    def word_counts(self) -> Counter[str]:
+        """How often each word occurs, in the order of first occurrence."""
+        return Counter(self.words)
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The sentences; see `split_sentences`."""
+        return split_sentences(self.raw)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines, without their ends. Only line feeds (after an optional carriage return) end a line."""
+        return [line.removesuffix("\r") for line in self.raw.split("\n")]
+
+    @cached_property
+    def paragraphs(self) -> int:
+        """How many runs of non-blank lines there are."""
+        filled = [bool(line) and not line.isspace() for line in self.lines]
+        return sum(1 for before, now in zip([False, *filled], filled, strict=False) if now and not before)
