@@ -85,6 +85,6 @@ async def test_keys_that_a_person_made_stay(
 def test_a_file_that_cannot_be_written_leaves_no_rest(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     path.mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         write_private(path, "new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["credentials.json"]
