@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.runtime.errors import Unauthenticated
+from services.runtime.ids import new_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +22,7 @@ class Call:
     """One incoming RPC and what the interceptors found out about it."""
 
     __slots__ = (
+        "_request_id",
         "admitted",
         "context",
         "deadline_s",
@@ -31,7 +33,6 @@ class Call:
         "metadata",
         "method",
         "principal",
-        "request_id",
         "started_s",
         "task",
     )
@@ -45,7 +46,7 @@ class Call:
         self.started_s = monotonic()
         remaining_s = context.time_remaining()
         self.deadline_s: float | None = None if remaining_s is None else self.started_s + remaining_s
-        self.request_id = ""
+        self._request_id = ""
         self.principal: Principal | None = None
         self.admitted = False
         self.ending: DomainError | None = None
@@ -53,6 +54,17 @@ class Call:
         self.error: BaseException | None = None
         """How it ended; None while it runs and after success."""
         self.expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The caller's request id, or one that is made when somebody asks for it first."""
+        if not self._request_id:
+            self._request_id = new_id("req")
+        return self._request_id
+
+    @request_id.setter
+    def request_id(self, request_id: str) -> None:
+        self._request_id = request_id
 
     def end(self, error: DomainError) -> None:
         """End the call from outside with `error`: its handler is cancelled, its caller gets the error."""

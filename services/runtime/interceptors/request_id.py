@@ -6,7 +6,6 @@ import re
 from collections.abc import Awaitable
 
 from services.runtime.context import Call
-from services.runtime.ids import new_id
 from services.runtime.interceptors.stage import Stage
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -15,13 +14,11 @@ _ACCEPTABLE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}\Z")
 
 
 class RequestIdStage(Stage):
-    """Takes `x-request-id` from the caller, or makes an id."""
+    """Takes `x-request-id` from the caller. Without one the call makes an id when it first needs it."""
 
     def enter(self, call: Call) -> Awaitable[None] | None:
-        """Set `call.request_id`."""
+        """Set `call.request_id` where the caller sent one that may stand in a log."""
         sent = call.metadata.get(REQUEST_ID_HEADER)
         if isinstance(sent, str) and _ACCEPTABLE.match(sent):
             call.request_id = sent
-        else:
-            call.request_id = new_id("req")
         return None
