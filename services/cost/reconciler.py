@@ -29,6 +29,9 @@ class Reconciler:
             except DomainError as error:
                 _log.warning("expired holds could not be reconciled now: %s", error)
                 expired = 0
+            except Exception:  # noqa: BLE001 (any fault is logged; without the loop money would stay reserved)
+                _log.exception("expired holds could not be reconciled")
+                expired = 0
             if expired < self._max_batch:
                 await asyncio.sleep(self._interval_s)
 

@@ -110,6 +110,3 @@ class Attribution:
     run_id: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     """Sorted by key; keys are distinct."""
-
-
-NO_ATTRIBUTION = Attribution()

@@ -75,7 +75,8 @@ def test_each_kind_of_token_is_priced_once_at_its_own_rate() -> None:
     assert (parts.input, parts.cache_read, parts.cache_write_5m) == (400 * 3_000, 400 * 300, 100 * 3_750)
     assert (parts.cache_write_1h, parts.input_audio) == (50 * 6_000, 50 * 10_000)
     assert (parts.output, parts.reasoning, parts.output_audio) == (90 * 15_000, 200 * 15_000, 10 * 40_000)
-    assert parts.total_nano_usd == 1_200_000 + 120_000 + 375_000 + 300_000 + 500_000 + 1_350_000 + 3_000_000 + 400_000 + 7
+    assert parts.request == 7
+    assert parts.total_nano_usd == 7_245_007
 
 
 def test_a_tier_prices_every_token_of_the_call() -> None:

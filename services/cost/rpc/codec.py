@@ -1,0 +1,114 @@
+"""Values that several of the services have in common on the wire."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from llmlab.api.common.v1 import error_pb2, usage_pb2
+from llmlab.api.cost.v1 import cost_pb2 as pb
+from services.cost.events import Cost
+from services.cost.spend import Sums
+from services.cost.usage import Attribution, Usage, UsageSource
+from services.runtime.errors import DomainError, InvalidField
+
+_CODE_NUMBERS: Final = {code.name: int(code.value[0]) for code in grpc.StatusCode}
+_MODEL_SEPARATOR: Final = "/"
+
+
+def microseconds_of(timestamp: Timestamp) -> int:
+    """Microseconds UTC."""
+    return timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000
+
+
+def timestamp_of(at_us: int) -> Timestamp:
+    """The time of microseconds UTC."""
+    seconds, microseconds = divmod(at_us, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=microseconds * 1_000)
+
+
+def usage_of(message: usage_pb2.TokenUsage) -> Usage:
+    """Token counts, unchecked."""
+    return Usage(
+        message.input_tokens,
+        message.cache_read_tokens,
+        message.cache_write_5m_tokens,
+        message.cache_write_1h_tokens,
+        message.input_audio_tokens,
+        message.output_tokens,
+        message.reasoning_tokens,
+        message.output_audio_tokens,
+        _source_of(message.source),
+    )
+
+
+def usage_message(usage: Usage) -> usage_pb2.TokenUsage:
+    """Token counts of one call."""
+    message = _counts_message(usage.counts())
+    message.source = usage_pb2.UsageSource.ValueType(usage.source)
+    return message
+
+
+def attribution_of(message: pb.Attribution) -> Attribution:
+    """What a call is charged to; the tags are sorted, so that equal ones are equal."""
+    return Attribution(message.user_id, message.key_id, message.run_id, tuple(sorted(message.tags.items())))
+
+
+def cost_message(cost: Cost) -> usage_pb2.Cost:
+    """The cost of one call."""
+    return usage_pb2.Cost(
+        cost_nano_usd=cost.nano_usd, unpriced_calls=0 if cost.priced else 1, price_version=cost.price_version
+    )
+
+
+def sums_message(keys: list[str], sums: Sums) -> pb.SpendRow:
+    """The sums of a group of calls."""
+    return pb.SpendRow(
+        keys=keys,
+        calls=sums.calls,
+        usage=_counts_message(sums.counts),
+        cost=usage_pb2.Cost(cost_nano_usd=sums.cost_nano_usd, unpriced_calls=sums.unpriced_calls),
+    )
+
+
+def call_error(error: DomainError) -> error_pb2.CallError:
+    """A refusal inside a batch. Nothing was sent to a provider for it, and waiting does not help."""
+    exhausted = error.code == "RESOURCE_EXHAUSTED"
+    return error_pb2.CallError(
+        reason=error_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}"),
+        error_class=error_pb2.ERROR_CLASS_RATE_LIMIT if exhausted else error_pb2.ERROR_CLASS_INVALID_REQUEST,
+        message=error.message,
+        grpc_code=_CODE_NUMBERS[error.code],
+        retryable=False,
+        dispatched=False,
+    )
+
+
+def split_model(name: str, field: str) -> tuple[str, str]:
+    """The parts of "provider/model"; the model's own name may hold further slashes. InvalidField names `field`."""
+    provider, separator, model = name.partition(_MODEL_SEPARATOR)
+    if not provider or not separator or not model:
+        raise InvalidField(field, f"{name!r} is not provider/model; write one such as openai/gpt-4o-mini.")
+    return provider, model
+
+
+def _counts_message(counts: Sequence[int]) -> usage_pb2.TokenUsage:
+    """Eight counts, in the order of `Usage.counts`."""
+    return usage_pb2.TokenUsage(
+        input_tokens=counts[0],
+        cache_read_tokens=counts[1],
+        cache_write_5m_tokens=counts[2],
+        cache_write_1h_tokens=counts[3],
+        input_audio_tokens=counts[4],
+        output_tokens=counts[5],
+        reasoning_tokens=counts[6],
+        output_audio_tokens=counts[7],
+    )
+
+
+def _source_of(number: int) -> UsageSource:
+    try:
+        return UsageSource(number)
+    except ValueError:
+        return UsageSource.UNKNOWN

@@ -1,0 +1,143 @@
+"""HoldService: money before and after a call."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1.cost_pb2_grpc import HoldServiceServicer
+from services.cost.bookkeeping import Bookkeeping
+from services.cost.events import HoldOrder, Settlement
+from services.cost.holds import HoldState
+from services.cost.ledger import HoldOutcome, Resolution, SettleOutcome
+from services.cost.rpc.codec import (
+    attribution_of,
+    call_error,
+    cost_message,
+    microseconds_of,
+    usage_message,
+    usage_of,
+)
+from services.runtime.context import current_principal
+
+if TYPE_CHECKING:
+    import grpc
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_STATES: Final = {
+    HoldState.HELD: pb.ATTEMPT_STATE_HELD,
+    HoldState.SETTLED: pb.ATTEMPT_STATE_SETTLED,
+    HoldState.RELEASED: pb.ATTEMPT_STATE_RELEASED,
+    HoldState.EXPIRED_CHARGED: pb.ATTEMPT_STATE_EXPIRED,
+    HoldState.EXPIRED_RELEASED: pb.ATTEMPT_STATE_EXPIRED,
+    HoldState.TOMBSTONED: pb.ATTEMPT_STATE_TOMBSTONED,
+}
+
+
+class HoldServicer(HoldServiceServicer):
+    """Serves llmlab.api.cost.v1.HoldService."""
+
+    def __init__(self, books: Bookkeeping) -> None:
+        self._books = books
+
+    async def Hold(self, request: pb.HoldRequest, context: "Context") -> pb.HoldResponse:
+        """Reserves for one attempt; a refusal is a status."""
+        (outcome,) = await self._books.hold(_project(), [_order(request.item)])
+        if outcome.error is not None:
+            raise outcome.error
+        return pb.HoldResponse(outcome=_hold_outcome(outcome))
+
+    async def HoldBatch(self, request: pb.HoldBatchRequest, context: "Context") -> pb.HoldBatchResponse:
+        """Reserves for several attempts."""
+        outcomes = await self._books.hold(_project(), [_order(item) for item in request.items])
+        return pb.HoldBatchResponse(outcomes=[_hold_outcome(outcome) for outcome in outcomes])
+
+    async def Settle(self, request: pb.SettleRequest, context: "Context") -> pb.SettleResponse:
+        """Settles one attempt; a refusal is a status."""
+        (outcome,) = await self._books.settle(_project(), [_settlement(request.item)])
+        if outcome.error is not None:
+            raise outcome.error
+        return pb.SettleResponse(outcome=_settle_outcome(outcome))
+
+    async def SettleBatch(self, request: pb.SettleBatchRequest, context: "Context") -> pb.SettleBatchResponse:
+        """Settles several attempts."""
+        outcomes = await self._books.settle(_project(), [_settlement(item) for item in request.items])
+        return pb.SettleBatchResponse(outcomes=[_settle_outcome(outcome) for outcome in outcomes])
+
+    async def Release(self, request: pb.ReleaseRequest, context: "Context") -> pb.ReleaseResponse:
+        """Gives one hold back; a refusal is a status."""
+        (outcome,) = await self._books.release(_project(), [request.attempt_id])
+        if outcome.error is not None:
+            raise outcome.error
+        return pb.ReleaseResponse()
+
+    async def ReleaseBatch(self, request: pb.ReleaseBatchRequest, context: "Context") -> pb.ReleaseBatchResponse:
+        """Gives several holds back."""
+        outcomes = await self._books.release(_project(), request.attempt_ids)
+        refused = [
+            pb.HoldOutcome(attempt_id=outcome.attempt_id, error=call_error(outcome.error))
+            for outcome in outcomes
+            if outcome.error is not None
+        ]
+        return pb.ReleaseBatchResponse(refused=refused)
+
+    async def ResolveAttempts(
+        self, request: pb.ResolveAttemptsRequest, context: "Context"
+    ) -> pb.ResolveAttemptsResponse:
+        """Says what is known of attempts."""
+        resolutions = await self._books.resolve(_project(), request.attempt_ids)
+        return pb.ResolveAttemptsResponse(attempts=[_resolved(resolution) for resolution in resolutions])
+
+
+def _project() -> str:
+    return current_principal().project_id
+
+
+def _order(item: pb.HoldItem) -> HoldOrder:
+    return HoldOrder(
+        item.attempt_id,
+        item.nonce,
+        item.provider,
+        item.model,
+        item.input_tokens_max,
+        item.output_tokens_max,
+        attribution_of(item.attribution),
+        item.expires_in_ms,
+    )
+
+
+def _settlement(item: pb.SettleItem) -> Settlement:
+    return Settlement(
+        item.attempt_id,
+        usage_of(item.usage) if item.HasField("usage") else None,
+        item.provider_model,
+        microseconds_of(item.occurred_at) if item.HasField("occurred_at") else None,
+        item.succeeded,
+    )
+
+
+def _hold_outcome(outcome: HoldOutcome) -> pb.HoldOutcome:
+    return pb.HoldOutcome(
+        attempt_id=outcome.attempt_id,
+        error=None if outcome.error is None else call_error(outcome.error),
+        held_nano_usd=outcome.held_nano_usd,
+        priced=outcome.priced,
+    )
+
+
+def _settle_outcome(outcome: SettleOutcome) -> pb.SettleOutcome:
+    return pb.SettleOutcome(
+        attempt_id=outcome.attempt_id,
+        error=None if outcome.error is None else call_error(outcome.error),
+        cost=None if outcome.cost is None else cost_message(outcome.cost),
+        above_hold=outcome.above_hold,
+    )
+
+
+def _resolved(resolution: Resolution) -> pb.ResolvedAttempt:
+    known = resolution.state not in (HoldState.TOMBSTONED, HoldState.RELEASED)
+    return pb.ResolvedAttempt(
+        attempt_id=resolution.attempt_id,
+        state=_STATES[resolution.state],
+        cost=cost_message(resolution.cost) if known else None,
+        usage=None if resolution.usage is None else usage_message(resolution.usage),
+    )
