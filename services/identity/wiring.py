@@ -30,6 +30,7 @@ async def build(settings: IdentitySettings, *, clock: Clock = SYSTEM_CLOCK) -> A
         database = await stack.enter_async_context(open_service_database(settings))
         store = IdentityStore(database)
         keyring = Keyring(store, _rotation(settings), clock, fixed=fixed_keys(settings.fixed_seeds))
+        verifier = TokenVerifier.from_settings(settings, _own_keys(keyring)) if settings.auth_required else None
         await keyring.renew()
         credentials = Credentials(
             store,
@@ -44,7 +45,6 @@ async def build(settings: IdentitySettings, *, clock: Clock = SYSTEM_CLOCK) -> A
         stack.push_async_callback(hasher.close)
         await stack.enter_async_context(_renewing(keyring, settings.renew_interval_s))
         servicer = IdentityServicer(store, _logins(settings, store, hasher, keyring, clock), credentials, keyring)
-        verifier = TokenVerifier.from_settings(settings, _own_keys(keyring)) if settings.auth_required else None
         yield await stack.enter_async_context(
             serve(
                 settings,

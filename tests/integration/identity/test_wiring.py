@@ -68,6 +68,7 @@ async def test_a_setting_that_cannot_be_obeyed_is_named(
     with pytest.raises(SettingsError, match=variable):
         async with build(settings):
             pass
+    assert not (tmp_path / "credentials.json").exists()
 
 
 async def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
