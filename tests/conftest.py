@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import MetaData
 
@@ -17,6 +18,22 @@ from tests.support.redis import redis_is_there
 from tests.support.servers import end_shared_servers
 
 OpenDatabase = Callable[..., Awaitable[Database]]
+
+
+# Speed is for bench/: a slow machine fails no property.
+hypothesis.settings.register_profile("llmlab", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("llmlab")
+
+# Where tests find servers; what else the environment says about llmlab and its providers is not theirs.
+_KEPT = "LLMLAB_TEST_"
+_FOREIGN = ("LLMLAB_", "OPENAI_", "ANTHROPIC_")
+
+
+def pytest_configure() -> None:
+    """Keep the settings and the provider keys of whoever runs the tests out of them."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) and not name.startswith(_KEPT):
+            del os.environ[name]
 
 
 def pytest_sessionfinish() -> None:
