@@ -19,6 +19,9 @@ from tests.support.cluster import free_ports
 from tests.support.command import ROOT, command_environ, llmlab
 from tests.support.processes import start_child
 
+# All tests of this module share the services that are up, so they run in one process of the test runner.
+pytestmark = pytest.mark.xdist_group("command")
+
 STUDY = """
 name: small
 prompts: ["Explain {{topic}} in one sentence."]

@@ -1,0 +1,194 @@
+"""Kill -9 in the middle of runs, on PostgreSQL, with separate processes and the mock provider as one more.
+
+The mock provider's own call log, which is on disk before it answers, is the witness: what the ledger says has to agree
+with what the provider saw. Each row of the crash table in ARCHITECTURE.md is a failpoint here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from llmlab.api.common.v1 import content_pb2, value_pb2
+from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
+from tests.support.cluster import Cluster, MockProvider, cluster, mock_provider
+from tests.support.databases import fresh_database, fresh_redis_url
+
+# All tests of this module share one cluster, so they run in one process of the test runner.
+pytestmark = [pytest.mark.xdist_group("crash"), pytest.mark.timeout(180)]
+
+CONCURRENCY = 32
+RUN_TIMEOUT_S = 90.0
+CATALOGUE = """
+providers:
+  - {{name: witness, kind: openai, base_url: "{base_url}", models: [{{name: "*"}}]}}
+"""
+
+
+@dataclass
+class Laboratory:
+    """A cluster whose only provider is the witness."""
+
+    cluster: Cluster
+    mock: MockProvider
+    database_url: str
+
+    def rows(self, statement: str, run_id: str) -> list[dict[str, Any]]:
+        """Reads the orchestrator's own tables."""
+        with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
+            return connection.execute(statement, {"run": run_id}).fetchall()  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """A healthy cluster on PostgreSQL and Redis."""
+    folder = tmp_path_factory.mktemp("crash")
+    with mock_provider(folder) as mock, fresh_database("postgresql", folder) as database_url:
+        catalogue = folder / "catalogue.yaml"
+        catalogue.write_text(CATALOGUE.format(base_url=mock.base_url))
+        settings = {"LLMLAB_GATEWAY_CATALOGUE_FILE": str(catalogue)}
+        with cluster(folder, database_url=database_url, redis_url=fresh_redis_url(), **settings) as running:
+            yield Laboratory(running, mock, database_url)
+
+
+def study(cells: int, ttft_ms: int) -> experiment_pb2.ExperimentSpec:
+    """One prompt, `cells` rows."""
+    return experiment_pb2.ExperimentSpec(
+        prompts=[
+            experiment_pb2.PromptTemplate(
+                name="p", messages=[experiment_pb2.MessageTemplate(role=content_pb2.ROLE_USER, text="Say {{n}}.")]
+            )
+        ],
+        dataset=experiment_pb2.Dataset(
+            rows=[experiment_pb2.Row(columns={"n": value_pb2.Value(int_value=number)}) for number in range(cells)]
+        ),
+        models=[
+            experiment_pb2.ModelTarget(
+                model="witness/small",
+                provider_options={
+                    "ttft_ms": value_pb2.Value(int_value=ttft_ms),
+                    "tokens_per_second": value_pb2.Value(int_value=0),
+                },
+            )
+        ],
+        limits=experiment_pb2.RunLimits(concurrency=CONCURRENCY, requests_per_minute=1_000_000),
+    )
+
+
+async def start(laboratory: Laboratory, cells: int, ttft_ms: int) -> str:
+    """Starts a run and returns its id."""
+    async with laboratory.cluster.client() as client:
+        experiment = await client.create_experiment(f"crash-{cells}", study(cells, ttft_ms))
+        return (await client.start_run(experiment.experiment_id)).run_id
+
+
+async def wait_for(laboratory: Laboratory, run_id: str, done: int) -> None:
+    """Returns when that many cells are done."""
+    async with laboratory.cluster.client() as client:
+        async for event in client.watch_run(run_id):
+            if event.HasField("progress") and event.progress.statistics.cells_done >= done:
+                return
+
+
+async def finish(laboratory: Laboratory, run_id: str) -> run_pb2.Run:
+    """Watches a run to its end; the watch itself checks that sequences have no gap and no repeat."""
+    sequences: list[int] = []
+    async with laboratory.cluster.client() as client, asyncio.timeout(RUN_TIMEOUT_S):
+        async for event in client.watch_run(run_id):
+            sequences.append(event.sequence)
+        run = await client.get_run(run_id)
+    assert sequences == list(range(1, run.last_sequence + 1))
+    return run
+
+
+def check_against_the_witness(laboratory: Laboratory, run: run_pb2.Run, *, kills: int) -> None:
+    """Compares the ledger with the provider's log (the inequalities of ARCHITECTURE.md, "Paying once")."""
+    statistics = run.statistics
+    assert run.status == run_pb2.RUN_STATUS_COMPLETED, run
+    assert statistics.cells_done + statistics.cells_unknown == statistics.cells_total, statistics
+    assert statistics.cells_failed == 0
+    assert statistics.cells_unknown <= CONCURRENCY * kills
+    assert statistics.cells_scored == statistics.cells_done
+
+    results = laboratory.rows(
+        "SELECT cell, attempt, status FROM orchestrator.results WHERE run_id = %(run)s", run.run_id
+    )
+    attempts = laboratory.rows(
+        "SELECT cell, attempt, outcome FROM orchestrator.attempts WHERE run_id = %(run)s", run.run_id
+    )
+    assert sorted(row["cell"] for row in results) == list(range(statistics.cells_total)), "one result a cell"
+    records = Counter((row["cell"], row["attempt"]) for row in (*results, *attempts))
+
+    calls = Counter(
+        _attempt_of(call, run.run_id) for call in laboratory.mock.calls() if run.run_id in call["attempt_id"]
+    )
+    assert set(calls.values()) == {1}, "the provider saw an attempt twice"
+    assert all(records[call] == 1 for call in calls), "a call without exactly one record in the ledger"
+    unknown = sum(row["status"].lower() == "unknown" for row in results) + _count(attempts, "unknown")
+    answered = sum(row["status"].lower() == "done" for row in results) + _count(attempts, "failed")
+    assert answered <= len(calls) <= answered + unknown
+
+    left_over = laboratory.rows("SELECT 1 FROM orchestrator.in_flight WHERE run_id = %(run)s", run.run_id)
+    assert left_over == []
+
+
+def _attempt_of(call: dict[str, Any], run_id: str) -> tuple[int, int]:
+    """The cell and attempt of a logged call, from its attempt id run/cell/attempt/ordinal."""
+    run, cell, attempt, ordinal = call["attempt_id"].split("/")
+    assert (run, ordinal) == (run_id, "1")
+    return int(cell), int(attempt)
+
+
+def _count(attempts: list[dict[str, Any]], outcome: str) -> int:
+    return sum(row["outcome"].lower() == outcome for row in attempts)
+
+
+@pytest.mark.parametrize("victim", ["orchestrator", "gateway"])
+async def test_a_run_of_500_cells_survives_a_kill(laboratory: Laboratory, victim: str) -> None:
+    run_id = await start(laboratory, 500, ttft_ms=20)
+    await wait_for(laboratory, run_id, 100)
+    laboratory.cluster.kill(victim)
+    laboratory.cluster.start(victim)
+    run = await finish(laboratory, run_id)
+    check_against_the_witness(laboratory, run, kills=1)
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "orchestrator.before_sent_commit",
+        "orchestrator.after_sent",
+        "orchestrator.answer_received",
+        "orchestrator.result_committed",
+        "gateway.before_hold",
+        "gateway.after_hold",
+        "gateway.during_call",
+        "gateway.before_settle",
+        "gateway.after_settle",
+        "cost.hold_committed",
+        "cost.settle_committed",
+    ],
+)
+async def test_every_row_of_the_crash_table(laboratory: Laboratory, failpoint: str) -> None:
+    victim = failpoint.partition(".")[0]
+    services = laboratory.cluster
+    services.kill(victim)
+    services.start(victim, LLMLAB_FAILPOINTS=f"{failpoint}=kill@3")
+    try:
+        run_id = await start(laboratory, 96, ttft_ms=5)
+        died = await asyncio.to_thread(services.wait_end, victim)
+    finally:
+        if victim in services.processes:
+            services.kill(victim)
+        services.start(victim)
+    assert died == -9, "the failpoint was not hit"
+    run = await finish(laboratory, run_id)
+    check_against_the_witness(laboratory, run, kills=1)
