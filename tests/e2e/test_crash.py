@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -44,7 +43,7 @@ class Laboratory:
     def rows(self, statement: str, run_id: str) -> list[dict[str, Any]]:
         """Reads the orchestrator's own tables."""
         with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
-            return connection.execute(statement, {"run": run_id}).fetchall()  # type: ignore[call-overload,no-any-return]
+            return connection.execute(statement, {"run": run_id}).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +99,8 @@ async def wait_for(laboratory: Laboratory, run_id: str, done: int) -> None:
 
 async def finish(laboratory: Laboratory, run_id: str) -> run_pb2.Run:
     """Watches a run to its end; the watch itself checks that sequences have no gap and no repeat."""
-    sequences: list[int] = []
     async with laboratory.cluster.client() as client, asyncio.timeout(RUN_TIMEOUT_S):
-        async for event in client.watch_run(run_id):
-            sequences.append(event.sequence)
+        sequences = [event.sequence async for event in client.watch_run(run_id)]
         run = await client.get_run(run_id)
     assert sequences == list(range(1, run.last_sequence + 1))
     return run
