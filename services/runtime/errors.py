@@ -77,20 +77,18 @@ def _rebuild(cls: type[DomainError], message: str) -> DomainError:
     return error
 
 
-class InvalidField(DomainError):
-    """One field of the request is wrong. INVALID_ARGUMENT, with a BadRequest that names the field."""
-
-    canonical_code = "INVALID_ARGUMENT"
-
-    def __init__(self, field: str, message: str, reason: str = "INVALID_FIELD", **more: Any) -> None:
-        violations = more.pop("violations", (FieldViolation(field, message),))
-        super().__init__(reason, message, violations=violations, **more)
-
-
 class InvalidRequest(DomainError):
     """The request cannot work as it is, and no single field is to blame, or several are. INVALID_ARGUMENT."""
 
     canonical_code = "INVALID_ARGUMENT"
+
+
+class InvalidField(InvalidRequest):
+    """One field of the request is wrong. INVALID_ARGUMENT, with a BadRequest that names the field."""
+
+    def __init__(self, field: str, message: str, reason: str = "INVALID_FIELD", **more: Any) -> None:
+        violations = more.pop("violations", (FieldViolation(field, message),))
+        super().__init__(reason, message, violations=violations, **more)
 
 
 class NotFound(DomainError):

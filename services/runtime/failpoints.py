@@ -58,21 +58,6 @@ class Failpoints:
             raise FailpointError(message)
 
 
-_armed = Failpoints(os.environ.get(VARIABLE, ""))
-
-
-def failpoint(name: str) -> None:
-    """Pass the failpoint `name` of this process."""
-    _armed.hit(name)
-
-
-def arm(specification: str) -> Failpoints:
-    """Replace this process's failpoints, for tests in one process; "" disarms. Returns them, to read their hits."""
-    global _armed  # noqa: PLW0603 (the environment is per process, and so is this)
-    _armed = Failpoints(specification)
-    return _armed
-
-
 def _parse(specification: str) -> dict[str, _Action]:
     actions = {}
     for entry in filter(None, (part.strip() for part in specification.split(";"))):
@@ -88,3 +73,18 @@ def _parse(specification: str) -> dict[str, _Action]:
             raise ValueError(message)
         actions[name] = action
     return actions
+
+
+_armed = Failpoints(os.environ.get(VARIABLE, ""))
+
+
+def failpoint(name: str) -> None:
+    """Pass the failpoint `name` of this process."""
+    _armed.hit(name)
+
+
+def arm(specification: str) -> Failpoints:
+    """Replace this process's failpoints, for tests in one process; "" disarms. Returns them, to read their hits."""
+    global _armed  # noqa: PLW0603 (the environment is per process, and so is this)
+    _armed = Failpoints(specification)
+    return _armed

@@ -21,9 +21,9 @@ STATUS_DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "request_id"
 
 # A gRPC client refuses more than 8 KiB of metadata by default, and then the caller learns nothing at all.
-MAX_MESSAGE_CHARS = 2_000
+MAX_MESSAGE_BYTES = 1_500
 MAX_DESCRIPTION_CHARS = 120
-MAX_BAD_REQUEST_BYTES = 3_000
+MAX_BAD_REQUEST_BYTES = 2_400
 
 _CODES = {code.name: code for code in grpc.StatusCode}
 _NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
@@ -49,7 +49,7 @@ def code_of(error: DomainError) -> grpc.StatusCode:
 
 def status_of(error: DomainError, request_id: str = "") -> Status:
     """The error as it leaves the process."""
-    message = error.message[:MAX_MESSAGE_CHARS]
+    message = _shortened(error.message)
     status = Status(code=_NUMBERS.get(error.code, grpc.StatusCode.UNKNOWN.value[0]), message=message)
     metadata = {**error.metadata, REQUEST_ID_KEY: request_id} if request_id else error.metadata
     _pack(status, rich.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
@@ -91,6 +91,13 @@ def error_from_rpc(error: grpc.RpcError) -> DomainError:
     if status is None:
         return error_of_code(code, _plain_reason(code, text), _plain_message(code, text))
     return _unpack(code, text, status)
+
+
+def _shortened(message: str) -> str:
+    """At most MAX_MESSAGE_BYTES on the wire, where each byte that is not ASCII takes three (percent-encoding)."""
+    if message.isascii():
+        return message[:MAX_MESSAGE_BYTES]
+    return message.encode()[: MAX_MESSAGE_BYTES // 3].decode(errors="ignore")
 
 
 def _pack(status: Status, detail: Message) -> None:
