@@ -1,7 +1,7 @@
 """CPU work in processes of its own, so that the loop stays free.
 
 Workers are spawned, never forked (a fork after grpc has started threads can hang). They end with their parent however
-it ended, leave Ctrl-C and SIGTERM to it, and are replaced when one dies.
+it ended, leave Ctrl-C to it, and are replaced when one dies.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, contextmanager, suppress
+from types import ModuleType
 from typing import TypeVar, TypeVarTuple
 
 from services.runtime.errors import Internal, ResourceExhausted
@@ -25,8 +27,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _log = logging.getLogger(__name__)
-
-_SIGNALS_OF_THE_PARENT = (signal.SIGINT, signal.SIGTERM)
 
 
 class ProcessPool:
@@ -56,7 +56,7 @@ class ProcessPool:
             await pool.close()
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run `fn(*args)` in a worker; function, arguments and result travel as pickles, exceptions too.
+        """Run `fn(*args)` in a worker: a function of an importable module; arguments, result and exception are pickled.
 
         A task whose worker died is run once more, so it must be free of side effects. Raises
         ResourceExhausted(OVERLOADED) when `max_waiting` tasks wait, Internal when its worker died twice.
@@ -109,24 +109,30 @@ class ProcessPool:
 
 
 def _submit(executor: ProcessPoolExecutor, fn: Callable[[*Ts], T], *args: *Ts) -> Future[T]:
-    # A submission may spawn a worker. It inherits the blocked signals, so that a Ctrl-C which arrives before it has
-    # run its first line does not end it with a traceback on the terminal.
-    with _blocked_signals():
+    with _fit_to_spawn():
         return executor.submit(fn, *args)
 
 
 @contextmanager
-def _blocked_signals() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS_OF_THE_PARENT)
+def _fit_to_spawn() -> Iterator[None]:
+    """What a submission needs, since it may spawn a worker.
+
+    The worker inherits the blocked SIGINT, so that a Ctrl-C which arrives before it has run its first line does not end
+    it with a traceback on the terminal. And it must not import the main program, as multiprocessing wants it to: tasks
+    live in modules, and a script without a `__main__` guard would start itself again in every worker.
+    """
+    main = sys.modules["__main__"]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prepare_worker(warm_up: Callable[[], None] | None) -> None:
-    for number in _SIGNALS_OF_THE_PARENT:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     if warm_up is not None:
         warm_up()

@@ -79,7 +79,7 @@ class WorkerThreads:
             else:
                 try:
                     result = work.call()
-                except BaseException as raised:
+                except BaseException as raised:  # noqa: BLE001 (whatever it is, it belongs to the caller)
                     error = raised
             try:
                 work.loop.call_soon_threadsafe(_settle, work.future, result, error)
