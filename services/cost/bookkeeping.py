@@ -9,6 +9,7 @@ from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome, Ledger, ReleaseOutcome, ReportOutcome, Resolution, SettleOutcome
 from services.cost.posting import Posting
 from services.runtime.batcher import Batcher
+from services.runtime.failpoints import failpoint
 
 R = TypeVar("R")
 
@@ -45,7 +46,9 @@ class Bookkeeping:
         def apply(ledger: Ledger) -> list[HoldOutcome]:
             return [ledger.hold(order) for order in orders]
 
-        return await self._post(Posting(project_id, apply, tuple([order.attempt_id for order in orders])))
+        outcomes = await self._post(Posting(project_id, apply, tuple([order.attempt_id for order in orders])))
+        failpoint("cost.hold_committed")
+        return outcomes
 
     async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[SettleOutcome]:
         """Settle several attempts; each has its own outcome, in their order."""
@@ -53,7 +56,9 @@ class Bookkeeping:
         def apply(ledger: Ledger) -> list[SettleOutcome]:
             return [ledger.settle(settlement) for settlement in settlements]
 
-        return await self._post(Posting(project_id, apply, tuple([one.attempt_id for one in settlements])))
+        outcomes = await self._post(Posting(project_id, apply, tuple([one.attempt_id for one in settlements])))
+        failpoint("cost.settle_committed")
+        return outcomes
 
     async def release(self, project_id: str, attempt_ids: Sequence[str]) -> list[ReleaseOutcome]:
         """Give several holds back; each has its own outcome, in their order."""

@@ -17,19 +17,19 @@ from services.cost.store.budgets import BudgetStore
 from services.cost.store.spend import SpendStore
 from services.runtime.auth import TokenVerifier
 from services.runtime.channel import open_channel
-from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
 from services.runtime.signing_keys import fetch_signing_keys
 
 
 @asynccontextmanager
-async def build(settings: CostSettings) -> AsyncIterator[RunningServer]:
-    """Run the cost service until the context ends."""
+async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningServer]:
+    """Run the cost service until the context ends. `clock` replaces the database's clock."""
     async with AsyncExitStack() as stack:
         # Compiling takes about a second of work; the process may be serving other services meanwhile.
         prices = await asyncio.to_thread(Catalogue.load)
-        database = await stack.enter_async_context(open_service_database(settings))
+        database = await stack.enter_async_context(open_service_database(settings, clock=clock))
         books = Bookkeeping(
             BookKeeper(database, prices),
             max_batch=settings.commit_max_requests,
@@ -48,7 +48,7 @@ async def build(settings: CostSettings) -> AsyncIterator[RunningServer]:
         servicers = [
             HoldServicer(books),
             UsageServicer(books, SpendStore(database)),
-            PriceServicer(prices, SYSTEM_CLOCK),
+            PriceServicer(prices, clock or SYSTEM_CLOCK),
             BudgetServicer(budgets),
         ]
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))

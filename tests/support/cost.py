@@ -1,12 +1,38 @@
 """Builders for tests of the cost service: a price list without a catalogue, books, orders and settlements."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from llmlab.api.common.v1 import usage_pb2
+from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1.cost_pb2_grpc import (
+    BudgetServiceStub,
+    HoldServiceStub,
+    PriceServiceStub,
+    UsageServiceStub,
+)
 from services.cost.budgets import Budget
 from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.ledger import Books, Ledger
 from services.cost.periods import month_at
 from services.cost.prices import DatedTariff, ModelPrice, Rates, Tariff, Tier
 from services.cost.usage import Attribution, Usage
+from services.runtime.auth import ServiceTokenMinter
+from tests.support.credentials import Metadata, bearer
 
+if TYPE_CHECKING:
+    from llmlab.api.cost.v1.cost_pb2_grpc import (
+        BudgetServiceAsyncStub,
+        HoldServiceAsyncStub,
+        PriceServiceAsyncStub,
+        UsageServiceAsyncStub,
+    )
+
+SERVICE_KEY = "5e" * 32
 USD = 1_000_000_000
 NOVEMBER_US = 1_795_000_000_000_000
 """2026-11-18T06:26:40Z."""
@@ -83,3 +109,42 @@ class LedgerOfBooks:
     def ledger(self) -> Ledger:
         """A new transaction on the same books."""
         return Ledger(self.books, PriceList(), self.now_us)
+
+
+class Callers:
+    """Stubs of the cost service, and who calls: its peers with service tokens, people with what a key may carry."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.holds: HoldServiceAsyncStub = HoldServiceStub(channel)
+        self.usage: UsageServiceAsyncStub = UsageServiceStub(channel)
+        self.prices: PriceServiceAsyncStub = PriceServiceStub(channel)
+        self.budgets: BudgetServiceAsyncStub = BudgetServiceStub(channel)
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SERVICE_KEY))
+        self._tokens = ServiceTokenMinter("gateway", key)
+
+    def service(self, project_id: str = "prj_1") -> Metadata:
+        """The gateway, for a project."""
+        return bearer(self._tokens.token(project_id))
+
+    def person(self, project_id: str = "prj_1", *permissions: str) -> Metadata:
+        """Somebody who may read, report and manage, or only what is named."""
+        return bearer(self._tokens.token(project_id, permissions=permissions or ("READ", "WRITE", "MANAGE")))
+
+
+def hold_item(attempt_id: str, *, model: str = "small", tokens: int = 1_000, nonce: str = "n1") -> pb.HoldItem:
+    """A hold for `tokens` tokens of output of a mock model, for a minute."""
+    return pb.HoldItem(
+        attempt_id=attempt_id,
+        nonce=nonce,
+        provider="mock",
+        model=model,
+        output_tokens_max=tokens,
+        attribution=pb.Attribution(run_id="run_1", tags={"team": "research"}),
+        expires_in_ms=60_000,
+    )
+
+
+def settle_item(attempt_id: str, *, tokens: int = 1_000) -> pb.SettleItem:
+    """A call that worked and took so many tokens of output."""
+    usage = usage_pb2.TokenUsage(output_tokens=tokens, source=usage_pb2.USAGE_SOURCE_MEASURED)
+    return pb.SettleItem(attempt_id=attempt_id, usage=usage, succeeded=True)
