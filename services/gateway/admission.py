@@ -1,4 +1,4 @@
-"""Which calls may begin, and which are under way: the bound, the drain, and cancelling by id."""
+"""Which calls may begin, and which are under way: the bound, and cancelling by id."""
 
 from __future__ import annotations
 
@@ -34,25 +34,14 @@ class Admission:
     def __init__(self, max_calls: int) -> None:
         self._max_calls = max_calls
         self._active: dict[tuple[str, str], ActiveCall] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
-
-    @property
-    def calls(self) -> int:
-        """How many calls are under way."""
-        return len(self._active)
 
     @contextmanager
     def admitted(self, owner: Owner, call: Call) -> Iterator[ActiveCall]:
         """The call is under way inside.
 
-        Raises CallFailed, not dispatched: SHUTTING_DOWN while draining, OVERLOADED above the bound, and
-        CALL_ALREADY_DISPATCHED for an id that is under way.
+        Raises CallFailed, not dispatched: OVERLOADED above the bound, CALL_ALREADY_DISPATCHED for an id that is under
+        way.
         """
-        if self._draining:
-            message = "this gateway is stopping; send the call again, another replica takes it"
-            raise refused("SHUTTING_DOWN", message, retry_after_ms=_RETRY_AFTER_MS)
         if len(self._active) >= self._max_calls:
             message = f"this gateway has {self._max_calls} calls under way, which is its limit; try again"
             raise refused("OVERLOADED", message, retry_after_ms=_RETRY_AFTER_MS)
@@ -61,13 +50,10 @@ class Admission:
             message = f"call {call.call_id!r} is under way already; use another call id"
             raise refused("CALL_ALREADY_DISPATCHED", message, field="call.call_id")
         active = self._active[key] = ActiveCall()
-        self._idle.clear()
         try:
             yield active
         finally:
             del self._active[key]
-            if not self._active:
-                self._idle.set()
 
     def cancel(self, owner: Owner, call_ids: Iterable[str]) -> list[str]:
         """Stop the project's calls with these ids; returns those that were under way."""
@@ -78,11 +64,3 @@ class Admission:
                 active.cancel()
                 found.append(call_id)
         return found
-
-    def drain(self) -> None:
-        """Refuse every further call; those under way go on."""
-        self._draining = True
-
-    async def wait_idle(self) -> None:
-        """Wait until no call is under way."""
-        await self._idle.wait()

@@ -136,7 +136,7 @@ class Pipeline:
             raise CallFailed(Failure("STREAM_TRUNCATED", message, dispatched=True))
 
     def _interrupted(self, attempt: Attempt, active: ActiveCall) -> Failure:
-        """The failure of an attempt that was stopped from outside: by its deadline, by CancelCalls, or by its caller."""
+        """The failure of an attempt that was stopped from outside: by its deadline, by its id, or by its caller."""
         if not active.cancelled and self._clock.monotonic_s() >= attempt.deadline:
             timeout_ms = attempt.request.call.timeout_ms
             message = f"the call did not finish within its {timeout_ms} ms; raise timeout_ms or ask for less output"

@@ -25,7 +25,7 @@ class TokenUsage:
 
     input_tokens: int = 0
     cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
+    cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
     input_audio_tokens: int = 0
     output_tokens: int = 0

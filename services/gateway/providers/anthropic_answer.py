@@ -156,7 +156,7 @@ def anthropic_usage(usage: dict[str, Any]) -> TokenUsage:
     return TokenUsage(
         input_tokens=_count(usage.get("input_tokens")) + read + written,
         cache_read_tokens=read,
-        cache_write_tokens=written - for_an_hour,
+        cache_write_5m_tokens=written - for_an_hour,
         cache_write_1h_tokens=for_an_hour,
         output_tokens=output,
         reasoning_tokens=min(output, thinking),

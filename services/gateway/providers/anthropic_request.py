@@ -196,6 +196,6 @@ def _tool_choice(choice: str) -> ToolChoiceParam:
 
 
 def check_seed(call: Call) -> None:
-    """Anthropic has no seed: a call that asks for repeatable sampling is told so instead of being given another thing."""
+    """Anthropic has no seed: a call that asks for repeatable sampling is told so, and not given something else."""
     if call.parameters.seed is not None:
         raise refused("INVALID_FIELD", "Anthropic models take no seed; leave it out", field="call.parameters.seed")

@@ -26,7 +26,7 @@ from services.gateway.chunks import (
     ToolCallDelta,
     UsageSoFar,
 )
-from services.gateway.failures import CallFailed, Failure, classify, refused
+from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
 from services.gateway.providers.mock_script import (
     ERROR_KINDS,
     MOCK_MODELS,
@@ -40,6 +40,15 @@ from services.gateway.usage import TokenUsage, estimate_input_tokens, estimate_t
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 
 _DEFAULT_TEMPERATURE = 0.7
+
+
+class MockFailed(CallFailed):
+    """The mock fails as its script says. `fault` is what a provider would say; None: its connection breaks."""
+
+    def __init__(self, fault: ProviderFault | None) -> None:
+        message = "the connection to the mock broke before it answered"
+        super().__init__(Failure("NETWORK_ERROR", message, dispatched=True) if fault is None else classify(fault))
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ class MockProvider:
         if options := request.call.parameters.provider_options:
             script = with_options(script, options)
         plan = self._plan(request, model, script)
-                started = Started(request.model, f"mock-{request.attempt_id}")
+        started = Started(request.model, f"mock-{request.attempt_id}")
         if plan.ttft_s == 0 and plan.seconds_per_chunk == 0:
             yield [started, *plan.content, *plan.ending]
             return
@@ -131,11 +140,7 @@ class MockProvider:
         if random.random() >= script.error_rate:
             return
         kinds = script.error_kinds.split(",")
-        fault = ERROR_KINDS[kinds[int(random.random() * len(kinds))].strip()]
-        if fault is None:
-            message = "the connection to the mock broke before it answered"
-            raise CallFailed(Failure("NETWORK_ERROR", message, dispatched=True))
-        raise CallFailed(classify(fault))
+        raise MockFailed(ERROR_KINDS[kinds[int(random.random() * len(kinds))].strip()])
 
     def _answer(
         self,

@@ -167,7 +167,7 @@ def openai_usage(usage: dict[str, Any]) -> TokenUsage:
     return TokenUsage(
         input_tokens=prompt,
         cache_read_tokens=min(prompt, _count(cached)),
-        cache_write_tokens=min(prompt, _count(prompt_details.get("cache_write_tokens"))),
+        cache_write_5m_tokens=min(prompt, _count(prompt_details.get("cache_write_tokens"))),
         input_audio_tokens=min(prompt, _count(prompt_details.get("audio_tokens"))),
         output_tokens=completion + left_out,
         reasoning_tokens=max(reasoning, left_out),

@@ -197,6 +197,5 @@ def _tool(index: int, tool: Tool) -> ChatCompletionFunctionToolParam:
 
 
 def _tool_choice(choice: str) -> ChatCompletionToolChoiceOptionParam:
-    if choice == "auto" or choice == "none" or choice == "required":  # noqa: PLR1714 (narrows the type)
-        return choice
-    return {"type": "function", "function": {"name": choice}}
+    fixed: dict[str, ChatCompletionToolChoiceOptionParam] = {"auto": "auto", "none": "none", "required": "required"}
+    return fixed.get(choice) or {"type": "function", "function": {"name": choice}}

@@ -1,6 +1,6 @@
 """Server-sent events, parsed as they arrive.
 
-Source: WHATWG HTML, section 9.2.6 "Interpreting an event stream". `id` and `retry` fields are of no use to a caller that
+Source: WHATWG HTML, section 9.2.6 "Interpreting an event stream". `id` and `retry` are of no use to a caller that
 never reconnects, so they are skipped.
 """
 

@@ -1,0 +1,46 @@
+"""A bounded hand-over from one task that produces to one that consumes, which takes all there is at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Handoff(Generic[T]):
+    """`put` waits while `max_items` lie there, and `take` gives everything that lies there.
+
+    So a slow consumer gets fewer and larger pieces instead of falling further behind.
+    """
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+        self._items: list[T] = []
+        self._ended = False
+        self._filled = asyncio.Event()
+        self._space = asyncio.Event()
+        self._space.set()
+
+    async def put(self, items: Sequence[T]) -> None:
+        """Hand items over, in order."""
+        await self._space.wait()
+        self._items.extend(items)
+        self._filled.set()
+        if len(self._items) >= self._max_items:
+            self._space.clear()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._filled.set()
+
+    async def take(self) -> list[T]:
+        """What lies there, at least one item; empty once it has ended."""
+        await self._filled.wait()
+        items, self._items = self._items, []
+        self._space.set()
+        if not self._ended:
+            self._filled.clear()
+        return items

@@ -1,0 +1,1 @@
+"""The gateway's RPCs: protobuf to domain and back, and nothing else."""

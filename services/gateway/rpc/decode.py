@@ -1,0 +1,107 @@
+"""Requests as domain values."""
+
+from __future__ import annotations
+
+from llmlab.api.common.v1 import content_pb2, value_pb2
+from llmlab.api.gateway.v1 import gateway_pb2
+from services.gateway.calls import (
+    Call,
+    ImagePart,
+    Message,
+    OptionValue,
+    Parameters,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+)
+from services.runtime.errors import InvalidField
+from services.runtime.ids import new_id
+
+_ROLES: dict[int, Role] = {
+    content_pb2.ROLE_SYSTEM: "system",
+    content_pb2.ROLE_USER: "user",
+    content_pb2.ROLE_ASSISTANT: "assistant",
+    content_pb2.ROLE_TOOL: "tool",
+}
+_FIXED_TOOL_CHOICES = frozenset({"", "auto", "none", "required"})
+
+
+def decode_call(message: gateway_pb2.Call, field: str, *, default_timeout_ms: int, limit_ms: float) -> Call:
+    """The call, with what its caller left to the gateway filled in. `field` is its path, for errors.
+
+    `limit_ms` is what its RPC's deadline leaves it. Raises InvalidField for what the contract's rules cannot say.
+    """
+    tools = tuple(Tool(tool.name, tool.description, tool.parameters_json_schema) for tool in message.tools)
+    choice = message.tool_choice
+    if choice not in _FIXED_TOOL_CHOICES and choice not in {tool.name for tool in tools}:
+        raise InvalidField(f"{field}.tool_choice", f"{choice!r} is not auto, none, required or the name of a tool")
+    timeout_ms = message.timeout_ms or default_timeout_ms
+    return Call(
+        call_id=message.call_id or new_id("call"),
+        model=message.model,
+        messages=tuple(
+            Message(
+                _ROLES[entry.role],
+                tuple(_part(part, f"{field}.messages[{index}]") for part in entry.parts),
+            )
+            for index, entry in enumerate(message.messages)
+        ),
+        timeout_ms=max(1, int(min(timeout_ms, limit_ms))),
+        parameters=_parameters(message.parameters) if message.HasField("parameters") else Parameters(),
+        tools=tools,
+        tool_choice=choice,
+        response_json_schema=message.response_json_schema,
+        dispatch_nonce=message.dispatch_nonce or new_id("nonce"),
+        run_id=message.run_id,
+        tags=dict(message.tags),
+        include_raw=message.include_raw,
+    )
+
+
+def _part(part: content_pb2.ContentPart, field: str) -> Part:
+    match part.WhichOneof("kind"):
+        case "text":
+            return TextPart(part.text)
+        case "image":
+            return ImagePart(part.image.url, part.image.data, part.image.media_type)
+        case "tool_call":
+            return ToolCallPart(part.tool_call.id, part.tool_call.name, part.tool_call.arguments_json)
+        case "tool_result":
+            result = part.tool_result
+            return ToolResultPart(result.tool_call_id, result.text, result.is_error)
+        case "reasoning":
+            return ReasoningPart(part.reasoning.text, part.reasoning.provider_data)
+    raise InvalidField(f"{field}.parts", "a part is empty: set text, image, tool_call, tool_result or reasoning")
+
+
+def _parameters(message: gateway_pb2.Parameters) -> Parameters:
+    return Parameters(
+        temperature=message.temperature if message.HasField("temperature") else None,
+        top_p=message.top_p if message.HasField("top_p") else None,
+        max_output_tokens=message.max_output_tokens if message.HasField("max_output_tokens") else None,
+        seed=message.seed if message.HasField("seed") else None,
+        stop=tuple(message.stop),
+        frequency_penalty=message.frequency_penalty if message.HasField("frequency_penalty") else None,
+        presence_penalty=message.presence_penalty if message.HasField("presence_penalty") else None,
+        reasoning_effort=message.reasoning_effort,
+        provider_options={name: _option(value) for name, value in message.provider_options.items()},
+    )
+
+
+def _option(value: value_pb2.Value) -> OptionValue:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "int_value":
+            return value.int_value
+        case "double_value":
+            return value.double_value
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return [_option(item) for item in value.list_value.values]
+    return None

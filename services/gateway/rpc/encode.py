@@ -1,0 +1,205 @@
+"""Answers, failures and chunks on the wire."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import grpc
+
+from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2
+from llmlab.api.gateway.v1 import gateway_pb2
+from services.gateway.attempts import Attempt, AttemptRecord, CallOutcome, Completion, Cost, FailedCall
+from services.gateway.calls import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart
+from services.gateway.catalogue import ModelInfo
+from services.gateway.chunks import (
+    Event,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    UsageSoFar,
+)
+from services.gateway.failures import Failure
+from services.gateway.peers import encode_usage
+from services.gateway.timing import Timing
+from services.runtime.errors import DomainError, FieldViolation, error_of_code
+
+_CODE_NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
+_CLASSES = {
+    "network_error": error_pb2.ERROR_CLASS_NETWORK_ERROR,
+    "rate_limit": error_pb2.ERROR_CLASS_RATE_LIMIT,
+    "invalid_request": error_pb2.ERROR_CLASS_INVALID_REQUEST,
+    "server_error": error_pb2.ERROR_CLASS_SERVER_ERROR,
+}
+_FINISH_REASONS = {
+    FinishReason.STOP: gateway_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: gateway_pb2.FINISH_REASON_LENGTH,
+    FinishReason.TOOL_CALLS: gateway_pb2.FINISH_REASON_TOOL_CALLS,
+    FinishReason.CONTENT_FILTER: gateway_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.PAUSE: gateway_pb2.FINISH_REASON_PAUSE,
+}
+# A status travels as metadata, of which many clients take 8 KiB: message (three times) and partial text have to fit.
+_STATUS_MESSAGE_MAX = 600
+_STATUS_PARTIAL_TEXT_MAX = 400
+
+
+def encode_outcome(outcome: CallOutcome) -> gateway_pb2.CallOutcome:
+    """How one call of a batch ended."""
+    if isinstance(outcome, Completion):
+        return gateway_pb2.CallOutcome(call_id=outcome.call_id, completion=encode_completion(outcome))
+    return gateway_pb2.CallOutcome(
+        call_id=outcome.call_id,
+        error=encode_failure(outcome.failure),
+        attempts=[_attempt(record) for record in outcome.attempts],
+    )
+
+
+def encode_completion(completion: Completion, *, with_parts: bool = True) -> gateway_pb2.Completion:
+    """A completion; without its parts at the end of a stream, where they came before."""
+    return gateway_pb2.Completion(
+        call_id=completion.call_id,
+        model=completion.model,
+        provider_model=completion.provider_model,
+        parts=[_part(part) for part in completion.parts] if with_parts else (),
+        finish_reason=_FINISH_REASONS[completion.finish_reason],
+        usage=encode_usage(completion.usage),
+        timing=_timing(completion.timing),
+        cost=None if completion.cost is None else _cost(completion.cost),
+        attempts=[_attempt(record) for record in completion.attempts],
+        raw=completion.raw,
+    )
+
+
+def encode_failure(failure: Failure) -> error_pb2.CallError:
+    """A failure as a value."""
+    rule = failure.rule
+    return error_pb2.CallError(
+        reason=error_pb2.ErrorReason.Value(f"ERROR_REASON_{failure.reason}"),
+        error_class=_CLASSES[rule.error_class],
+        message=failure.message,
+        grpc_code=_CODE_NUMBERS[rule.code],
+        retryable=failure.retryable,
+        retry_after_ms=failure.retry_after_ms,
+        provider_status=failure.provider_status,
+        provider_request_id=failure.provider_request_id,
+        dispatched=failure.dispatched,
+        partial_text=failure.partial_text,
+        usage=None if failure.usage is None else encode_usage(failure.usage),
+    )
+
+
+def error_of(failed: FailedCall) -> DomainError:
+    """A failure as the status of a unary or streamed completion, with the CallError among its details."""
+    failure = replace(
+        failed.failure,
+        message=failed.failure.message[:_STATUS_MESSAGE_MAX],
+        partial_text=failed.failure.partial_text[:_STATUS_PARTIAL_TEXT_MAX],
+    )
+    rule = failure.rule
+    retry_after_ms = failure.retry_after_ms or None
+    if failure.reason == "RATE_LIMITED" and retry_after_ms is None:
+        # The contract promises RetryInfo for a rate limit, also where the provider does not say how long it lasts.
+        retry_after_ms = 1_000
+    return error_of_code(
+        rule.code,
+        failure.reason,
+        failure.message,
+        retry_after_ms=retry_after_ms,
+        violations=[FieldViolation(failure.field, failure.message)] if failure.field else (),
+        metadata={"call_id": failed.call_id},
+        details=[encode_failure(failure)],
+    )
+
+
+def encode_chunks(attempt: Attempt, call_id: str, offset_us: int, events: list[Event]) -> list[gateway_pb2.Chunk]:
+    """The events of one read; those that only the gateway needs are left out."""
+    chunks = []
+    for event in events:
+        match event:
+            case TextDelta(text):
+                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, text=text))
+            case ReasoningDelta(text, data):
+                reasoning = content_pb2.Reasoning(text=text, provider_data=data)
+                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, reasoning=reasoning))
+            case ToolCallDelta(index, id, name, arguments):
+                delta = gateway_pb2.ToolCallDelta(index=index, id=id, name=name, arguments_json=arguments)
+                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, tool_call=delta))
+            case UsageSoFar(usage):
+                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, usage=encode_usage(usage)))
+            case Started(provider_model):
+                started = gateway_pb2.Started(
+                    call_id=call_id, attempt_id=attempt.attempt_id, provider_model=provider_model
+                )
+                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, started=started))
+    return chunks
+
+
+def encode_end(completion: Completion) -> gateway_pb2.Chunk:
+    """The last chunk of a stream that worked."""
+    return gateway_pb2.Chunk(
+        offset_us=completion.attempts[-1].duration_us, finished=encode_completion(completion, with_parts=False)
+    )
+
+
+def encode_model(model: ModelInfo) -> gateway_pb2.Model:
+    """A model of the catalogue."""
+    return gateway_pb2.Model(
+        name=model.name,
+        provider=model.provider,
+        configured=model.configured,
+        default_max_output_tokens=model.default_max_output_tokens,
+        missing_setting=model.missing_setting,
+    )
+
+
+def _part(part: Part) -> content_pb2.ContentPart:
+    match part:
+        case TextPart(text):
+            return content_pb2.ContentPart(text=text)
+        case ToolCallPart(id, name, arguments):
+            call = content_pb2.ToolCall(id=id, name=name, arguments_json=arguments)
+            return content_pb2.ContentPart(tool_call=call)
+        case ReasoningPart(text, data):
+            return content_pb2.ContentPart(reasoning=content_pb2.Reasoning(text=text, provider_data=data))
+        case ImagePart(url, data, media_type):
+            image = content_pb2.Image(media_type=media_type)
+            if data:
+                image.data = data
+            else:
+                image.url = url
+            return content_pb2.ContentPart(image=image)
+    raise AssertionError("a model does not answer with tool results")
+
+
+def _timing(timing: Timing) -> gateway_pb2.Timing:
+    return gateway_pb2.Timing(
+        latency_us=timing.latency_us,
+        ttft_any_us=timing.ttft_any_us,
+        ttft_output_us=timing.ttft_output_us,
+        queue_us=timing.queue_us,
+        chunks=timing.chunks,
+        streamed=timing.streamed,
+    )
+
+
+def _attempt(record: AttemptRecord) -> gateway_pb2.Attempt:
+    attempt = gateway_pb2.Attempt(
+        attempt_id=record.attempt_id,
+        provider=record.provider,
+        provider_model=record.provider_model,
+        duration_us=record.duration_us,
+        error=None if record.failure is None else encode_failure(record.failure),
+        usage=None if record.usage is None else encode_usage(record.usage),
+        cost=None if record.cost is None else _cost(record.cost),
+        provider_request_id=record.provider_request_id,
+    )
+    if record.started_at_us:
+        attempt.started_at.FromMicroseconds(record.started_at_us)
+    return attempt
+
+
+def _cost(cost: Cost) -> usage_pb2.Cost:
+    return usage_pb2.Cost(
+        cost_nano_usd=cost.cost_nano_usd, unpriced_calls=cost.unpriced_calls, price_version=cost.price_version
+    )

@@ -1,0 +1,45 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from services.runtime.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings, service="gateway"):
+    """Everything that can be set; provider keys are under the names that the catalogue gives (OPENAI_API_KEY ...)."""
+
+    catalogue_file: Path | None = Field(None, description="YAML of more providers and models; see catalogue.yaml.")
+    max_concurrent_calls: int = Field(2_000, ge=1, description="Calls under way; more are refused as OVERLOADED.")
+    default_timeout_ms: int = Field(60_000, ge=1, le=3_600_000, description="Timeout of a call that names none.")
+    answer_margin_ms: int = Field(100, ge=0, description="A call ends so long before its RPC's deadline, to be told.")
+    batch_flush_ms: float = Field(2.0, ge=0, description="How long outcomes of a batch wait for each other.")
+    batch_flush_bytes: int = Field(1_048_576, ge=1_024, description="Outcomes in one message of a batch, in bytes.")
+    stream_chunks_max: int = Field(256, ge=1, description="Chunks of a stream that wait for a slow reader.")
+
+    cost_timeout_ms: int = Field(5_000, ge=1, description="Deadline of one RPC to the cost service.")
+    hold_wait_ms: int = Field(5_000, ge=1, description="How long a call waits for its hold before it is given up.")
+    hold_margin_ms: int = Field(30_000, ge=1_000, description="A hold expires so long after its call's deadline.")
+    settle_later_s: float = Field(60.0, gt=0, description="How long a lost settlement is tried in the background.")
+    settle_later_max: int = Field(10_000, ge=1, description="Settlements that may wait for the cost service.")
+    cost_batch_max: int = Field(256, ge=1, le=256, description="Holds or settlements in one RPC to the cost service.")
+    cost_queue_max: int = Field(10_000, ge=1, description="Holds or settlements of one project that may wait.")
+    cost_projects_max: int = Field(1_000, ge=1, description="Projects whose batches are kept open at a time.")
+
+    provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
+    provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")
+    provider_answer_max_bytes: int = Field(16_777_216, ge=1_024, description="Largest unstreamed answer of a provider.")
+
+    mock_ttft_ms: float | None = Field(None, ge=0, description="Time to first token of all mock models; empty: theirs.")
+    mock_tokens_per_second: float | None = Field(
+        None, ge=0, description="Token rate of all mock models, 0: at once; empty: theirs."
+    )
+
+    @property
+    def mock_overrides(self) -> dict[str, float]:
+        """What the settings say about every mock model, as its options."""
+        overrides = {"ttft_ms": self.mock_ttft_ms, "tokens_per_second": self.mock_tokens_per_second}
+        return {name: value for name, value in overrides.items() if value is not None}

@@ -1,0 +1,80 @@
+"""The gateway, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.gateway.accounting import Accounting, AccountingLimits
+from services.gateway.admission import Admission
+from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
+from services.gateway.peers import CostPeer
+from services.gateway.pipeline import Pipeline
+from services.gateway.providers.factory import build_provider
+from services.gateway.providers.port import Provider
+from services.gateway.providers.transport import TransportLimits
+from services.gateway.rpc.servicer import GatewayServicer
+from services.gateway.settings import GatewaySettings
+from services.runtime.auth import ServiceTokenMinter, TokenVerifier
+from services.runtime.channel import open_channel
+from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.server import RunningServer, serve
+from services.runtime.settings import SettingsError
+from services.runtime.signing_keys import fetch_signing_keys
+
+
+@asynccontextmanager
+async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.environ) -> AsyncIterator[RunningServer]:
+    """The running gateway. `environ` holds the providers' keys under the names that the catalogue gives."""
+    try:
+        catalogue = load_catalogue(environ, settings.catalogue_file)
+    except CatalogueError as error:
+        raise SettingsError(f"{settings.variable('catalogue_file')}: {error}") from error
+    async with AsyncExitStack() as stack:
+        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+        verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
+        cost_channel = await stack.enter_async_context(open_channel(settings.cost_target, settings))
+        cost = CostPeer(cost_channel, ServiceTokenMinter.from_settings(settings), settings)
+        stack.push_async_callback(cost.close)
+        accounting = Accounting(cost, SYSTEM_CLOCK, _accounting_limits(settings))
+        stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
+        providers = await stack.enter_async_context(_providers(catalogue, settings))
+        admission = Admission(settings.max_concurrent_calls)
+        pipeline = Pipeline(
+            admission=admission,
+            catalogue=catalogue,
+            providers=providers,
+            accounting=accounting,
+            clock=SYSTEM_CLOCK,
+        )
+        servicer = GatewayServicer(pipeline, admission, catalogue, settings)
+        features = [f"provider:{name}" for name in providers]
+        yield await stack.enter_async_context(serve(settings, [servicer], verifier=verifier, features=features))
+
+
+@asynccontextmanager
+async def _providers(catalogue: Catalogue, settings: GatewaySettings) -> AsyncIterator[dict[str, Provider]]:
+    limits = TransportLimits(
+        connect_timeout_s=settings.provider_connect_timeout_s,
+        max_connections=settings.provider_connections_max,
+        max_answer_bytes=settings.provider_answer_max_bytes,
+    )
+    providers: dict[str, Provider] = {}
+    async with AsyncExitStack() as stack:
+        for configured in catalogue.configured:
+            # The SDKs take seconds to import, which would stall whatever else this loop serves.
+            provider = await asyncio.to_thread(build_provider, configured, limits, settings.mock_overrides)
+            stack.push_async_callback(provider.close)
+            providers[configured.entry.name] = provider
+        yield providers
+
+
+def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
+    return AccountingLimits(
+        hold_wait_s=settings.hold_wait_ms / 1_000,
+        hold_margin_ms=settings.hold_margin_ms,
+        later_s=settings.settle_later_s,
+        later_max=settings.settle_later_max,
+    )
