@@ -1,5 +1,6 @@
 """Applying a plan to samples. What crosses into a worker process and back is plain tuples of texts and numbers."""
 
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -16,10 +17,8 @@ _PLANS_KEPT = 128
 # Values are rounded here, so that the last bits of a platform's mathematics can't show.
 _DECIMALS = 9
 
-FrozenValue: TypeAlias = str | int | float | bool | tuple["FrozenValue", ...] | None
-"""A parameter's value with tuples for lists, so that it can be hashed."""
-FrozenSpec: TypeAlias = tuple[str, tuple[tuple[str, FrozenValue], ...], str]
-"""Name, parameters and label of a scorer."""
+FrozenSpec: TypeAlias = tuple[str, str, str]
+"""Name, parameters as JSON and label of a scorer. JSON tells true from 1, where Python's equality doesn't."""
 SampleTexts: TypeAlias = tuple[str, str, tuple[str, ...], str]
 """Answer, prompt, references and finish reason of a sample."""
 
@@ -38,31 +37,17 @@ class SampleScores:
 
 def freeze_spec(spec: ScorerSpec) -> FrozenSpec:
     """`spec` as a tuple that can be hashed and sent to another process."""
-    return (spec.name, tuple((name, _freeze(value)) for name, value in spec.parameters.items()), spec.label)
+    return (spec.name, json.dumps(dict(spec.parameters), sort_keys=True), spec.label)
 
 
-def _freeze(value: object) -> FrozenValue:
-    if isinstance(value, list | tuple):
-        return tuple(_freeze(item) for item in value)
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise TypeError(f"not a parameter's value: {type(value).__name__}")
-
-
-def _thaw(value: FrozenValue) -> object:
-    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
-
-
-@lru_cache(maxsize=_PLANS_KEPT, typed=True)
+@lru_cache(maxsize=_PLANS_KEPT)
 def plan_of(specs: tuple[FrozenSpec, ...]) -> Plan:
     """The plan of `specs`; kept, because a run asks for the same one again and again.
 
     Raises:
         InvalidField: as `make_plan`.
     """
-    return make_plan(
-        [ScorerSpec(name, {key: _thaw(value) for key, value in parameters}, label) for name, parameters, label in specs]
-    )
+    return make_plan([ScorerSpec(name, json.loads(parameters), label) for name, parameters, label in specs])
 
 
 def score_subject(plan: Plan, subject: Subject) -> SampleScores:

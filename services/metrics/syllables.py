@@ -19,7 +19,9 @@ _SUBTRACT = re.compile(
 )
 # Each match adds one.
 _ADD = re.compile(
-    r"ia|riet|dien|iu|io|ii|[aeiouym]bl$|[aeiou]{3}|^mc|ism$|([^aeiouy])\1l$|[^l]lien|^coa[dglx].|[^gq]ua[^auieo]|dnt$"
+    r"ia|riet|dien|iu|io|ii|(?!eau)[aeiou]{3}|^mc|ism$|[^l]lien|^coa[dglx].|[^gq]ua[^auieo]|dnt$"
+    r"|[^ct]ien[ct]"  # "experience"; but "patient"
+    r"|[^aeiouylrw]l$"  # "simple", "table", "little"
 )
 
 # Longer tokens are no English words, and are neither kept nor looked at beyond this.

@@ -44,7 +44,9 @@ _SPACE_FREE_TERMINATORS = frozenset("\u3002\uff01\uff1f\u0964\u061f")
 _BLOCK_START = re.compile(r"[-*+|>\u2022#]|[0-9]{1,9}[.)][ \t]")
 # A point after these ends no sentence. Compared in lower case.
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st vs etc e.g i.e cf fig no vol approx dept inc ltd co jr sr al resp ca bzw usw z.b".split()
+    """
+    mr mrs ms dr prof st vs etc e.g i.e cf fig no vol approx dept inc ltd co jr sr al resp ca bzw usw z.b a.m p.m
+    """.split()
 )
 # A single letter is an initial, except "I", which often ends a sentence.
 _INITIALS = "abcdefghjklmnopqrstuvwxyz"
@@ -94,11 +96,15 @@ def split_words(text: str) -> list[str]:
     return [word for word in stripped if word]
 
 
-def _ends_with_abbreviation(text: str, start: int, end: int) -> bool:
-    """Whether the point at `end` closes an abbreviation or initial and not the sentence that began at `start`."""
-    token = text[max(start, end - _LAST_TOKEN_LENGTH_MAX) : end].rpartition(" ")[2]
-    token = token.rpartition("\n")[2].lstrip("(\"'").lower()
-    return token in _ABBREVIATIONS or (len(token) == 1 and token in _INITIALS)
+def _ends_no_sentence(text: str, start: int, end: int) -> bool:
+    """Whether the point at `end` closes an abbreviation, an initial or a list's number in the sentence from `start`."""
+    token_start = max(start, end - _LAST_TOKEN_LENGTH_MAX)
+    token_start = max(token_start, text.rfind(" ", token_start, end) + 1, text.rfind("\n", token_start, end) + 1)
+    token = text[token_start:end].lstrip("(\"'").lower()
+    if len(token) == 1 and token in _INITIALS:
+        return True
+    numbers_an_item = token.isascii() and token.isdigit() and not text[start:token_start].strip()
+    return numbers_an_item or token in _ABBREVIATIONS
 
 
 def _is_break(text: str, start: int, found: str, end: int) -> bool:
@@ -109,7 +115,7 @@ def _is_break(text: str, start: int, found: str, end: int) -> bool:
         return True
     if end < len(text) and not text[end].isspace():
         return False
-    return found != "." or not _ends_with_abbreviation(text, start, end - 1)
+    return found != "." or not _ends_no_sentence(text, start, end - 1)
 
 
 def split_sentences(text: str) -> list[str]:
