@@ -272,5 +272,7 @@ def test_a_service_key_that_is_none_names_its_variable(text: str) -> None:
         service_private_key(ServiceSettings(auth_service_key=text))
 
 
-def test_without_authentication_any_key_will_do() -> None:
-    assert service_private_key(ServiceSettings(auth_required=False))
+def test_without_authentication_a_key_is_made_up() -> None:
+    one, two = (service_private_key(ServiceSettings(auth_required=False)) for _ in range(2))
+
+    assert public_bytes(one) != public_bytes(two)

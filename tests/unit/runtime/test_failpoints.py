@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.runtime.failpoints import Failpoints, FailpointError, arm, failpoint
+from services.runtime.failpoints import FailpointError, Failpoints, arm, failpoint
 
 
 @pytest.fixture(autouse=True)

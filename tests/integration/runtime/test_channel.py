@@ -1,0 +1,218 @@
+"""Channels to peers: deadlines, retries, addresses."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError
+
+from llmlab.api.common.v1 import content_pb2
+from llmlab.api.cost.v1 import cost_pb2, cost_pb2_grpc
+from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from services.runtime.channel import call_metadata, open_channel
+from services.runtime.context import remaining_s
+from services.runtime.errors import DomainError, Unavailable
+from services.runtime.server import serve
+from services.runtime.status import error_from_rpc
+from tests.support.echo import EchoServicer, echo_settings, request, running_echo
+
+
+async def refusal(call: Any) -> DomainError:
+    with pytest.raises(AioRpcError) as caught:
+        await call
+    return error_from_rpc(caught.value)
+
+
+async def say_remaining(_: Any) -> str:
+    return str(remaining_s())
+
+
+# A test serves the RPC that it is about; a type checker wants all of them.
+GatewayServicer: Any = gateway_pb2_grpc.GatewayServiceServicer
+BudgetServicer: Any = cost_pb2_grpc.BudgetServiceServicer
+
+
+class Restarting(GatewayServicer):  # type: ignore[misc]
+    """A gateway that is going down."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def Complete(self, _request: Any, _context: Any) -> Any:  # noqa: N802 (the contract names it)
+        self.calls += 1
+        raise Unavailable("SHUTTING_DOWN", "going down")
+
+
+class Recovering(BudgetServicer):  # type: ignore[misc]
+    """A cost service that answers from the third call on."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def GetBudget(self, _request: Any, _context: Any) -> Any:  # noqa: N802 (the contract names it)
+        self.calls += 1
+        if self.calls < 3:
+            raise Unavailable("SHUTTING_DOWN", "coming up")
+        return cost_pb2.GetBudgetResponse()
+
+
+@asynccontextmanager
+async def channel_to(servicer: object, **overrides: Any) -> AsyncIterator[grpc.aio.Channel]:
+    settings = echo_settings(auth_required=False, **overrides)
+    async with (
+        serve(settings, [servicer], verifier=None) as server,
+        open_channel(server.address, settings) as channel,
+    ):
+        yield channel
+
+
+async def test_every_call_has_a_deadline() -> None:
+    async def stream(_: Any) -> AsyncIterator[str]:
+        yield await say_remaining(None)
+
+    servicer = EchoServicer(answer=say_remaining, stream=stream)
+    async with running_echo(servicer, default_deadline_ms=7_000, default_stream_deadline_ms=90_000) as echo:
+        unary = await echo.stub.Echo(request(), metadata=echo.metadata())
+        streamed = await echo.stub.Count(request(), metadata=echo.metadata()).read()
+        chosen = await echo.stub.Echo(request(), metadata=echo.metadata(), timeout=3)
+
+    # On the wire a timeout is rounded up to a few digits.
+    assert 0 < float(chosen.text) < 4 < float(unary.text) < 8 < float(streamed.text) < 100
+
+
+async def test_a_peer_gets_no_more_time_than_the_caller_has() -> None:
+    async with running_echo(EchoServicer(answer=say_remaining)) as peer:
+
+        async def ask_peer(_: Any) -> str:
+            return str((await peer.stub.Echo(request(), metadata=peer.metadata(), timeout=600)).text)
+
+        async with running_echo(EchoServicer(answer=ask_peer)) as echo:
+            answer = await echo.stub.Echo(request(), metadata=echo.metadata(), timeout=20)
+
+    assert 0 < float(answer.text) <= 20
+
+
+async def test_a_deadline_that_passes_ends_the_handler_and_says_so() -> None:
+    ended = asyncio.Event()
+
+    async def answer(_: Any) -> str:
+        try:
+            await asyncio.Event().wait()
+            return ""
+        finally:
+            ended.set()
+
+    async with running_echo(EchoServicer(answer=answer)) as echo:
+        error = await refusal(echo.stub.Echo(request(), metadata=echo.metadata(), timeout=0.2))
+        await ended.wait()
+
+    assert (error.code, error.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+
+
+async def test_no_peer_is_asked_after_the_deadline() -> None:
+    outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async with running_echo() as peer:
+
+        async def ask_peer(_: Any) -> str:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                left_s = remaining_s()
+                while left_s is not None and left_s > 0:
+                    await asyncio.sleep(left_s)
+                    left_s = remaining_s()
+                try:
+                    await peer.stub.Echo(request(), metadata=peer.metadata())
+                except DomainError as error:
+                    outcome.set_result(error.reason)
+            return ""
+
+        async with running_echo(EchoServicer(answer=ask_peer)) as echo:
+            await refusal(echo.stub.Echo(request(), metadata=echo.metadata(), timeout=0.2))
+            assert await outcome == "DEADLINE_EXCEEDED"
+        assert peer.servicer.requests == []
+
+
+async def test_an_idempotent_call_is_retried() -> None:
+    servicer = Recovering()
+    async with channel_to(servicer) as channel:
+        stub = cost_pb2_grpc.BudgetServiceStub(channel)
+        await stub.GetBudget(cost_pb2.GetBudgetRequest(budget_id="bud_1"))
+
+    assert servicer.calls == 3
+
+
+async def test_retries_are_bounded_by_a_setting() -> None:
+    servicer = Recovering()
+    async with channel_to(servicer, retry_attempts=2) as channel:
+        stub = cost_pb2_grpc.BudgetServiceStub(channel)
+        error = await refusal(stub.GetBudget(cost_pb2.GetBudgetRequest(budget_id="bud_1")))
+
+    assert error.reason == "SHUTTING_DOWN"
+    assert servicer.calls == 2
+
+
+async def test_a_paid_call_is_never_retried() -> None:
+    servicer = Restarting()
+    message = content_pb2.Message(role=content_pb2.ROLE_USER, parts=[content_pb2.ContentPart(text="hi")])
+    call = gateway_pb2.Call(model="mock/echo", messages=[message])
+    async with channel_to(servicer) as channel:
+        stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+        error = await refusal(stub.Complete(gateway_pb2.CompleteRequest(call=call)))
+
+    assert error.reason == "SHUTTING_DOWN"
+    assert servicer.calls == 1
+
+
+@pytest.mark.parametrize("form", ["{}", "dns:///{}", "ipv4:{}"])
+async def test_targets_are_plain_or_named(form: str) -> None:
+    async with running_echo() as echo:
+        target = form.format(echo.server.address)
+        async with open_channel(target, echo_settings()) as channel:
+            await channel.channel_ready()
+            assert channel.get_state() is grpc.ChannelConnectivity.READY
+            await channel.close()
+            assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_calls_go_round_all_addresses_of_a_target() -> None:
+    async with running_echo() as one, running_echo() as two:
+        target = f"ipv4:{one.server.address},{two.server.address}"
+        async with open_channel(target, echo_settings()) as channel:
+            stub = type(one.stub)(channel)
+            token = call_metadata(one.minter.token("prj_1", permissions=["READ"]))
+            while not (one.servicer.requests and two.servicer.requests):
+                await stub.Echo(request(), metadata=token)
+            one.servicer.requests.clear()
+            two.servicer.requests.clear()
+            for _ in range(10):
+                await stub.Echo(request(), metadata=token)
+
+    assert (len(one.servicer.requests), len(two.servicer.requests)) == (5, 5)
+
+
+async def test_a_peer_that_is_not_there_is_unavailable_at_once() -> None:
+    settings = echo_settings(retry_attempts=1)
+    async with running_echo() as gone:
+        address = gone.server.address
+    async with open_channel(address, settings) as channel:
+        error = await refusal(type(gone.stub)(channel).Echo(request()))
+
+    assert (error.code, error.reason) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
+
+
+async def test_a_large_refusal_arrives_whole() -> None:
+    async def answer(_: Any) -> str:
+        raise Unavailable("STREAM_TRUNCATED", "cut", details=[gateway_pb2.CompleteRequest(), big])
+
+    big = cost_pb2.GetBudgetRequest(budget_id="x" * 20_000)
+    async with running_echo(EchoServicer(answer=answer)) as echo:
+        error = await refusal(echo.stub.Echo(request(), metadata=echo.metadata()))
+
+    received = cost_pb2.GetBudgetRequest()
+    assert error.details[1].Unpack(received)
+    assert received == big
