@@ -23,7 +23,10 @@ class ShardKey(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A call may leave from now on. Answered False when the shard is no longer held: then it must not leave."""
+    """A call may leave from now on.
+
+    Answered False when it must not leave: the shard is no longer held, or the cell has its result already.
+    """
 
     shard: ShardKey
     cell: int
@@ -58,7 +61,7 @@ class CellResult(NamedTuple):
 class CellAgain(NamedTuple):
     """A dispatch gave no result; its cell is due again at `not_before_us`, None: never.
 
-    `outcome` is "failed", "unknown" or "refused" (nothing had left).
+    `outcome` is as in records.AttemptRecord.
     """
 
     run_id: str

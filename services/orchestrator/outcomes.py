@@ -61,10 +61,10 @@ class Finish(NamedTuple):
 
 
 class Again(NamedTuple):
-    """The cell is dispatched again, under a new call id, after `delay_ms`. `counted`: it has used up an attempt."""
+    """The cell is dispatched again, under a new call id, after `delay_ms`. `outcome`: what its call came to."""
 
     delay_ms: int
-    counted: bool
+    outcome: str
 
 
 class Resolve(NamedTuple):
@@ -84,10 +84,27 @@ Resolution: TypeAlias = Finish | Again | AskAgain | Drop
 
 
 class CellHistory(NamedTuple):
-    """What a cell's earlier dispatches came to: attempts that counted, and refusals."""
+    """What a cell's earlier dispatches came to.
+
+    `counted` may have reached a provider, `refused` were turned away by the gateway, `unsent` never got to it.
+    """
 
     counted: int = 0
     refused: int = 0
+    unsent: int = 0
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the next dispatch, from 1."""
+        return self.counted + self.refused + self.unsent + 1
+
+    def plus(self, outcome: str) -> CellHistory:
+        """The history with one more dispatch; outcomes as in records.AttemptRecord."""
+        if outcome == "refused":
+            return self._replace(refused=self.refused + 1)
+        if outcome == "unsent":
+            return self._replace(unsent=self.unsent + 1)
+        return self._replace(counted=self.counted + 1)
 
 
 def decide_failure(
@@ -104,7 +121,7 @@ def decide_failure(
         if history.counted + 1 >= policy.attempts_max:
             return Finish(CellStatus.FAILED)
         delay_ms = policy.backoff.delay_ms(history.counted + 1, rng, at_least_ms=failure.retry_after_ms)
-        return Again(delay_ms, counted=True)
+        return Again(delay_ms, "failed")
     return _refused(history, policy, rng, failure.retry_after_ms)
 
 
@@ -117,7 +134,7 @@ def _failure_while_cancelling(failure: Failure) -> Decision:
 def _refused(history: CellHistory, policy: RetryPolicy, rng: random.Random, at_least_ms: int) -> Finish | Again:
     if history.refused + 1 >= policy.refusals_max:
         return Finish(CellStatus.FAILED)
-    return Again(policy.backoff.delay_ms(history.refused + 1, rng, at_least_ms=at_least_ms), counted=False)
+    return Again(policy.backoff.delay_ms(history.refused + 1, rng, at_least_ms=at_least_ms), "refused")
 
 
 def decide_resolution(
@@ -136,11 +153,11 @@ def decide_resolution(
     EXPIRED, or HELD for longer than `unknown_after_ms`: it may have been paid for.
     """
     if attempt.state in (AttemptState.TOMBSTONED, AttemptState.RELEASED):
-        return Drop() if cancelling else _refused(history, policy, rng, 0)
+        return Drop() if cancelling else Again(policy.backoff.delay_ms(1, rng), "unsent")
     if attempt.state is AttemptState.HELD and waited_ms < unknown_after_ms:
         return AskAgain()
     if cancelling:
         return Finish(CellStatus.CANCELLED if attempt.state is AttemptState.SETTLED else CellStatus.UNKNOWN)
     if policy.retry_unknown and history.counted + 1 < policy.attempts_max:
-        return Again(policy.backoff.delay_ms(history.counted + 1, rng), counted=True)
+        return Again(policy.backoff.delay_ms(history.counted + 1, rng), "unknown")
     return Finish(CellStatus.UNKNOWN)

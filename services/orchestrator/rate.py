@@ -15,9 +15,18 @@ class TokenBucket:
         if per_minute <= 0:
             raise ValueError(f"a rate of {per_minute} a minute lets nothing through")
         self._per_s = per_minute / 60
-        self._capacity = max(1.0, self._per_s * BURST_S)
         self._tokens = self._capacity
         self._at_s = now_s
+
+    @property
+    def _capacity(self) -> float:
+        return max(1.0, self._per_s * BURST_S)
+
+    def change(self, per_minute: float, now_s: float) -> None:
+        """Go on at another rate; what has been saved up stays, as far as the new rate's burst allows."""
+        self._refill(now_s)
+        self._per_s = per_minute / 60
+        self._tokens = min(self._tokens, self._capacity)
 
     def take(self, wanted: int, now_s: float) -> int:
         """Take up to `wanted` whole tokens; returns how many were there."""

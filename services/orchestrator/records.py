@@ -134,7 +134,8 @@ class RunEvent(NamedTuple):
 class AttemptRecord(NamedTuple):
     """A dispatch that did not give the cell's result.
 
-    `outcome` is "failed", "unknown", "refused" (nothing left) or "superseded" (the cell had its result already).
+    `outcome` is "failed", "unknown", "refused" (the gateway did not dispatch it), "unsent" (it never got there) or
+    "superseded" (the cell had its result already).
     """
 
     cell: int

@@ -55,6 +55,12 @@ def release(connection: Connection, worker_id: str) -> None:
     forget_workers(connection, [worker_id])
 
 
+def release_run(connection: Connection, worker_id: str, run_id: str) -> None:
+    """Hand one run's ranges back."""
+    mine = (t.shards.c.worker_id == worker_id, t.shards.c.run_id == run_id)
+    connection.execute(update(t.shards).where(*mine).values(worker_id="", slots=0))
+
+
 def claim(connection: Connection, database: Database, request: ClaimRequest) -> list[Claim]:
     """Give the worker orphaned ranges first, then more cells of the runs that it works on, then one new grant."""
     now_us = database.now_us(connection)
@@ -137,8 +143,6 @@ def _claim_new(connection: Connection, request: ClaimRequest, now_us: int) -> li
     rows = connection.execute(_candidates().order_by(t.runs.c.run_id).limit(CANDIDATES_MAX)).all()
     candidates = [_candidate(row) for row in rows]
     for candidate in claim_order(candidates, slots_by_project(candidates)):
-        if candidate.run_id in request.extend:
-            continue
         slots = grant(candidate, capacity=request.capacity, grant_max=request.grant_max)
         if slots and (claims := _claim_cells(connection, request, candidate.run_id, slots, now_us)):
             return claims

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from services.orchestrator.ledger import CellAgain, CellResult, CellScores, CellSettled, Sent, ShardEnd, Write
 from services.orchestrator.records import EventKind
@@ -16,7 +16,7 @@ from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.late import deliver_late
 from services.orchestrator.store.rows import bill_values, statistics_of
-from services.orchestrator.store.run_commit import RunCommit, attempt_row, close_calls, write_results
+from services.orchestrator.store.run_commit import COUNTED_OUTCOMES, RunCommit, attempt_row, close_calls, write_results
 from services.orchestrator.store.runs import COUNTERS, end_run_if_done, event_row, lock_progress
 from services.runtime.database import Database
 
@@ -68,7 +68,7 @@ def _commit_run(
 def _write_sent(
     connection: Connection, worker_id: str, run_id: str, sent: list[tuple[int, Sent]], now_us: int
 ) -> list[int]:
-    """Note calls that may leave; the indices of those whose shard is no longer held."""
+    """Note calls that may leave; the indices of those that must not: shard lost, or result there."""
     held = {
         (row.first_cell, row.fence)
         for row in connection.execute(
@@ -77,9 +77,13 @@ def _write_sent(
             .with_for_update(read=True)
         )
     }
-    refused, rows, repeated = [], [], []
+    cells = [write.cell for _, write in sent]
+    ended = _ended_cells(connection, run_id, cells)
+    open_calls = _open_calls(connection, run_id, cells)
+    refused, rows = [], []
     for index, write in sent:
-        if (write.shard.first_cell, write.shard.fence) not in held:
+        lost = (write.shard.first_cell, write.shard.fence) not in held
+        if lost or write.cell in ended or (write.cell, write.attempt) in open_calls:
             refused.append(index)
             continue
         rows.append(
@@ -92,26 +96,26 @@ def _write_sent(
                 "sent_us": now_us,
             }
         )
-        if write.attempt > 1:
-            repeated.append(write.cell)
     if rows:
         connection.execute(insert(t.in_flight), rows)
+    repeated = [write.cell for _, write in sent if write.attempt > 1]
     if repeated:
         connection.execute(delete(t.retries).where(t.retries.c.run_id == run_id, t.retries.c.cell.in_(repeated)))
     return refused
+
+
+def _ended_cells(connection: Connection, run_id: str, cells: list[int]) -> set[int]:
+    """Those of the cells that have a result."""
+    query = select(t.results.c.cell).where(t.results.c.run_id == run_id, t.results.c.cell.in_(cells))
+    return set(connection.execute(query).scalars())
 
 
 def _write_outcomes(run: RunCommit, outcomes: list[CellResult | CellAgain]) -> None:
     if not outcomes:
         return
     cells = sorted({outcome.cell for outcome in outcomes})
-    open_calls = _pairs(run, t.in_flight, cells)
-    ended = {
-        row.cell
-        for row in run.connection.execute(
-            select(t.results.c.cell).where(t.results.c.run_id == run.run_id, t.results.c.cell.in_(cells))
-        )
-    }
+    open_calls = _open_calls(run.connection, run.run_id, cells)
+    ended = _ended_cells(run.connection, run.run_id, cells)
     results: list[CellResult] = []
     again: list[CellAgain] = []
     late_ones: list[CellResult | CellAgain] = []
@@ -133,9 +137,12 @@ def _write_outcomes(run: RunCommit, outcomes: list[CellResult | CellAgain]) -> N
         deliver_late(run, outcome)
 
 
-def _pairs(run: RunCommit, table: Table, cells: list[int]) -> set[tuple[int, int]]:
-    rows = run.connection.execute(
-        select(table.c.cell, table.c.attempt).where(table.c.run_id == run.run_id, table.c.cell.in_(cells))
+def _open_calls(connection: Connection, run_id: str, cells: list[int]) -> set[tuple[int, int]]:
+    """Cell and attempt of the cells' calls that may have left."""
+    rows = connection.execute(
+        select(t.in_flight.c.cell, t.in_flight.c.attempt).where(
+            t.in_flight.c.run_id == run_id, t.in_flight.c.cell.in_(cells)
+        )
     )
     return {(row.cell, row.attempt) for row in rows}
 
@@ -143,7 +150,7 @@ def _pairs(run: RunCommit, table: Table, cells: list[int]) -> set[tuple[int, int
 def _write_again(run: RunCommit, again: list[CellAgain]) -> None:
     for call in again:
         run.add_bill(call.usage, call.cost)
-        if call.outcome != "refused":
+        if call.outcome in COUNTED_OUTCOMES:
             run.deltas["attempts_failed"] += 1
     run.execute_many(insert(t.attempts), [attempt_row(run, call, call.outcome, call.reason) for call in again])
     rows = [

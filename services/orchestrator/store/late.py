@@ -18,6 +18,7 @@ from services.orchestrator.store import tables as t
 from services.orchestrator.store.events import encode_result_event
 from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_values
 from services.orchestrator.store.run_commit import (
+    COUNTED_OUTCOMES,
     NO_BILL,
     RunCommit,
     attempt_row,
@@ -82,7 +83,7 @@ def _forget(run: RunCommit, outcome: CellResult | CellAgain, record: RowMapping 
         return
     run.connection.execute(delete(t.attempts).where(*_attempt(run, outcome)))
     run.add_bill(*bill_of(_bill(record)), sign=-1)
-    if record["outcome"] != "refused":
+    if record["outcome"] in COUNTED_OUTCOMES:
         run.deltas["attempts_failed"] -= 1
 
 

@@ -18,6 +18,9 @@ from services.runtime.database import Database
 
 NO_BILL = (0,) * len(BILL_COLUMNS)
 
+COUNTED_OUTCOMES = frozenset({"failed", "unknown"})
+"""Outcomes of attempts that `attempts_failed` counts: they were made, and the cell went on."""
+
 
 @dataclass(slots=True)
 class RunCommit:

@@ -24,8 +24,9 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
     calls = connection.execute(select(t.in_flight.c.cell, t.in_flight.c.attempt).where(*of(t.in_flight))).all()
     retries = connection.execute(select(t.retries).where(*of(t.retries))).all()
     refused = func.sum(case((t.attempts.c.outcome == "refused", 1), else_=0))
+    unsent = func.sum(case((t.attempts.c.outcome == "unsent", 1), else_=0))
     histories = connection.execute(
-        select(t.attempts.c.cell, func.count().label("all"), refused.label("refused"))
+        select(t.attempts.c.cell, func.count().label("all"), refused.label("refused"), unsent.label("unsent"))
         .where(*of(t.attempts))
         .group_by(t.attempts.c.cell)
     ).all()
@@ -33,10 +34,14 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
         finished=frozenset(row["cell"] for row in results),
         in_flight=tuple(Dangling(row.cell, row.attempt) for row in calls),
         retries=tuple(DueRetry(row.cell, row.attempt, row.not_before_us) for row in retries),
-        histories={row.cell: CellHistory(row.all - int(row.refused), int(row.refused)) for row in histories},
+        histories={row.cell: _history(row.all, int(row.refused), int(row.unsent)) for row in histories},
         unscored=tuple(row["cell"] for row in results if row["status"] == CellStatus.DONE.value and not row["scored"]),
         open_bills=tuple(_open_bill(row) for row in results if not row["settled"]),
     )
+
+
+def _history(dispatches: int, refused: int, unsent: int) -> CellHistory:
+    return CellHistory(dispatches - refused - unsent, refused, unsent)
 
 
 def _open_bill(row: Mapping[Any, Any]) -> OpenBill:

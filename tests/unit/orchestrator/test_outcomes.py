@@ -60,7 +60,7 @@ def test_a_refusal_is_no_attempt_but_is_bounded_too() -> None:
     again = decide(refused, CellHistory(counted=2, refused=3))
 
     assert isinstance(again, Again)
-    assert not again.counted
+    assert again.outcome == "refused"
     assert decide(refused, CellHistory(counted=2, refused=4)) == Finish(CellStatus.FAILED)
 
 
@@ -96,7 +96,7 @@ def test_a_call_that_never_left_is_dispatched_again(state: AttemptState) -> None
     again = resolve(state)
 
     assert isinstance(again, Again)
-    assert not again.counted
+    assert again.outcome == "unsent"
     assert resolve(state, cancelling=True) == Drop()
 
 
@@ -117,5 +117,14 @@ def test_an_unknown_call_is_dispatched_again_only_when_asked_to() -> None:
     again = resolve(AttemptState.SETTLED, policy=policy, history=CellHistory(counted=1))
 
     assert isinstance(again, Again)
-    assert again.counted
+    assert again.outcome == "unknown"
     assert resolve(AttemptState.SETTLED, policy=policy, history=CellHistory(counted=2)) == Finish(CellStatus.UNKNOWN)
+
+
+def test_a_history_knows_the_next_attempt() -> None:
+    history = FRESH
+    for outcome in ("refused", "unsent", "failed", "unknown", "superseded"):
+        history = history.plus(outcome)
+
+    assert history == CellHistory(counted=3, refused=1, unsent=1)
+    assert history.next_attempt == 6

@@ -1,0 +1,34 @@
+"""What all runs in a worker share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.orchestrator.policy import WorkerPolicy
+from services.orchestrator.ports import Bills, Gateway, Ledger, Metrics
+from services.orchestrator.writer import LedgerWriter
+from services.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """A worker's ports, limits, time and chance, and the ways in which a lane speaks to its worker."""
+
+    ledger: Ledger
+    writer: LedgerWriter
+    gateway: Gateway
+    metrics: Metrics
+    bills: Bills
+    policy: WorkerPolicy
+    clock: Clock
+    rng: random.Random
+    may_send: Callable[[], bool]
+    """Whether the worker's lease is good: it sends nothing after its own deadline."""
+    keeps_slots: Callable[[], bool]
+    """Whether slots of a finished shard stay in the lane; a worker at its capacity gives them back for others."""
+    changed: Callable[[], None]
+    """Tells the worker that a lane may want cells, or has finished."""
+    suspects: Callable[[], None]
+    """Tells the worker to look at once which shards it still holds."""

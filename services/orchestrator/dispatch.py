@@ -1,0 +1,159 @@
+"""Sending a run's calls: noted in the ledger first, then in batches to the gateway, as slots and rate allow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from services.orchestrator.calls import Answer, CallId, Failure
+from services.orchestrator.cells import CellQueue
+from services.orchestrator.context import WorkerContext
+from services.orchestrator.ledger import Sent
+from services.orchestrator.plan import RunPlan
+from services.orchestrator.ports import NotSent
+from services.orchestrator.resolving import wait_for
+from services.runtime.errors import DomainError
+from services.runtime.failpoints import failpoint
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """The calls of one run in one worker.
+
+    `ended` hears how a call ended, `lost` that nobody knows, `refused` that the ledger did not let it leave.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        queue: CellQueue,
+        context: WorkerContext,
+        *,
+        slots_free: Callable[[], int],
+        ended: Callable[[CallId, Answer | Failure], None],
+        lost: Callable[[CallId], None],
+        refused: Callable[[int], None],
+    ) -> None:
+        self._plan = plan
+        self._queue = queue
+        self._context = context
+        self._slots_free = slots_free
+        self._ended = ended
+        self._lost = lost
+        self._refused = refused
+        self._streams: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopped = False
+        self._gateway_failures = 0
+        self._pause_until_s = 0.0
+
+    def wake(self) -> None:
+        """Slots or cells may have come free."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Dispatch nothing more; calls under way go on."""
+        self._stopped = True
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Dispatch until cancelled; calls under way are tasks of `group`."""
+        while True:
+            self._wake.clear()
+            batch = self._next_batch()
+            if batch:
+                task = group.create_task(self._run_batch(batch))
+                self._streams.add(task)
+                task.add_done_callback(self._streams.discard)
+                continue
+            self._context.changed()
+            await wait_for(self._wake, self._idle_s())
+
+    async def stop_calls(self) -> None:
+        """Ask the gateway to end the calls under way; streams that do not end in time are cut."""
+        ids = [str(CallId(self._plan.run_id, cell, attempt)) for cell, attempt in self._queue.calls.items()]
+        if ids:
+            try:
+                await self._context.gateway.cancel_calls(self._plan.credential, ids)
+            except DomainError as error:
+                _log.warning("run %s: calls could not be cancelled: %s", self._plan.run_id, error.message)
+        if self._streams:
+            await asyncio.wait(self._streams, timeout=self._context.policy.cancel_grace_ms / 1_000)
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut every stream now; calls without an outcome are lost."""
+        for task in self._streams:
+            task.cancel()
+
+    def _next_batch(self) -> list[Sent]:
+        if self._stopped or not self._context.may_send():
+            return []
+        limit = min(self._slots_free(), self._context.policy.batch_calls_max)
+        if self._gateway_failures:
+            # One call finds out whether the gateway is back.
+            waits = bool(self._queue.calls) or self._context.clock.monotonic_s() < self._pause_until_s
+            limit = 0 if waits else min(limit, 1)
+        return self._queue.take(limit, self._new_nonce)
+
+    def _new_nonce(self) -> str:
+        return f"{self._context.rng.getrandbits(96):024x}"
+
+    def _idle_s(self) -> float | None:
+        """How long nothing can be dispatched if nothing happens; None: until something does."""
+        if self._stopped:
+            return None
+        if not self._context.may_send():
+            return self._context.policy.poll_ms / 1_000
+        if self._slots_free() <= 0:
+            return None
+        wait_s = self._queue.wait_s()
+        if wait_s is None or (self._gateway_failures and self._queue.calls):
+            return None
+        if self._gateway_failures:
+            return max(self._pause_until_s - self._context.clock.monotonic_s(), wait_s)
+        return wait_s
+
+    async def _run_batch(self, batch: list[Sent]) -> None:
+        """See one batch through; calls that are left without an outcome are lost, whatever ends this."""
+        ids = [CallId(self._plan.run_id, sent.cell, sent.attempt) for sent in batch]
+        open_calls = {str(call_id): call_id for call_id in ids}
+        try:
+            failpoint("orchestrator.before_sent_commit")
+            accepted = await self._context.writer.write(batch)
+            failpoint("orchestrator.after_sent")
+            planned = []
+            for sent, call_id, ok in zip(batch, ids, accepted, strict=True):
+                if ok:
+                    planned.append(self._plan.call(call_id, sent.nonce))
+                else:
+                    del open_calls[str(call_id)]
+                    self._refused(sent.cell)
+            if planned and self._context.may_send():
+                timeout_ms = self._plan.limits.timeout_ms + self._context.policy.stream_margin_ms
+                stream = self._context.gateway.complete_batch(self._plan.credential, planned, timeout_ms / 1_000)
+                async for outcomes in stream:
+                    failpoint("orchestrator.answer_received")
+                    self._gateway_failures = 0
+                    for outcome in outcomes:
+                        call = open_calls.pop(outcome.call_id, None)
+                        if call is not None:
+                            self._ended(call, outcome.ending)
+        except NotSent as error:
+            self._pause()
+            failure = Failure(error.reason, error.message, error.retryable, dispatched=False)
+            while open_calls:
+                self._ended(open_calls.popitem()[1], failure)
+        except DomainError as error:
+            self._pause()
+            _log.warning("run %s: %d calls lost their stream: %s", self._plan.run_id, len(open_calls), error.message)
+        finally:
+            for call in open_calls.values():
+                self._lost(call)
+            self._wake.set()
+
+    def _pause(self) -> None:
+        self._gateway_failures += 1
+        delay_ms = self._context.policy.peer.delay_ms(self._gateway_failures, self._context.rng)
+        self._pause_until_s = self._context.clock.monotonic_s() + delay_ms / 1_000

@@ -1,0 +1,28 @@
+"""Numbers to be summed up, and figures with their uncertainty, as the metrics service gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SeriesKind = Literal["mean", "rate", "quantiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Numbers to be summed up; fields as in `llmlab.api.metrics.v1.Series`."""
+
+    kind: SeriesKind
+    values: list[float]
+    clusters: list[int] | None = None
+    missing: int = 0
+    minimum: float | None = None
+    maximum: float | None = None
+    quantiles: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure that only adapters read: it goes to the client as it came."""
+
+    encoded: bytes

@@ -1,0 +1,406 @@
+"""One run in one worker: its shards, what becomes of their cells, and when they are given back.
+
+A lane owns ranges of cells (shards) and slots (calls that may be under way). Calls leave through the dispatcher; their
+outcomes are committed together; answers go on to scoring; calls whose outcome is lost and bills that are open are asked
+about. A shard is given back when nothing is left to do for any of its cells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from services.orchestrator import endings
+from services.orchestrator.calls import Answer, CallId, Failure, ResolvedAttempt
+from services.orchestrator.cells import CellQueue, Shard
+from services.orchestrator.context import WorkerContext
+from services.orchestrator.dispatch import Dispatcher
+from services.orchestrator.ledger import (
+    CellAgain,
+    CellResult,
+    CellScores,
+    CellSettled,
+    Claim,
+    OpenBill,
+    ShardEnd,
+    ShardKey,
+    ShardState,
+    Write,
+)
+from services.orchestrator.outcomes import (
+    Again,
+    AskAgain,
+    Drop,
+    Finish,
+    Resolve,
+    RetryPolicy,
+    decide_failure,
+    decide_resolution,
+)
+from services.orchestrator.plan import RunPlan
+from services.orchestrator.ports import Sample
+from services.orchestrator.resolving import Doubt, Doubts, OpenBills
+from services.orchestrator.scoring import ScoringBacklog
+from services.orchestrator.states import CellStatus
+from services.runtime.failpoints import failpoint
+
+_log = logging.getLogger(__name__)
+
+
+class Lane:
+    """One run in one worker. `run` works until every shard is given back."""
+
+    def __init__(self, plan: RunPlan, context: WorkerContext) -> None:
+        self.plan = plan
+        self._context = context
+        self._retry = RetryPolicy(
+            attempts_max=plan.limits.attempts_max,
+            refusals_max=context.policy.refusals_max,
+            retry_unknown=plan.limits.retry_unknown,
+            backoff=context.policy.retry,
+        )
+        self._queue = CellQueue(plan, context.clock)
+        self._dispatcher = Dispatcher(
+            plan,
+            self._queue,
+            context,
+            slots_free=lambda: self.slots - self.calls_open,
+            ended=self._call_ended,
+            lost=self._call_lost,
+            refused=self._call_refused,
+        )
+        peers = (context.bills, context.policy, context.rng, context.clock)
+        self._doubts = Doubts(plan.project_id, *peers, resolved=self._resolved)
+        self._bills = OpenBills(plan.run_id, plan.project_id, *peers, settled=self._post)
+        self._scoring = ScoringBacklog(
+            plan, context.metrics, context.policy, context.rng, scored=self._scored, dropped=self._unscored
+        )
+        self._answers: dict[int, Answer] = {}
+        self._to_score: set[int] = set()
+        self._to_settle: set[int] = set()
+        self._unknown: dict[int, OpenBill] = {}
+        self._outbox: list[Write] = []
+        self._outbox_ready = asyncio.Event()
+        self._cancel_asked = asyncio.Event()
+        self._done = asyncio.Event()
+        self._cancelling = False
+        self._draining = False
+        self._exhausted = False
+
+    # -- what the worker asks
+
+    @property
+    def finished(self) -> bool:
+        """Whether every shard is given back; nothing more can be added."""
+        return self._done.is_set()
+
+    @property
+    def slots(self) -> int:
+        """Calls that the lane may have under way."""
+        return self._queue.slots
+
+    @property
+    def calls_open(self) -> int:
+        """Calls under way, and calls whose outcome is not known yet."""
+        return len(self._queue.calls) + len(self._doubts)
+
+    @property
+    def wants_cells(self) -> bool:
+        """Whether the lane will soon have nothing left to dispatch."""
+        return (
+            not (self._exhausted or self._cancelling or self._draining)
+            and self._queue.waiting < self.slots
+            and len(self._queue.shards) < self._context.policy.shards_per_run_max
+        )
+
+    @property
+    def slotless_shard(self) -> ShardKey | None:
+        """A shard to ask slots for, when the lane has cells and not a single slot."""
+        if self.slots or self._cancelling or self._draining or not self._queue.waiting:
+            return None
+        return next((shard.key for shard in self._queue.shards.values()), None)
+
+    # -- what the worker tells
+
+    def grant(self, key: ShardKey, slots: int) -> None:
+        """The ledger has given slots to a shard."""
+        shard = self._queue.shards.get(key.first_cell)
+        if shard is not None and shard.key == key:
+            shard.slots += slots
+            self._dispatcher.wake()
+
+    async def add(self, claim: Claim) -> None:
+        """Take a claimed range on, with what is in the ledger about it."""
+        shard = Shard(claim.shard, claim.cells, claim.slots)
+        self._queue.add(shard)
+        if claim.inherited:
+            await self._adopt(shard)
+        else:
+            self._queue.push(shard, shard.range)
+        self._exhausted = self._exhausted or shard.range.stop >= self.plan.cells
+        if self._cancelling:
+            self._queue.drop_waiting()
+        self._end_finished_shards()
+        self._dispatcher.wake()
+
+    async def check_held(self, held: frozenset[ShardKey]) -> None:
+        """Let go of shards that are not held any more, and look again at those about which the ledger said no."""
+        for shard in list(self._queue.shards.values()):
+            if shard.key not in held:
+                _log.warning("run %s: cells from %d on were taken over", self.plan.run_id, shard.key.first_cell)
+                self._queue.remove(shard)
+            elif shard.suspended:
+                await self._adopt(shard)
+                shard.suspended = False
+        self._end_finished_shards()
+        self._dispatcher.wake()
+
+    def cancel(self) -> None:
+        """The run has been told to stop: dispatch nothing more, end calls under way, take their outcomes."""
+        if self._cancelling:
+            return
+        self._cancelling = True
+        self._dispatcher.stop()
+        self._scoring.give_up()
+        self._queue.drop_waiting()
+        self._to_settle.clear()
+        self._cancel_asked.set()
+        for shard in self._queue.shards.values():
+            for cell in list(shard.open):
+                self._finish_if_done(cell)
+        self._end_finished_shards()
+
+    def drain(self) -> None:
+        """The worker stops: dispatch nothing more."""
+        self._draining = True
+        self._dispatcher.stop()
+
+    async def run(self) -> None:
+        """Work until every shard is given back. Raises what broke, as an ExceptionGroup."""
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(self._commit_outcomes()),
+                group.create_task(self._dispatcher.run(group)),
+                group.create_task(self._doubts.run()),
+                group.create_task(self._bills.run()),
+                group.create_task(self._stop_calls_on_cancel()),
+                *(group.create_task(self._scoring.run()) for _ in range(self._context.policy.scoring_concurrency)),
+            ]
+            await self._done.wait()
+            for task in loops:
+                task.cancel()
+            self._dispatcher.cut()
+
+    async def _stop_calls_on_cancel(self) -> None:
+        await self._cancel_asked.wait()
+        await self._dispatcher.stop_calls()
+
+    # -- how calls end
+
+    def _call_ended(self, call: CallId, ending: Answer | Failure) -> None:
+        model = self.plan.model_index(call.cell)
+        history = self._queue.history(call.cell)
+        if isinstance(ending, Answer):
+            self._answers[call.cell] = ending
+            self._post(endings.answered(call, model, history.counted, ending))
+            return
+        decision = decide_failure(ending, history, self._retry, self._context.rng, cancelling=self._cancelling)
+        match decision:
+            case Finish(status):
+                self._post(endings.failed(call, model, history.counted, status, ending))
+            case Again(delay_ms, outcome):
+                when_us = self._context.clock.now_us() + delay_ms * 1_000
+                self._post(
+                    endings.again(
+                        call, outcome, ending.reason, not_before_us=when_us, usage=ending.usage, cost=ending.cost
+                    )
+                )
+            case Drop():
+                self._post(endings.again(call, "refused", ending.reason, not_before_us=None))
+            case Resolve():
+                self._call_lost(call)
+
+    def _call_lost(self, call: CallId) -> None:
+        self._queue.calls.pop(call.cell, None)
+        self._doubts.add(call)
+
+    def _call_refused(self, cell: int) -> None:
+        self._queue.calls.pop(cell, None)
+        self._suspect(self._queue.shard_of(cell))
+
+    def _suspect(self, shard: Shard | None) -> None:
+        if shard is not None:
+            shard.suspended = True
+        self._context.suspects()
+
+    def _resolved(self, doubt: Doubt, attempt: ResolvedAttempt) -> bool:
+        """Take the cost service's word on a lost call; False: ask again."""
+        call, history = doubt.call_id, self._queue.history(doubt.call_id.cell)
+        resolution = decide_resolution(
+            attempt,
+            history,
+            self._retry,
+            self._context.rng,
+            waited_ms=round((self._context.clock.monotonic_s() - doubt.since_s) * 1_000),
+            unknown_after_ms=self._context.policy.unknown_after_ms,
+            cancelling=self._cancelling,
+        )
+        match resolution:
+            case AskAgain():
+                return False
+            case Finish(status):
+                self._post(endings.lost(call, self.plan.model_index(call.cell), history.counted, status, attempt))
+            case Again(delay_ms, outcome):
+                when_us = self._context.clock.now_us() + delay_ms * 1_000
+                self._post(
+                    endings.again(call, outcome, "", not_before_us=when_us, usage=attempt.usage, cost=attempt.cost)
+                )
+            case Drop():
+                self._post(endings.again(call, "unsent", "", not_before_us=None))
+        # The call counts as under way until its outcome is committed.
+        self._queue.calls[call.cell] = call.attempt
+        return True
+
+    # -- what is committed
+
+    def _post(self, write: Write) -> None:
+        self._outbox.append(write)
+        self._outbox_ready.set()
+
+    async def _commit_outcomes(self) -> None:
+        """Commit what has gathered, together, and go on with what follows from it."""
+        while True:
+            await self._outbox_ready.wait()
+            self._outbox_ready.clear()
+            writes, self._outbox = self._outbox, []
+            accepted = await self._context.writer.write(writes)
+            failpoint("orchestrator.result_committed")
+            for write, ok in zip(writes, accepted, strict=True):
+                self._committed(write, ok=ok)
+            self._end_finished_shards()
+            self._dispatcher.wake()
+
+    def _committed(self, write: Write, *, ok: bool) -> None:
+        match write:
+            case CellResult():
+                self._result_committed(write)
+            case CellAgain():
+                self._again_committed(write)
+            case CellSettled():
+                self._to_settle.discard(write.cell)
+                self._finish_if_done(write.cell)
+            case ShardEnd():
+                self._shard_ended(write, ok=ok)
+
+    def _result_committed(self, result: CellResult) -> None:
+        self._queue.calls.pop(result.cell, None)
+        answer = self._answers.pop(result.cell, None)
+        if answer is not None:
+            self._to_score.add(result.cell)
+            self._scoring.add(result.cell, answer.text, answer.finish_reason)
+        if not result.settled:
+            self._open_bill(endings.open_bill(result, self._context.clock.now_us()))
+        self._finish_if_done(result.cell)
+
+    def _again_committed(self, write: CellAgain) -> None:
+        self._queue.calls.pop(write.cell, None)
+        self._queue.count(write.cell, write.outcome)
+        if write.not_before_us is None or self._cancelling:
+            self._queue.finish(write.cell)
+            return
+        delay_us = max(0, write.not_before_us - self._context.clock.now_us())
+        self._queue.push_later(write.cell, delay_us / 1_000_000)
+
+    def _open_bill(self, bill: OpenBill) -> None:
+        if bill.status in (CellStatus.DONE, CellStatus.FAILED) and not self._cancelling:
+            self._to_settle.add(bill.cell)
+            self._bills.add(bill)
+        elif bill.status is CellStatus.UNKNOWN:
+            self._unknown[bill.cell] = bill
+
+    def _finish_if_done(self, cell: int) -> None:
+        if not (cell in self._to_score or cell in self._to_settle or cell in self._doubts or self._queue.is_busy(cell)):
+            self._queue.finish(cell)
+
+    async def _scored(self, scores: Sequence[CellScores]) -> None:
+        await self._context.writer.write(scores)
+        self._leave_scoring(write.cell for write in scores)
+
+    def _unscored(self, samples: Sequence[Sample]) -> None:
+        self._leave_scoring(sample.cell for sample in samples)
+
+    def _leave_scoring(self, cells: Iterable[int]) -> None:
+        for cell in cells:
+            self._to_score.discard(cell)
+            self._finish_if_done(cell)
+        self._end_finished_shards()
+
+    # -- shards
+
+    async def _adopt(self, shard: Shard) -> None:
+        """Go on where the ledger says that a range stands; what this lane has in hand already stays as it is."""
+        ledger, run_id = self._context.ledger, self.plan.run_id
+        state = await ledger.load_shard(run_id, shard.key.first_cell, shard.cells)
+        self._queue.know(state.histories)
+        for cell in shard.range:
+            if cell not in state.finished or self._queue.is_busy(cell):
+                self._queue.open_cell(shard, cell)
+        for call in state.in_flight:
+            if not self._queue.is_busy(call.cell) and call.cell not in self._doubts:
+                self._queue.open_cell(shard, call.cell)
+                self._doubts.add(CallId(run_id, call.cell, call.attempt))
+        self._adopt_waiting(shard, state)
+        for bill in state.open_bills:
+            self._queue.open_cell(shard, bill.cell)
+            self._open_bill(bill)
+        unscored = [cell for cell in state.unscored if cell not in self._to_score]
+        if unscored and not self._cancelling:
+            for stored in await ledger.stored_answers(run_id, unscored):
+                self._queue.open_cell(shard, stored.cell)
+                self._to_score.add(stored.cell)
+                text = self._context.metrics.answer_text(stored.body)
+                self._scoring.add(stored.cell, text, stored.finish_reason)
+        for cell in list(shard.open):
+            self._finish_if_done(cell)
+
+    def _adopt_waiting(self, shard: Shard, state: ShardState) -> None:
+        now_us = self._context.clock.now_us()
+        due_us = {retry.cell: retry.not_before_us for retry in state.retries}
+        fresh = []
+        for cell in shard.range:
+            if cell in state.finished or self._queue.is_busy(cell) or cell in self._doubts:
+                continue
+            if cell in due_us:
+                self._queue.push_later(cell, max(0, due_us[cell] - now_us) / 1_000_000)
+            else:
+                fresh.append(cell)
+        self._queue.push(shard, fresh)
+
+    def _end_finished_shards(self) -> None:
+        for shard in self._queue.shards.values():
+            if not (shard.open or shard.ending or shard.suspended):
+                shard.ending = True
+                self._post(ShardEnd(shard.key, self._heir(shard)))
+        if not (self._queue.shards or self.calls_open or self._outbox or self._to_score):
+            self._done.set()
+
+    def _heir(self, ending: Shard) -> int | None:
+        if not self._context.keeps_slots():
+            return None
+        others = (shard for shard in self._queue.shards.values() if shard is not ending and not shard.ending)
+        return next((shard.key.first_cell for shard in others), None)
+
+    def _shard_ended(self, end: ShardEnd, *, ok: bool) -> None:
+        shard = self._queue.shards.get(end.shard.first_cell)
+        if shard is None or shard.key != end.shard:
+            return
+        shard.ending = False
+        if not ok:
+            self._suspect(shard)
+            return
+        self._queue.remove(shard)
+        heir = self._queue.shards.get(end.heir) if end.heir is not None else None
+        if heir is not None:
+            heir.slots += shard.slots
+        self._context.changed()

@@ -1,0 +1,48 @@
+"""How workers behave: every limit and interval of theirs, in one value that settings fill in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.orchestrator.backoff import Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPolicy:
+    """Limits and intervals of a worker."""
+
+    lease_ms: int = 15_000
+    """A worker that does not renew its lease for so long has lost its cells."""
+    poll_ms: int = 1_000
+    """How often a worker looks for work when nothing wakes it."""
+    slots_max: int = 256
+    """Calls under way that a worker takes on, all runs together."""
+    grant_max: int = 64
+    """Slots of one run that one claim gives at the most."""
+    shard_cells: int = 64
+    """Cells of one claim."""
+    shards_per_run_max: int = 16
+    """Unfinished shards that a worker holds of one run: beyond it no further call is made, for example while the
+    metrics service is down and answers wait for their scores."""
+    batch_calls_max: int = 64
+    """Calls of one request to the gateway."""
+    refusals_max: int = 200
+    """Dispatches of one cell that nobody takes, before the cell is given up."""
+    unknown_after_ms: int = 5_000
+    """How long the outcome of a lost call is asked for before it is UNKNOWN."""
+    cancel_grace_ms: int = 1_500
+    """How long a cancelled call may take to say how it ended."""
+    drain_ms: int = 10_000
+    """How long a stopping worker waits for its calls; what is left is resolved by whoever takes over."""
+    stream_margin_ms: int = 10_000
+    """A request to the gateway may take this much longer than the calls in it."""
+    score_batch_max: int = 64
+    """Answers of one request to the metrics service."""
+    scoring_concurrency: int = 2
+    """Requests to the metrics service under way for one run."""
+    settle_after_ms: int = 1_000
+    """How long the gateway has to confirm the cost of an answer before the ledger settles it itself."""
+    retry: Backoff = field(default_factory=lambda: Backoff(base_ms=500, cap_ms=30_000))
+    """Waits before a cell is tried again."""
+    peer: Backoff = field(default_factory=lambda: Backoff(base_ms=100, cap_ms=5_000))
+    """Waits while another service, or the database, is away."""

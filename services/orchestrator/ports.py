@@ -1,0 +1,153 @@
+"""The other services as this one needs them, and the ledger as its workers need it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from services.orchestrator.calls import CallOutcome, Money, PlannedCall, ResolvedAttempt, Settlement
+from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.experiment import ScorerTarget
+from services.orchestrator.ledger import (
+    Claim,
+    ClaimRequest,
+    Pulse,
+    RunPlanRecord,
+    ShardKey,
+    ShardState,
+    StoredAnswer,
+    Write,
+)
+from services.orchestrator.scores import ScorerDeclaration
+
+
+class NotSent(Exception):
+    """A batch of calls did not leave this process: nothing is owed, all of it may be tried again later."""
+
+    def __init__(self, reason: str, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+
+
+class RunCredential(NamedTuple):
+    """On whose behalf a run's calls are made."""
+
+    project_id: str
+    delegation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModels:
+    """What the gateway can call: its models, and those without a key with the setting to fill in."""
+
+    names: frozenset[str]
+    not_configured: dict[str, str]
+
+
+class Gateway(Protocol):
+    """Calls models."""
+
+    def complete_batch(
+        self, credential: RunCredential, calls: Sequence[PlannedCall], timeout_s: float
+    ) -> AsyncIterator[list[CallOutcome]]:
+        """Dispatch 1 - 64 calls and give their outcomes as they come, in any order.
+
+        Raises NotSent where nothing left, DomainError where the stream broke: then every call without an outcome may
+        or may not have been made.
+        """
+        ...
+
+    async def cancel_calls(self, credential: RunCredential, call_ids: Sequence[str]) -> None:
+        """Ask for calls under way to be stopped; each still gives its outcome on its own stream."""
+        ...
+
+    async def list_models(self, token: str) -> KnownModels:
+        """Everything that can be called with the caller's own token."""
+        ...
+
+
+class Sample(NamedTuple):
+    """An answer to be scored. `references` has one text for each group of a ScoringPlan."""
+
+    cell: int
+    prompt: str
+    answer: str
+    references: tuple[str, ...]
+    finish_reason: str
+
+
+class ScorerGroup(NamedTuple):
+    """Scorers that share a reference, with their positions among all scorers of the experiment."""
+
+    scorers: tuple[ScorerTarget, ...]
+    positions: tuple[int, ...]
+    has_reference: bool
+
+
+class Metrics(Protocol):
+    """Scores answers and sums numbers up."""
+
+    async def score_batch(
+        self, project_id: str, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
+    ) -> list[bytes]:
+        """The encoded scores of each sample, in order; one that cannot be scored has absent scores with a reason.
+
+        Raises DomainError where the service cannot be reached.
+        """
+        ...
+
+    def answer_text(self, body: bytes) -> str:
+        """The visible text of an encoded answer."""
+        ...
+
+    async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
+        """The scorers that there are, with the caller's own token."""
+        ...
+
+    async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:
+        """The figures of each series, in order, with the caller's own token."""
+        ...
+
+
+class Bills(Protocol):
+    """What is known of money that calls have cost."""
+
+    async def resolve_attempts(self, project_id: str, hold_ids: Sequence[str]) -> list[ResolvedAttempt]:
+        """What is known of up to 256 attempts; those without a hold are given up for good. Raises DomainError."""
+        ...
+
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
+        """Settle up to 256 attempts; None where the hold does not exist or has another outcome. Raises DomainError."""
+        ...
+
+
+class Identity(Protocol):
+    """Lets a run act for the one who started it."""
+
+    async def create_delegation(self, token: str, purpose: str) -> str:
+        """The id of a delegation of the caller's rights; the same for the same purpose."""
+        ...
+
+    async def revoke_delegation(self, project_id: str, delegation_id: str) -> None:
+        """End it."""
+        ...
+
+
+class Ledger(Protocol):
+    """The queue, as workers need it; `services.orchestrator.store.SqlLedger` says what each method does."""
+
+    async def heartbeat(self, worker_id: str, lease_ms: int) -> Pulse: ...
+    async def other_workers(self, worker_id: str) -> list[str]: ...
+    async def forget_workers(self, worker_ids: Iterable[str]) -> None: ...
+    async def release(self, worker_id: str) -> None: ...
+    async def release_run(self, worker_id: str, run_id: str) -> None: ...
+    async def claim(self, request: ClaimRequest) -> list[Claim]: ...
+    async def grant_slots(self, shard: ShardKey, worker_id: str, grant_max: int) -> int: ...
+    async def load_run(self, run_id: str) -> RunPlanRecord | None: ...
+    async def load_shard(self, run_id: str, first_cell: int, cells: int) -> ShardState: ...
+    async def stored_answers(self, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]: ...
+    async def commit(self, worker_id: str, batches: Sequence[Sequence[Write]]) -> list[list[bool]]: ...
+    async def purge_some(self, rows_max: int) -> bool: ...

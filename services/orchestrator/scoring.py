@@ -1,0 +1,96 @@
+"""The second stage of a run: answers whose result is committed are scored, in batches, whenever metrics is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.orchestrator.ledger import CellScores
+from services.orchestrator.plan import RunPlan
+from services.orchestrator.policy import WorkerPolicy
+from services.orchestrator.ports import Metrics, Sample
+from services.runtime.errors import DomainError
+
+_log = logging.getLogger(__name__)
+
+
+class ScoringBacklog:
+    """Answers of one run that wait for their scores.
+
+    The durable backlog is the ledger's (results without scores); this is its part in memory. While metrics is away it
+    waits and tries again, and the run goes on.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        metrics: Metrics,
+        policy: WorkerPolicy,
+        rng: random.Random,
+        scored: Callable[[Sequence[CellScores]], Awaitable[None]],
+        dropped: Callable[[Sequence[Sample]], None],
+    ) -> None:
+        """`scored` commits scores and returns when they are durable; `dropped` hears what stays without any."""
+        self._plan = plan
+        self._metrics = metrics
+        self._policy = policy
+        self._rng = rng
+        self._scored = scored
+        self._dropped = dropped
+        self._waiting: deque[Sample] = deque()
+        self._wake = asyncio.Event()
+        self._giving_up = False
+        self._under_way = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return not self._waiting and not self._under_way
+
+    def add(self, cell: int, answer: str, finish_reason: str) -> None:
+        """Hand in an answer."""
+        self._waiting.append(self._plan.sample(cell, answer, finish_reason))
+        self._wake.set()
+
+    def give_up(self) -> None:
+        """From now on a failure ends the scoring of what it concerns: a cancelled run does not wait for metrics."""
+        self._giving_up = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Score until cancelled; several of these may run at once."""
+        while True:
+            while not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            count = min(len(self._waiting), self._policy.score_batch_max)
+            samples = [self._waiting.popleft() for _ in range(count)]
+            self._under_way += 1
+            try:
+                await self._score(samples)
+            finally:
+                self._under_way -= 1
+
+    async def _score(self, samples: list[Sample]) -> None:
+        failures = 0
+        while True:
+            try:
+                packed = await self._metrics.score_batch(self._plan.project_id, self._plan.scorer_groups, samples)
+            except DomainError as error:
+                if self._giving_up:
+                    self._dropped(samples)
+                    return
+                failures += 1
+                _log.warning("run %s: answers wait for their scores: %s", self._plan.run_id, error.message)
+                await asyncio.sleep(self._policy.peer.delay_ms(failures, self._rng) / 1_000)
+                continue
+            await self._scored(
+                [
+                    CellScores(self._plan.run_id, sample.cell, scores)
+                    for sample, scores in zip(samples, packed, strict=True)
+                ]
+            )
+            return

@@ -1,0 +1,312 @@
+"""A worker: keeps its lease, claims cells, runs a lane for each run that it has cells of, and stops in good order.
+
+Any number of workers share a ledger. Each has a name that no other incarnation bears and holds a lock that only its
+death releases, so that others take over at once what a killed worker had; its lease covers the case of one that hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from services.orchestrator.context import WorkerContext
+from services.orchestrator.lane import Lane
+from services.orchestrator.ledger import Claim, ClaimRequest
+from services.orchestrator.plan import RunPlan
+from services.orchestrator.policy import WorkerPolicy
+from services.orchestrator.ports import Bills, Gateway, Identity, Ledger, Metrics
+from services.orchestrator.resolving import wait_for
+from services.orchestrator.states import ENDED, RunStatus
+from services.orchestrator.topics import WORK_TOPIC
+from services.orchestrator.writer import LedgerWriter
+from services.runtime.clock import Clock
+from services.runtime.errors import DomainError
+from services.runtime.hints import Hints
+from services.runtime.ids import new_id
+from services.runtime.liveness import Liveness
+
+_TAKEOVERS_MAX = 64
+_PURGE_ROWS = 5_000
+_PULSE_MIN_S = 0.2
+"""Shortest time between two heartbeats, however often somebody doubts what the worker holds."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPorts:
+    """What a worker works with."""
+
+    ledger: Ledger
+    gateway: Gateway
+    metrics: Metrics
+    bills: Bills
+    identity: Identity
+    hints: Hints
+    liveness: Liveness
+    clock: Clock
+    rng: random.Random
+
+
+class Worker:
+    """Works until `stop`; a new incarnation follows one that lost its proof of life."""
+
+    def __init__(self, ports: WorkerPorts, policy: WorkerPolicy) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until `stop`, then hand everything back."""
+        failures = 0
+        while not self._stopping.is_set():
+            worker_id = new_id("wrk")
+            try:
+                async with self._ports.liveness.hold(worker_id) as hold:
+                    await Incarnation(worker_id, self._ports, self._policy).run(self._stopping, hold.lost)
+                failures = 0
+            except DomainError as error:
+                failures += 1
+                _log.warning("the worker cannot work, trying again: %s", error.message)
+                await wait_for(self._stopping, self._policy.peer.delay_ms(failures, self._ports.rng) / 1_000)
+
+    def stop(self) -> None:
+        """Dispatch nothing more, wait for calls under way for a while, and end `run`."""
+        self._stopping.set()
+
+
+class Incarnation:
+    """One life of a worker under one name."""
+
+    def __init__(self, worker_id: str, ports: WorkerPorts, policy: WorkerPolicy) -> None:
+        self._id = worker_id
+        self._ports = ports
+        self._policy = policy
+        self._lanes: dict[str, Lane] = {}
+        self._tasks: dict[asyncio.Task[None], Lane] = {}
+        self._barren: dict[str, float] = {}
+        self._may_send_until_s = float("-inf")
+        self._wake = asyncio.Event()
+        self._pulse_now = asyncio.Event()
+        self._look_for_new = True
+        self._draining = False
+        self._background: set[asyncio.Future[None]] = set()
+        writer = LedgerWriter(ports.ledger, worker_id, policy.peer, ports.rng, ports.hints)
+        self._context = WorkerContext(
+            ledger=ports.ledger,
+            writer=writer,
+            gateway=ports.gateway,
+            metrics=ports.metrics,
+            bills=ports.bills,
+            policy=policy,
+            clock=ports.clock,
+            rng=ports.rng,
+            may_send=lambda: ports.clock.monotonic_s() < self._may_send_until_s,
+            keeps_slots=lambda: self._slots() < policy.slots_max,
+            changed=self._wake.set,
+            suspects=self._pulse_now.set,
+        )
+
+    async def run(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:
+        """Work until told to stop or until the proof of life is gone.
+
+        Raises DomainError when the ledger is away at the start.
+        """
+        await self._pulse()
+        loops = [
+            asyncio.create_task(self._forever(loop), name=f"worker-{loop.__name__}")
+            for loop in (self._keep_lease, self._claim, self._listen, self._keep_house)
+        ]
+        ends = [asyncio.create_task(event.wait()) for event in (stopping, lost)]
+        try:
+            await asyncio.wait([*loops, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if not lost.is_set():
+                await self._drain()
+        finally:
+            await _cancelled([*loops, *ends, *self._tasks, *self._background])
+            await self._context.writer.close()
+            with contextlib.suppress(DomainError):
+                # What cannot be handed back is taken over: this worker's lock is about to be released.
+                await self._ports.ledger.release(self._id)
+
+    # -- lease
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await wait_for(self._pulse_now, self._policy.lease_ms / 3_000)
+            self._pulse_now.clear()
+            await self._pulse()
+            await asyncio.sleep(_PULSE_MIN_S)
+
+    async def _pulse(self) -> None:
+        """Renew the lease, let go of what is lost, notice cancels, and bury the dead."""
+        # Counted from before the renewal leaves: the ledger's own count starts later.
+        asked_s = self._ports.clock.monotonic_s()
+        pulse = await self._ports.ledger.heartbeat(self._id, self._policy.lease_ms)
+        self._may_send_until_s = asked_s + self._policy.lease_ms / 1_000
+        for run_id, lane in list(self._lanes.items()):
+            await lane.check_held(pulse.held)
+            if pulse.statuses.get(run_id) is RunStatus.CANCELLING:
+                lane.cancel()
+        await self._forget_dead_workers()
+
+    async def _forget_dead_workers(self) -> None:
+        others = await self._ports.ledger.other_workers(self._id)
+        dead = [other for other in others if await self._ports.liveness.is_dead(other)]
+        if dead:
+            _log.info("taking over from %d workers that are gone", len(dead))
+            await self._ports.ledger.forget_workers(dead)
+            self._look_for_new = True
+            self._wake.set()
+
+    # -- claims
+
+    async def _listen(self) -> None:
+        """Look for work, and at what is held, when somebody hints that runs were started or cancelled."""
+        with self._ports.hints.subscribe(WORK_TOPIC) as subscription:
+            while True:
+                hinted = await subscription.wait(self._policy.poll_ms / 1_000)
+                self._look_for_new = True
+                self._wake.set()
+                if hinted:
+                    self._pulse_now.set()
+
+    async def _claim(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while await self._claim_once():
+                pass
+
+    async def _claim_once(self) -> bool:
+        """Claim what can be taken on; True while there may be more."""
+        if self._draining:
+            return False
+        now_s = self._ports.clock.monotonic_s()
+        extend = tuple(
+            run_id
+            for run_id, lane in self._lanes.items()
+            if lane.wants_cells and self._barren.get(run_id, now_s) <= now_s
+        )
+        capacity = max(0, self._policy.slots_max - self._slots()) if self._look_for_new else 0
+        if not extend and not self._look_for_new:
+            return False
+        request = ClaimRequest(
+            self._id, capacity, extend, self._policy.shard_cells, self._policy.grant_max, _TAKEOVERS_MAX
+        )
+        claims = await self._ports.ledger.claim(request)
+        for claim in claims:
+            await self._take_on(claim)
+        await self._ask_for_slots()
+        found = {claim.shard.run_id for claim in claims}
+        for run_id in extend:
+            if run_id not in found:
+                self._barren[run_id] = now_s + self._policy.poll_ms / 1_000
+        if not any(claim.slots or claim.inherited for claim in claims):
+            self._look_for_new = False
+        return bool(claims)
+
+    async def _ask_for_slots(self) -> None:
+        for lane in list(self._lanes.values()):
+            shard = lane.slotless_shard
+            if shard is not None:
+                lane.grant(shard, await self._ports.ledger.grant_slots(shard, self._id, self._policy.grant_max))
+
+    async def _take_on(self, claim: Claim) -> None:
+        lane = self._lanes.get(claim.shard.run_id)
+        if lane is None or lane.finished:
+            record = await self._ports.ledger.load_run(claim.shard.run_id)
+            if record is None:
+                return
+            lane = Lane(RunPlan(record.run, record.encoded_spec), self._context)
+            self._lanes[claim.shard.run_id] = lane
+            if record.run.status is RunStatus.CANCELLING:
+                lane.cancel()
+            await lane.add(claim)
+            task = asyncio.create_task(lane.run(), name=f"lane-{claim.shard.run_id}")
+            self._tasks[task] = lane
+            task.add_done_callback(self._lane_ended)
+        else:
+            await lane.add(claim)
+
+    def _slots(self) -> int:
+        return sum(lane.slots for lane in self._lanes.values())
+
+    # -- ends
+
+    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+        lane = self._tasks.pop(task)
+        run_id = lane.plan.run_id
+        if self._lanes.get(run_id) is lane:
+            del self._lanes[run_id]
+        self._barren.pop(run_id, None)
+        self._look_for_new = True
+        self._wake.set()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._in_background(self._revoke_delegation(lane))
+        else:
+            _log.error("run %s: the lane broke; its cells are handed back", run_id, exc_info=error)
+            self._in_background(self._hand_back(run_id))
+
+    def _in_background(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _hand_back(self, run_id: str) -> None:
+        # Not at once: what broke a lane may break the next one too.
+        await asyncio.sleep(self._policy.poll_ms / 1_000)
+        with contextlib.suppress(DomainError):
+            await self._ports.ledger.release_run(self._id, run_id)
+
+    async def _revoke_delegation(self, lane: Lane) -> None:
+        """End the right to act for the user when the run has ended. If this fails it ends by itself, later."""
+        with contextlib.suppress(DomainError):
+            record = await self._ports.ledger.load_run(lane.plan.run_id)
+            if record is not None and record.run.status in ENDED and record.run.delegation_id:
+                await self._ports.identity.revoke_delegation(record.run.project_id, record.run.delegation_id)
+
+    async def _drain(self) -> None:
+        self._draining = True
+        for lane in self._lanes.values():
+            lane.drain()
+        deadline_s = self._ports.clock.monotonic_s() + self._policy.drain_ms / 1_000
+        while any(lane.calls_open for lane in self._lanes.values()):
+            left_s = deadline_s - self._ports.clock.monotonic_s()
+            if left_s <= 0:
+                break
+            self._wake.clear()
+            await wait_for(self._wake, left_s)
+
+    async def _keep_house(self) -> None:
+        """Remove the rows of deleted runs, batch by batch."""
+        while True:
+            more = await self._ports.ledger.purge_some(_PURGE_ROWS)
+            await asyncio.sleep(0 if more else self._policy.lease_ms / 1_000)
+
+    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop again and again, while the ledger is away too."""
+        failures = 0
+        while True:
+            try:
+                await loop()
+            except DomainError as error:
+                failures += 1
+                _log.warning("the worker waits for its ledger: %s", error.message)
+                await asyncio.sleep(self._policy.peer.delay_ms(failures, self._ports.rng) / 1_000)
+                self._wake.set()
+
+
+async def _cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

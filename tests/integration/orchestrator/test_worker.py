@@ -1,0 +1,379 @@
+"""Workers on a real ledger in a scripted world: everything that can happen to a cell."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from services.orchestrator.backoff import Backoff
+from services.orchestrator.calls import Answer, AttemptState, Failure, PlannedCall
+from services.orchestrator.experiment import ExperimentSpec, ModelTarget
+from services.orchestrator.limits import RunLimits
+from services.orchestrator.policy import WorkerPolicy
+from services.orchestrator.product import Product
+from services.orchestrator.records import ExperimentRecord, RunRecord, Statistics
+from services.orchestrator.spec_codec import encode_spec, spec_hash
+from services.orchestrator.states import ENDED, CellStatus, RunStatus
+from services.orchestrator.store import ResultQuery, SqlLedger, StoredResult
+from services.orchestrator.topics import WORK_TOPIC, run_topic
+from services.orchestrator.worker import Worker, WorkerPorts
+from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.database import Database
+from services.runtime.errors import NotFound
+from services.runtime.failpoints import arm
+from services.runtime.hints import LocalHints
+from services.runtime.liveness import liveness_of
+from services.runtime.requests import RequestKey
+from tests.support.orchestrator import (
+    World,
+    WorldBills,
+    WorldGateway,
+    WorldIdentity,
+    WorldMetrics,
+    answer,
+    failure,
+    study,
+)
+
+PROJECT = "prj_1"
+NO_KEY = RequestKey(PROJECT, "Test", "")
+FAST = Backoff(base_ms=5, cap_ms=40)
+POLICY = WorkerPolicy(
+    lease_ms=3_000,
+    poll_ms=100,
+    unknown_after_ms=150,
+    cancel_grace_ms=200,
+    drain_ms=1_000,
+    settle_after_ms=5,
+    retry=FAST,
+    peer=FAST,
+)
+
+
+@dataclass
+class Lab:
+    """A ledger, a world, and workers to come."""
+
+    database: Database
+    ledger: SqlLedger
+    world: World
+    hints: LocalHints
+    identity: WorldIdentity
+
+    @asynccontextmanager
+    async def worker(self, policy: WorkerPolicy = POLICY) -> AsyncIterator[asyncio.Task[None]]:
+        """A worker for the duration of the block; leaving it stops it in good order."""
+        worker = Worker(self.ports(), policy)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield task
+        finally:
+            worker.stop()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def ports(self) -> WorkerPorts:
+        return WorkerPorts(
+            ledger=self.ledger,
+            gateway=WorldGateway(self.world),
+            metrics=WorldMetrics(self.world),
+            bills=WorldBills(self.world),
+            identity=self.identity,
+            hints=self.hints,
+            liveness=liveness_of(self.database),
+            clock=SYSTEM_CLOCK,
+            rng=random.Random(7),
+        )
+
+    async def start(self, spec: ExperimentSpec, run_id: str = "run_1", limits: RunLimits | None = None) -> int:
+        """Start a run; returns its number of cells."""
+        encoded = encode_spec(spec)
+        cells = Product.of(spec).cells
+        record = ExperimentRecord("exp_1", PROJECT, "a study", "", spec_hash(encoded), cells, 1, 1)
+        try:
+            await self.ledger.get_experiment(PROJECT, "exp_1")
+        except NotFound:
+            await self.ledger.create_experiment(record, encoded, key=NO_KEY, payload=b"", answer=lambda _: b"")
+        run = RunRecord(
+            run_id,
+            PROJECT,
+            "exp_1",
+            "a study",
+            RunStatus.PENDING,
+            spec_hash(encoded),
+            (limits or RunLimits(concurrency=8)).in_force(),
+            "usr_1",
+            "",
+            f"dlg_{run_id}",
+            created_us=SYSTEM_CLOCK.now_us(),
+            last_sequence=1,
+            statistics=Statistics(cells_total=cells),
+        )
+        await self.ledger.start_run(run, NO_KEY, b"", lambda _: b"")
+        self.hints.publish(WORK_TOPIC)
+        return cells
+
+    async def until(self, condition: Callable[[RunRecord], bool], run_id: str = "run_1") -> RunRecord:
+        """The run as soon as the condition holds."""
+        async with asyncio.timeout(20):
+            with self.hints.subscribe(run_topic(run_id)) as changes:
+                while not condition(run := await self.ledger.get_run(PROJECT, run_id)):
+                    await changes.wait(0.05)
+        return run
+
+    async def ended(self, run_id: str = "run_1") -> RunRecord:
+        return await self.until(lambda run: run.status in ENDED, run_id)
+
+    async def results(self, run_id: str = "run_1") -> list[StoredResult]:
+        return await self.ledger.page_results(ResultQuery(run_id, limit=10_000, bodies=True))
+
+
+@pytest.fixture
+async def lab(database_url: str, tmp_path: Path) -> AsyncIterator[Lab]:
+    async with Database.open(
+        database_url, schema="orchestrator", migrations="services.orchestrator.migrations"
+    ) as database:
+        yield Lab(database, SqlLedger(database), World(), LocalHints(), WorldIdentity())
+
+
+def assert_whole(run: RunRecord, results: list[StoredResult], world: World) -> None:
+    """Every cell has one result, every call one record, and nothing was dispatched twice under one id."""
+    assert [stored.record.cell for stored in results] == list(range(run.statistics.cells_total))
+    assert set(world.dispatched.values()) <= {1}
+    statistics = run.statistics
+    by_status = [sum(stored.record.status is status for stored in results) for status in CellStatus]
+    assert by_status == [statistics.done, statistics.failed, statistics.unknown, statistics.cancelled]
+    known = statistics.done + statistics.failed + statistics.attempts_failed
+    assert known <= sum(world.dispatched.values()) <= known + statistics.unknown
+
+
+async def test_a_run_goes_from_start_to_end(lab: Lab) -> None:
+    async with lab.worker():
+        cells = await lab.start(study(rows=20, repeats=2))
+        run = await lab.ended()
+        async with asyncio.timeout(5):
+            while not lab.identity.revoked:
+                await asyncio.sleep(0.01)
+
+    results = await lab.results()
+    assert run.status is RunStatus.COMPLETED
+    assert (run.statistics.done, run.statistics.scored) == (cells, cells)
+    assert run.statistics.cost.nano_usd == 5 * cells
+    assert all(stored.bodies.answer and stored.bodies.scores for stored in results)
+    assert_whole(run, results, lab.world)
+    assert lab.world.most_under_way <= 8
+    events = await lab.ledger.read_events("run_1", 0, 10_000)
+    assert [event.sequence for event in events] == list(range(1, run.last_sequence + 1))
+
+
+async def test_a_failed_call_is_tried_again_and_then_given_up(lab: Lab) -> None:
+    def script(call: PlannedCall) -> Answer | Failure:
+        cell, attempt = (int(part) for part in call.call_id.split("/")[1:])
+        if cell == 0 or (cell == 1 and attempt < 3):
+            return failure()
+        if cell == 2:
+            return failure("CONTENT_POLICY", retryable=False)
+        return failure("RATE_LIMITED", dispatched=False) if cell == 3 and attempt < 5 else answer()
+
+    lab.world.script = script
+    async with lab.worker():
+        await lab.start(study(rows=2))
+        run = await lab.ended()
+
+    results = await lab.results()
+    assert [(stored.record.status, stored.record.attempts) for stored in results[:4]] == [
+        (CellStatus.FAILED, 3),
+        (CellStatus.DONE, 3),
+        (CellStatus.FAILED, 1),
+        (CellStatus.DONE, 1),
+    ]
+    assert (run.statistics.failed, run.statistics.attempts_failed) == (2, 4)
+    assert_whole(run, results, lab.world)
+
+
+async def test_a_run_without_a_single_answer_fails_and_says_why(lab: Lab) -> None:
+    lab.world.script = lambda call: failure("BUDGET_EXCEEDED", retryable=False, dispatched=False)
+    async with lab.worker():
+        await lab.start(study(rows=1))
+        run = await lab.ended()
+
+    assert run.status is RunStatus.FAILED
+    assert "BUDGET_EXCEEDED" in run.failure
+    assert not lab.world.dispatched
+
+
+async def test_a_stream_that_breaks_loses_no_cell_and_pays_none_twice(lab: Lab) -> None:
+    lab.world.cut_after = 3
+    async with lab.worker():
+        await lab.start(study(rows=4))
+        await lab.until(lambda run: run.statistics.unknown > 0)
+        lab.world.cut_after = None
+        run = await lab.ended()
+
+    results = await lab.results()
+    assert run.status is RunStatus.COMPLETED
+    assert_whole(run, results, lab.world)
+    assert all(stored.record.cost.nano_usd == 5 for stored in results)
+
+
+async def test_a_gateway_that_is_down_is_waited_for(lab: Lab) -> None:
+    lab.world.gateway_down = True
+    async with lab.worker():
+        cells = await lab.start(study(rows=4))
+        async with asyncio.timeout(10):
+            while not lab.world.holds:
+                await asyncio.sleep(0.01)
+        lab.world.gateway_down = False
+        run = await lab.ended()
+
+    assert run.statistics.done == cells
+    assert AttemptState.TOMBSTONED in lab.world.holds.values()
+    assert_whole(run, await lab.results(), lab.world)
+
+
+async def test_unknown_calls_are_made_again_when_the_run_asks_for_it(lab: Lab) -> None:
+    lab.world.cut_after = 3
+    async with lab.worker():
+        await lab.start(study(rows=4), limits=RunLimits(concurrency=8, retry_unknown=True, attempts_max=10))
+        await lab.until(lambda run: run.statistics.attempts_failed > 0)
+        lab.world.cut_after = None
+        run = await lab.ended()
+
+    assert (run.statistics.unknown, run.statistics.done) == (0, 16)
+    assert_whole(run, await lab.results(), lab.world)
+
+
+async def test_answers_wait_for_their_scores_while_metrics_is_down(lab: Lab) -> None:
+    lab.world.metrics_down = True
+    async with lab.worker():
+        cells = await lab.start(study(rows=4))
+        run = await lab.until(lambda run: run.statistics.done == 16)
+        assert (run.status, run.statistics.scored) == (RunStatus.RUNNING, 0)
+        lab.world.metrics_down = False
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.scored) == (RunStatus.COMPLETED, cells)
+
+
+async def test_a_bill_that_the_gateway_did_not_confirm_is_settled_from_the_ledger(lab: Lab) -> None:
+    lab.world.script = lambda call: answer(cost=None)
+    lab.world.cost_down = True
+    async with lab.worker():
+        cells = await lab.start(study(rows=2))
+        run = await lab.until(lambda run: run.statistics.scored == 8)
+        assert run.status is RunStatus.RUNNING
+        lab.world.cost_down = False
+        run = await lab.ended()
+
+    assert run.statistics.cost.nano_usd == 5 * cells
+    assert len(lab.world.settled_by_ledger) == cells
+    assert set(lab.world.holds.values()) == {AttemptState.SETTLED}
+
+
+async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
+    async with lab.worker():
+        await lab.start(study(rows=50), limits=RunLimits(concurrency=4))
+        await lab.until(lambda run: run.statistics.done >= 4)
+        lab.world.gate = asyncio.Event()
+        async with asyncio.timeout(10):
+            while lab.world.under_way < 4:
+                await asyncio.sleep(0.005)
+        await lab.ledger.cancel_run(PROJECT, "run_1")
+        lab.hints.publish(WORK_TOPIC)
+        run = await lab.ended()
+
+    results = await lab.results()
+    assert run.status is RunStatus.CANCELLED
+    assert run.statistics.cancelled == 4
+    assert run.statistics.done >= 4
+    assert len(results) == run.statistics.done + 4
+    assert sum(lab.world.dispatched.values()) == len(results)
+
+
+async def test_a_call_that_does_not_stop_is_cut_and_accounted(lab: Lab) -> None:
+    async with lab.worker():
+        lab.world.gate = asyncio.Event()
+        await lab.start(study(rows=4), limits=RunLimits(concurrency=2))
+        async with asyncio.timeout(10):
+            while lab.world.under_way < 2:
+                await asyncio.sleep(0.005)
+        lab.world.cancelled = DeafList()
+        await lab.ledger.cancel_run(PROJECT, "run_1")
+        lab.hints.publish(WORK_TOPIC)
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.cancelled) == (RunStatus.CANCELLED, 2)
+    assert run.statistics.cost.nano_usd == 10
+
+
+class DeafList(list[str]):
+    """A gateway that does not hear cancels."""
+
+    def extend(self, values: object) -> None:
+        return
+
+
+async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
+    lab.world.gate = asyncio.Event()
+    worker = asyncio.create_task(Worker(lab.ports(), POLICY).run())
+    cells = await lab.start(study(rows=10))
+    async with asyncio.timeout(10):
+        while lab.world.under_way < 8:
+            await asyncio.sleep(0.005)
+    lab.ledger.release = lab.ledger.release_run = nothing  # type: ignore[assignment, method-assign]
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    lab.world.gate.set()
+
+    async with lab.worker():
+        run = await lab.ended()
+
+    results = await lab.results()
+    assert run.status is RunStatus.COMPLETED
+    assert (run.statistics.unknown, run.statistics.done) == (8, cells - 8)
+    assert_whole(run, results, lab.world)
+
+
+async def nothing(*arguments: object) -> None:
+    """A worker that is killed hands nothing back."""
+
+
+async def test_a_stopping_worker_finishes_its_calls_and_another_goes_on(lab: Lab) -> None:
+    async with lab.worker():
+        cells = await lab.start(study(rows=50))
+        await lab.until(lambda run: run.statistics.done >= 10)
+    async with lab.worker():
+        run = await lab.ended()
+
+    assert (run.statistics.done, run.statistics.unknown) == (cells, 0)
+    assert_whole(run, await lab.results(), lab.world)
+
+
+async def test_two_workers_share_a_run(lab: Lab) -> None:
+    async with lab.worker(replace(POLICY, slots_max=4)), lab.worker(replace(POLICY, slots_max=4)):
+        cells = await lab.start(study(rows=100), limits=RunLimits(concurrency=8))
+        run = await lab.ended()
+
+    assert run.statistics.done == cells
+    assert_whole(run, await lab.results(), lab.world)
+    assert lab.world.most_under_way <= 8
+
+
+@pytest.mark.parametrize("where", ["before_sent_commit", "after_sent", "answer_received", "result_committed"])
+async def test_a_lane_that_breaks_anywhere_is_begun_again(lab: Lab, where: str) -> None:
+    points = arm(f"orchestrator.{where}=error@2")
+    try:
+        async with lab.worker():
+            await lab.start(study(rows=10))
+            run = await lab.ended()
+    finally:
+        arm("")
+
+    assert points.hits[f"orchestrator.{where}"] >= 2
+    assert run.status is RunStatus.COMPLETED
+    assert_whole(run, await lab.results(), lab.world)

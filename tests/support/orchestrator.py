@@ -1,0 +1,216 @@
+"""The world around an orchestrator, in memory: a gateway, a cost service, a metrics service and identity that keep the
+rules of the real ones (a call is held before it leaves, a tombstoned id is never held) and fail when they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from services.orchestrator.calls import (
+    NO_USAGE,
+    Answer,
+    AttemptState,
+    CallOutcome,
+    Failure,
+    Money,
+    PlannedCall,
+    ResolvedAttempt,
+    Settlement,
+    Timing,
+    Usage,
+)
+from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.experiment import ExperimentSpec, MessageTemplate, ModelTarget, ParameterAxis, PromptTemplate
+from services.orchestrator.ports import KnownModels, RunCredential, Sample, ScorerGroup
+from services.orchestrator.scores import ScorerDeclaration
+from services.runtime.errors import Unavailable
+
+PRICE = Money(5)
+USAGE = Usage(input_tokens=3, output_tokens=2)
+
+Ending = Answer | Failure
+Script = Callable[[PlannedCall], Ending]
+
+
+def answer(text: str = "fine", *, cost: Money | None = PRICE) -> Answer:
+    """An answer whose body is its text."""
+    return Answer(text, text.encode(), "STOP", "small-1", USAGE, cost, Timing(1_000, 100, 200, 50, 3, streamed=True))
+
+
+def failure(reason: str = "PROVIDER_ERROR", *, retryable: bool = True, dispatched: bool = True) -> Failure:
+    """A failed call; one that was dispatched has cost nothing."""
+    return Failure(reason, f"{reason} happened", retryable, dispatched, encoded=b"")
+
+
+def unavailable(what: str) -> Unavailable:
+    """The error of a peer that is away."""
+    return Unavailable("DEPENDENCY_UNAVAILABLE", f"{what} is away")
+
+
+@dataclass
+class World:
+    """What all peers share, and the switches of the test."""
+
+    script: Script = lambda call: answer(f"answer to {call.call_id}")
+    gateway_down: bool = False
+    cost_down: bool = False
+    metrics_down: bool = False
+    dispatched: Counter[str] = field(default_factory=Counter)
+    """How often each call id reached the provider: the mock's own log."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """How often each call id got an outcome that reached the orchestrator."""
+    holds: dict[str, AttemptState] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+    """Where set, answers wait for it."""
+    cut_after: int | None = None
+    """The number of outcomes after which every stream breaks, its calls made and settled."""
+    under_way: int = 0
+    most_under_way: int = 0
+    score_requests: int = 0
+    settled_by_ledger: list[Settlement] = field(default_factory=list)
+
+
+class WorldGateway:
+    """The gateway of a World."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def complete_batch(
+        self, credential: RunCredential, calls: Sequence[PlannedCall], timeout_s: float
+    ) -> AsyncIterator[list[CallOutcome]]:
+        world = self._world
+        await asyncio.sleep(0)
+        if world.gateway_down:
+            raise unavailable("the gateway")
+        given = 0
+        endings: list[tuple[PlannedCall, Ending]] = []
+        try:
+            for call in calls:
+                world.under_way += 1
+                world.most_under_way = max(world.most_under_way, world.under_way)
+                endings.append((call, self._call(call)))
+            if world.gate is not None:
+                await self._wait_at_the_gate(calls, world.gate)
+            for call, ending in endings:
+                if world.cut_after is not None and given >= world.cut_after:
+                    raise unavailable("the gateway")
+                if call.call_id in world.cancelled and isinstance(ending, Answer):
+                    ending = failure("CANCELLED", retryable=False)
+                given += 1
+                world.outcomes[call.call_id] += 1
+                yield [CallOutcome(call.call_id, ending)]
+        finally:
+            world.under_way -= len(calls)
+
+    async def _wait_at_the_gate(self, calls: Sequence[PlannedCall], gate: asyncio.Event) -> None:
+        ids = {call.call_id for call in calls}
+        while not gate.is_set() and not ids.issubset(self._world.cancelled):
+            await asyncio.sleep(0.005)
+
+    def _call(self, call: PlannedCall) -> Ending:
+        world, hold_id = self._world, f"{call.call_id}/1"
+        if hold_id in world.holds:
+            return failure("CALL_ALREADY_DISPATCHED", retryable=False, dispatched=False)
+        ending = world.script(call)
+        if isinstance(ending, Failure) and not ending.dispatched:
+            world.holds[hold_id] = AttemptState.RELEASED
+            return ending
+        world.dispatched[call.call_id] += 1
+        settled = isinstance(ending, Failure) or ending.cost is not None
+        world.holds[hold_id] = AttemptState.SETTLED if settled else AttemptState.HELD
+        return ending
+
+    async def cancel_calls(self, credential: RunCredential, call_ids: Sequence[str]) -> None:
+        self._world.cancelled.extend(call_ids)
+
+    async def list_models(self, token: str) -> KnownModels:
+        if self._world.gateway_down:
+            raise unavailable("the gateway")
+        return KnownModels(
+            frozenset({"mock/small", "mock/large", "openai/gpt"}), {"openai/gpt": "LLMLAB_GATEWAY_OPENAI_KEY"}
+        )
+
+
+class WorldBills:
+    """The cost service of a World."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def resolve_attempts(self, project_id: str, hold_ids: Sequence[str]) -> list[ResolvedAttempt]:
+        if self._world.cost_down:
+            raise unavailable("the cost service")
+        attempts = []
+        for hold_id in hold_ids:
+            state = self._world.holds.setdefault(hold_id, AttemptState.TOMBSTONED)
+            settled = state is AttemptState.SETTLED
+            attempts.append(ResolvedAttempt(hold_id, state, USAGE if settled else NO_USAGE, PRICE if settled else None))
+        return attempts
+
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
+        if self._world.cost_down:
+            raise unavailable("the cost service")
+        self._world.settled_by_ledger.extend(settlements)
+        for item in settlements:
+            self._world.holds[item.attempt_id] = AttemptState.SETTLED
+        return [PRICE for _ in settlements]
+
+
+class WorldMetrics:
+    """The metrics service of a World: one score, the answer's length."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def score_batch(
+        self, project_id: str, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
+    ) -> list[bytes]:
+        self._world.score_requests += 1
+        await asyncio.sleep(0)
+        if self._world.metrics_down:
+            raise unavailable("metrics")
+        return [
+            json.dumps({"length": len(sample.answer), "references": sample.references}).encode() for sample in samples
+        ]
+
+    def answer_text(self, body: bytes) -> str:
+        return body.decode()
+
+    async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
+        if self._world.metrics_down:
+            raise unavailable("metrics")
+        none: frozenset[str] = frozenset()
+        return [ScorerDeclaration("length", False, none, none), ScorerDeclaration("exact_match", True, none, none)]
+
+    async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:
+        return [(Estimate(b""),) * max(1, len(each.quantiles)) for each in series]
+
+
+class WorldIdentity:
+    """The identity service of a World."""
+
+    def __init__(self) -> None:
+        self.delegations: dict[str, str] = {}
+        self.revoked: list[str] = []
+
+    async def create_delegation(self, token: str, purpose: str) -> str:
+        return self.delegations.setdefault(purpose, f"dlg_{len(self.delegations)}")
+
+    async def revoke_delegation(self, project_id: str, delegation_id: str) -> None:
+        self.revoked.append(delegation_id)
+
+
+def study(*, rows: int = 4, temperatures: tuple[float, ...] = (0.0, 1.0), repeats: int = 1) -> ExperimentSpec:
+    """A small study on two mock models: 2 x rows x temperatures x repeats cells."""
+    return ExperimentSpec(
+        prompts=(PromptTemplate("ask", (MessageTemplate("user", "Say {{word}}"),)),),
+        models=(ModelTarget("mock/small"), ModelTarget("mock/large")),
+        rows=tuple({"word": f"word {row}"} for row in range(rows)),
+        grid=(ParameterAxis("temperature", temperatures),),
+        repeats=repeats,
+    )
