@@ -1,8 +1,9 @@
 """What callers say (orders, settlements, reports) and the usage events that are recorded of it."""
 
-import json
 from dataclasses import dataclass
 from hashlib import blake2b
+
+import orjson
 
 from services.cost.prices import Breakdown
 from services.cost.usage import Attribution, Usage
@@ -119,4 +120,4 @@ def _usage_key(usage: Usage) -> tuple[object, ...]:
 
 def _digest(*parts: object) -> bytes:
     """A hash of plain values; JSON keeps their borders apart."""
-    return blake2b(json.dumps(parts, separators=(",", ":")).encode(), digest_size=_DIGEST_BYTES).digest()
+    return blake2b(orjson.dumps(parts), digest_size=_DIGEST_BYTES).digest()

@@ -61,6 +61,22 @@ class Hold:
         """Whether money is reserved by it now."""
         return self.state is HoldState.HELD
 
+    def moved(self, state: HoldState) -> "Hold":
+        """The same hold in another state."""
+        return Hold(
+            self.attempt_id,
+            self.nonce,
+            state,
+            self.provider,
+            self.model,
+            self.attribution,
+            self.held_nano_usd,
+            self.priced,
+            self.budget_ids,
+            self.created_us,
+            self.expires_us,
+        )
+
     def expired_at(self, now_us: int) -> bool:
         """Whether it is time to give up waiting for its outcome."""
         return self.live and self.expires_us <= now_us

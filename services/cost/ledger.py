@@ -20,7 +20,7 @@ from services.cost.holds import (
     state_after_expiry,
     tombstone,
 )
-from services.cost.periods import Month
+from services.cost.periods import QUARTER_US, Month
 from services.cost.prices import Breakdown, price, worst_case
 from services.cost.usage import NO_USAGE, Usage, check_usage
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
@@ -117,6 +117,7 @@ class Ledger:
         self.changed_holds: dict[str, Hold] = {}
         self.new_events: list[UsageEvent] = []
         self.changed_balances: set[BalanceKey] = set()
+        self._balances_by_quarter: dict[int, list[Balance]] = {}
 
     def hold(self, order: HoldOrder) -> HoldOutcome:
         """Reserve the worst case of an attempt in every budget, or in none."""
@@ -330,8 +331,16 @@ class Ledger:
 
     def _balances_at(self, at_us: int) -> list[Balance]:
         """Every budget's balance in the period that holds a time."""
-        balances = self.books.balances
-        return [balances[budget.budget_id, budget.month_at(at_us).key] for budget in self.books.budgets]
+        if not self.books.budgets:
+            return []
+        # Months begin at quarter-hours in every zone, and most requests of a batch fall into one.
+        quarter_us = at_us - at_us % QUARTER_US
+        found = self._balances_by_quarter.get(quarter_us)
+        if found is None:
+            books = self.books
+            found = [books.balances[budget.budget_id, budget.month_at(at_us).key] for budget in books.budgets]
+            self._balances_by_quarter[quarter_us] = found
+        return found
 
     def _change(self, balances: Iterable[Balance], *, held: int = 0, settled: int = 0) -> None:
         """Move amounts, nano-USD, in every one of the balances."""
@@ -347,7 +356,7 @@ class Ledger:
         self.new_holds[hold.attempt_id] = hold
 
     def _move(self, hold: Hold, state: HoldState) -> Hold:
-        moved = replace(hold, state=state)
+        moved = hold.moved(state)
         self.books.holds[hold.attempt_id] = moved
         # A hold that is made and resolved in one transaction is written once, in its last state.
         changed = self.new_holds if hold.attempt_id in self.new_holds else self.changed_holds

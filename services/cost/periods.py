@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from services.runtime.errors import InvalidField
 
 DEFAULT_ZONE = "UTC"
+QUARTER_US = 15 * 60 * 1_000_000
+"""Every zone's offset is a whole number of quarter-hours, so every month begins and ends at one, UTC."""
 
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

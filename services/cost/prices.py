@@ -5,7 +5,8 @@ of a price is rounded half-even by itself and the total is the sum of the parts,
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 from services.cost.usage import Usage
 
@@ -124,6 +125,10 @@ class Breakdown:
     output_audio: int = 0
     request: int = 0
 
+    def parts(self) -> dict[str, int]:
+        """The parts that are not 0, by name."""
+        return {name: amount for name in _PART_NAMES if (amount := getattr(self, name))}
+
     @property
     def total_nano_usd(self) -> int:
         """The price of the call: the sum of the parts."""
@@ -138,6 +143,9 @@ class Breakdown:
             + self.output_audio
             + self.request
         )
+
+
+_PART_NAMES: Final = tuple(field.name for field in fields(Breakdown))
 
 
 def price(usage: Usage, tariff: Tariff) -> Breakdown:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.cost.events import UsageEvent
+from services.cost.periods import QUARTER_US
 from services.cost.usage import COUNT_FIELDS
 from services.runtime.errors import InvalidField
 
-QUARTER_US = 15 * 60 * 1_000_000
 DAY_US = 96 * QUARTER_US
 WINDOW_DEFAULT_US = 30 * DAY_US
 WINDOW_MAX_US = 3_660 * DAY_US

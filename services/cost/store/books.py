@@ -14,9 +14,9 @@ from services.cost.catalogue import PriceSource
 from services.cost.events import SETTLED_SOURCE
 from services.cost.holds import UNRESOLVED, HoldState
 from services.cost.ledger import Books, EventKey, Ledger
-from services.cost.periods import Month
+from services.cost.periods import QUARTER_US, Month
 from services.cost.posting import Posting
-from services.cost.spend import QUARTER_US, Deltas, deltas_of
+from services.cost.spend import Deltas, deltas_of
 from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold, row_of_sums
 from services.cost.store.spend import spent_in_month
 from services.cost.store.tables import (
@@ -32,10 +32,20 @@ from services.cost.store.tables import (
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
 
-_ROLLUP_KEYS: Final = {
-    spend_by_model.name: ("project_id", "grain", "bucket_us", "provider", "model"),
-    spend_by_tag.name: ("project_id", "grain", "bucket_us", "tag"),
-}
+
+def _adding_to(table: Table) -> str:
+    """What to do about a rollup that is there: add the new row's sums to its own."""
+    keys = [column.name for column in table.primary_key]
+    sums = [f"{column.name} = {table.name}.{column.name} + excluded.{column.name}" for column in table.columns]
+    return f"({', '.join(keys)}) DO UPDATE SET {', '.join(sums[len(keys) :])}"
+
+
+_PUT_BALANCE: Final = (
+    "(budget_id, period) DO UPDATE SET"
+    " settled_nano_usd = excluded.settled_nano_usd, held_nano_usd = excluded.held_nano_usd"
+)
+_ADD_TO_MODEL: Final = _adding_to(spend_by_model)
+_ADD_TO_TAG: Final = _adding_to(spend_by_tag)
 
 
 class BookKeeper:
@@ -44,12 +54,6 @@ class BookKeeper:
     def __init__(self, database: Database, prices: PriceSource) -> None:
         self._database = database
         self._prices = prices
-        insert_balance = database.upsert(balances)
-        self._put_balance = insert_balance.on_conflict_do_update(
-            index_elements=["budget_id", "period"],
-            set_={name: insert_balance.excluded[name] for name in ("settled_nano_usd", "held_nano_usd")},
-        )
-        self._add_to_rollup = {table.name: self._adding(table) for table in (spend_by_model, spend_by_tag)}
 
     async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
         """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
@@ -122,7 +126,8 @@ class BookKeeper:
     def _save(self, connection: Connection, ledger: Ledger) -> None:
         project_id = ledger.books.project_id
         if ledger.new_holds:
-            connection.execute(holds.insert(), [row_of_hold(project_id, hold) for hold in ledger.new_holds.values()])
+            rows = [row_of_hold(project_id, hold) for hold in ledger.new_holds.values()]
+            self._database.insert_rows(connection, holds, rows)
         by_state: dict[HoldState, list[str]] = {}
         for hold in ledger.changed_holds.values():
             by_state.setdefault(hold.state, []).append(hold.attempt_id)
@@ -130,7 +135,8 @@ class BookKeeper:
             moved = and_(holds.c.project_id == project_id, holds.c.attempt_id.in_(attempt_ids))
             connection.execute(update(holds).where(moved).values(state=state.value))
         if ledger.new_events:
-            connection.execute(usage_events.insert(), [row_of_event(project_id, event) for event in ledger.new_events])
+            rows = [row_of_event(project_id, event) for event in ledger.new_events]
+            self._database.insert_rows(connection, usage_events, rows)
             self._add_deltas(connection, project_id, deltas_of(ledger.new_events))
         self._save_balances(connection, ledger)
 
@@ -146,7 +152,7 @@ class BookKeeper:
                 }
                 for budget_id, period in sorted(ledger.changed_balances)
             ]
-            connection.execute(self._put_balance, rows)
+            self._database.insert_rows(connection, balances, rows, on_conflict=_PUT_BALANCE)
         if ledger.new_holds or ledger.changed_holds:
             own = projects.c.project_id == books.project_id
             connection.execute(update(projects).where(own).values(held_nano_usd=books.held_nano_usd))
@@ -167,16 +173,8 @@ class BookKeeper:
             {"project_id": project_id, "grain": grain.value, "bucket_us": bucket_us, "tag": tag, **row_of_sums(sums)}
             for (grain, bucket_us, tag), sums in deltas.tags
         ]
-        for table, rows in ((spend_by_model, by_model), (spend_by_tag, by_tag)):
-            if rows:
-                connection.execute(self._add_to_rollup[table.name], rows)
-
-    def _adding(self, table: Table) -> Any:
-        """An upsert that adds the new row's sums to those that are there."""
-        insert = self._database.upsert(table)
-        keys = _ROLLUP_KEYS[table.name]
-        sums = {name: table.c[name] + insert.excluded[name] for name in table.c.keys() if name not in keys}  # noqa: SIM118
-        return insert.on_conflict_do_update(index_elements=list(keys), set_=sums)
+        self._database.insert_rows(connection, spend_by_model, by_model, on_conflict=_ADD_TO_MODEL)
+        self._database.insert_rows(connection, spend_by_tag, by_tag, on_conflict=_ADD_TO_TAG)
 
 
 def lock_project(connection: Connection, database: Database, project_id: str) -> int:

@@ -1,10 +1,9 @@
 """Rows to domain values and back."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import RowMapping
 
 from services.cost.budgets import Budget
@@ -81,7 +80,7 @@ def event_of(row: RowMapping) -> UsageEvent:
         usage=Usage(**{name: row[name] for name in COUNT_FIELDS}, source=UsageSource(row["usage_source"])),
         succeeded=row["succeeded"],
         cost=Cost(row["cost_nano_usd"], priced=row["priced"], price_version=row["price_version"]),
-        breakdown=Breakdown(**json.loads(row["cost_parts"])),
+        breakdown=Breakdown(**orjson.loads(row["cost_parts"])),
         held_nano_usd=row["held_nano_usd"],
         occurred_us=row["occurred_us"],
         recorded_us=row["recorded_us"],
@@ -107,7 +106,7 @@ def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
         "succeeded": event.succeeded,
         "priced": event.cost.priced,
         "cost_nano_usd": event.cost.nano_usd,
-        "cost_parts": json.dumps({part: amount for part, amount in asdict(event.breakdown).items() if amount}),
+        "cost_parts": orjson.dumps(event.breakdown.parts()).decode(),
         "price_version": event.cost.price_version,
         "held_nano_usd": event.held_nano_usd,
         "occurred_us": event.occurred_us,
@@ -136,9 +135,9 @@ def sums_of(row: RowMapping | Mapping[str, Any]) -> Sums:
 
 
 def _attribution_of(row: RowMapping) -> Attribution:
-    tags = () if row["tags"] == _NO_TAGS else tuple(json.loads(row["tags"]).items())
+    tags = () if row["tags"] == _NO_TAGS else tuple(orjson.loads(row["tags"]).items())
     return Attribution(row["user_id"], row["key_id"], row["run_id"], tags)
 
 
 def _tags_text(attribution: Attribution) -> str:
-    return json.dumps(dict(attribution.tags)) if attribution.tags else _NO_TAGS
+    return orjson.dumps(dict(attribution.tags)).decode() if attribution.tags else _NO_TAGS

@@ -12,7 +12,8 @@ from services.cost.bookkeeping import Bookkeeping
 from services.cost.budgets import Balance, Budget
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome
-from services.cost.spend import DAY_US, QUARTER_US, Dimension, SpendQuery, SpendSummary, Sums
+from services.cost.periods import QUARTER_US
+from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendSummary, Sums
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
 from services.cost.store.spend import SpendStore

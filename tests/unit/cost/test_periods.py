@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cost.periods import check_zone, month_at
-from services.cost.spend import QUARTER_US
+from services.cost.periods import QUARTER_US, check_zone, month_at
 from services.runtime.errors import InvalidField
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Asuncion")

@@ -4,10 +4,10 @@ from hypothesis import strategies as st
 
 from services.cost.events import UsageEvent
 from services.cost.ledger import Books, Ledger
+from services.cost.periods import QUARTER_US
 from services.cost.spend import (
     DAY_US,
     GRAIN_US,
-    QUARTER_US,
     WINDOW_DEFAULT_US,
     Dimension,
     Window,
