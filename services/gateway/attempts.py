@@ -27,6 +27,7 @@ class Attempt:
 
     Attributes:
         deadline: `time.monotonic` seconds at which the call has to be over.
+        duration_us: from the request's leaving to the attempt's end, its settlement not included.
         dispatched: whether anything may have reached the provider; decides between settling and releasing.
         failure: how it failed; None while it runs and where it worked.
         usage: what it took, for the bill; None where nothing is owed.
@@ -42,6 +43,7 @@ class Attempt:
     stopwatch: Stopwatch
     collector: Collector = field(default_factory=Collector)
     dispatched: bool = False
+    duration_us: int = 0
     failure: Failure | None = None
     usage: TokenUsage | None = None
     cost: Cost | None = None
@@ -53,7 +55,7 @@ class Attempt:
             provider=self.provider,
             provider_model=self.collector.provider_model or self.request.model,
             started_at_us=self.stopwatch.started_at_us,
-            duration_us=self.stopwatch.since_leaving_us(),
+            duration_us=self.duration_us,
             failure=self.failure,
             usage=self.usage,
             cost=self.cost,

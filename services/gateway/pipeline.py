@@ -116,8 +116,10 @@ class Pipeline:
             message = "the gateway failed while it read the answer; its log has the call id"
             attempt.failure = _with_what_came(attempt, Failure("INTERNAL", message, dispatched=attempt.dispatched))
             raise CallFailed(attempt.failure) from error
-        collector = attempt.collector
-        attempt.usage = collector.usage or _estimated(attempt)
+        else:
+            attempt.usage = attempt.collector.usage or _estimated(attempt)
+        finally:
+            attempt.duration_us = attempt.stopwatch.since_leaving_us()
 
     async def _consume(self, attempt: Attempt, stream: AsyncGenerator[list[Event], None], emit: Emit | None) -> None:
         collector, stopwatch = attempt.collector, attempt.stopwatch
