@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -37,6 +38,9 @@ WITHOUT_IMPORT = {
 }
 
 
+cached_distributions = cache(packages_distributions)
+
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -64,7 +68,7 @@ def imports(tree: str) -> Iterator[str]:
 
 def distributions(tree: str) -> set[str]:
     """The distributions that a tree imports from."""
-    provided = packages_distributions()
+    provided = cached_distributions()
     found: set[str] = set()
     for name in imports(tree):
         top = name.partition(".")[0]

@@ -152,6 +152,8 @@ def test_every_module_is_used() -> None:
         str(path.relative_to(ROOT))
         for path in modules("services", "llmlab")
         if path.stem not in FOUND_BY_NAME
+        # A command of its own.
+        and not path.read_text(encoding="utf-8").endswith("raise SystemExit(main())\n")
         and "migrations" not in path.parts
         # Generated modules import it.
         and path != ROOT / "llmlab" / "api" / "validate_rules.py"
