@@ -44,10 +44,48 @@ class Absent:
 Value: TypeAlias = float | Absent
 
 
+@dataclass(frozen=True, slots=True)
+class ParameterDescription:
+    """One parameter of a scorer, for people who look for one."""
+
+    name: str
+    type: str
+    """"string", "int", "double", "bool" or "list of string"."""
+    description: str
+    required: bool
+    default: object
+    """None where it is required."""
+
+
+_TYPE_NAMES = {
+    "string": "string",
+    "integer": "int",
+    "number": "double",
+    "boolean": "bool",
+    "array": "list of string",
+}
+"""Names of types by those of JSON schema."""
+
+
 class Parameters(BaseModel):
     """Base of scorers' parameters: nothing unknown is accepted, and no type is converted into another."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def describe(cls) -> list[ParameterDescription]:
+        """Every parameter, in the order of declaration."""
+        schemas = cls.model_json_schema()["properties"] if cls.model_fields else {}
+        return [
+            ParameterDescription(
+                name=name,
+                type=_TYPE_NAMES[schemas[name]["type"]],
+                description=field.description or "",
+                required=field.is_required(),
+                default=None if field.is_required() else field.default,
+            )
+            for name, field in cls.model_fields.items()
+        ]
 
 
 class NoParameters(Parameters):

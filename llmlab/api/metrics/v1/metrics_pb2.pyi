@@ -64,7 +64,7 @@ class _ScaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scale.ValueType
     SCALE_COUNT: _Scale.ValueType  # 3
     """A count, 0 or more."""
     SCALE_REAL: _Scale.ValueType  # 4
-    """Any number; `minimum` and `maximum` of the scorer say its usual range."""
+    """Any number; `minimum` and `maximum` of the declaration say where it ends, if it does."""
 
 class Scale(_Scale, metaclass=_ScaleEnumTypeWrapper):
     """How a score's numbers are to be read."""
@@ -78,7 +78,7 @@ SCALE_UNIT: Scale.ValueType  # 2
 SCALE_COUNT: Scale.ValueType  # 3
 """A count, 0 or more."""
 SCALE_REAL: Scale.ValueType  # 4
-"""Any number; `minimum` and `maximum` of the scorer say its usual range."""
+"""Any number; `minimum` and `maximum` of the declaration say where it ends, if it does."""
 Global___Scale: _TypeAlias = Scale  # noqa: Y015
 
 class _SeriesKind:
@@ -92,9 +92,11 @@ class _SeriesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeriesKind
     SERIES_KIND_MEAN: _SeriesKind.ValueType  # 1
     """Any numbers: their mean, with a t interval, clustered where cluster keys are given."""
     SERIES_KIND_RATE: _SeriesKind.ValueType  # 2
-    """Zeros and ones: their rate, with a Wilson interval."""
+    """Zeros and ones: their rate, with a Wilson interval; with the effective number of independent ones where cluster keys
+    are given.
+    """
     SERIES_KIND_QUANTILES: _SeriesKind.ValueType  # 3
-    """Any numbers: the asked quantiles, with order-statistic intervals."""
+    """Any numbers: the asked quantiles, with order-statistic intervals; by Woodruff's method where cluster keys are given."""
 
 class SeriesKind(_SeriesKind, metaclass=_SeriesKindEnumTypeWrapper):
     """What kind of number a series holds."""
@@ -104,9 +106,11 @@ SERIES_KIND_UNSPECIFIED: SeriesKind.ValueType  # 0
 SERIES_KIND_MEAN: SeriesKind.ValueType  # 1
 """Any numbers: their mean, with a t interval, clustered where cluster keys are given."""
 SERIES_KIND_RATE: SeriesKind.ValueType  # 2
-"""Zeros and ones: their rate, with a Wilson interval."""
+"""Zeros and ones: their rate, with a Wilson interval; with the effective number of independent ones where cluster keys
+are given.
+"""
 SERIES_KIND_QUANTILES: SeriesKind.ValueType  # 3
-"""Any numbers: the asked quantiles, with order-statistic intervals."""
+"""Any numbers: the asked quantiles, with order-statistic intervals; by Woodruff's method where cluster keys are given."""
 Global___SeriesKind: _TypeAlias = SeriesKind  # noqa: Y015
 
 @_typing.final
@@ -176,14 +180,18 @@ class Sample(_message.Message):
     sample_id: _builtins.str
     """The caller's id; comes back."""
     prompt: _builtins.str
-    """The prompt as the model saw it; may be empty, then scorers that need it are absent. At most 1 MiB."""
+    """The prompt as the model saw it; may be empty, then scores that need it are absent. The server limits the length of each
+    text (1,000,000 characters unless set otherwise); a sample above it can't be scored.
+    """
     answer: _builtins.str
-    """The answer; at most 1 MiB."""
+    """The answer; limited like the prompt."""
     finish_reason: _builtins.str
     """Why the model stopped, as its FinishReason name without prefix, for example "STOP" or "LENGTH"; empty for unknown."""
     @_builtins.property
     def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The reference answers, at most 16; scorers that compare take the best."""
+        """The reference answers, at most 16, each limited like the prompt; scorers that compare take the best. May be empty, then
+        scores that need one are absent.
+        """
 
     def __init__(
         self,
@@ -506,6 +514,8 @@ class ScoreDeclaration(_message.Message):
     SCALE_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The score's name."""
     scale: Global___Scale.ValueType
@@ -514,6 +524,10 @@ class ScoreDeclaration(_message.Message):
     """Its direction."""
     description: _builtins.str
     """What it means, with its unit."""
+    minimum: _builtins.float
+    """The lowest possible value; absent where there is no lowest."""
+    maximum: _builtins.float
+    """The highest possible value; absent where there is no highest."""
     def __init__(
         self,
         *,
@@ -521,12 +535,21 @@ class ScoreDeclaration(_message.Message):
         scale: Global___Scale.ValueType = ...,
         direction: Global___Direction.ValueType = ...,
         description: _builtins.str = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "direction", b"direction", "name", b"name", "scale", b"scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "description", b"description", "direction", b"direction", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "scale", b"scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 Global___ScoreDeclaration: _TypeAlias = ScoreDeclaration  # noqa: Y015
 
@@ -594,7 +617,7 @@ class Series(_message.Message):
     """See `minimum`."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The numbers, finite; at most 200,000."""
+        """The numbers, finite and within the bounds below; at most 200,000. The server checks each."""
 
     @_builtins.property
     def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -677,13 +700,17 @@ class Estimate(_message.Message):
     QUANTILE_FIELD_NUMBER: _builtins.int
     WITHHELD_REASON_FIELD_NUMBER: _builtins.int
     value: _builtins.float
-    """The figure; absent where there are too few numbers to give it."""
+    """The figure, over the numbers that are there; absent where they are too few to give it (a quantile needs as many as make
+    it more than the smallest or largest number: 20 for 0.95, 100 for 0.99).
+    """
     low: _builtins.float
     """The interval's lower end; absent where it can't be given."""
     high: _builtins.float
     """The interval's upper end."""
     method: _builtins.str
-    """How it was made, for example "wilson", "t", "t-clustered", "order-statistic"."""
+    """How the interval was made: "wilson", "wilson-clustered", "wilson-scaled" (a mean of equal numbers with bounds), "t",
+    "t-clustered", "order-statistic" or "woodruff-clustered".
+    """
     count: _builtins.int
     """Numbers used."""
     clusters: _builtins.int

@@ -1,0 +1,21 @@
+"""Settings of the metrics service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.runtime.settings import ServiceSettings
+
+
+class MetricsSettings(ServiceSettings, service="metrics"):
+    """The metrics service. It keeps nothing and calls nobody but identity, for the keys that tokens are signed with."""
+
+    workers: int = Field(1, ge=0, le=64, description="Processes that compute; 0: one thread of the service's own.")
+    max_waiting_tasks: int = Field(256, ge=1, description="Tasks that may wait for a worker; more are refused.")
+    samples_per_task: int = Field(32, ge=1, le=256, description="Samples that a worker scores in one go.")
+    characters_per_task: int = Field(
+        200_000, ge=1, description="Characters after which a task takes no further sample, so that long texts spread."
+    )
+    max_text_characters: int = Field(
+        1_000_000, ge=1, description="Longest prompt, answer or reference, in characters; a longer one is not scored."
+    )

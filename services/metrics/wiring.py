@@ -1,0 +1,35 @@
+"""The metrics service put together: settings in, running server out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.metrics.engine import Engine, Limits
+from services.metrics.rpc import MetricsServicer
+from services.metrics.settings import MetricsSettings
+from services.metrics.warm_up import warm_up
+from services.runtime.auth import TokenVerifier
+from services.runtime.channel import open_channel
+from services.runtime.pool import ProcessPool
+from services.runtime.server import RunningServer, serve
+from services.runtime.signing_keys import fetch_signing_keys
+
+
+@asynccontextmanager
+async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
+    """Runs the metrics service until the context ends. Raises SettingsError."""
+    async with AsyncExitStack() as stack:
+        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+        fetch_keys = fetch_signing_keys(identity)
+        verifier = TokenVerifier.from_settings(settings, fetch_keys) if settings.auth_required else None
+        pool = await stack.enter_async_context(
+            ProcessPool.open(settings.workers, max_waiting=settings.max_waiting_tasks, warm_up=warm_up)
+        )
+        limits = Limits(
+            samples_per_task=settings.samples_per_task,
+            characters_per_task=settings.characters_per_task,
+            max_text_characters=settings.max_text_characters,
+        )
+        servicer = MetricsServicer(Engine(pool, limits))
+        yield await stack.enter_async_context(serve(settings, [servicer], verifier=verifier))
