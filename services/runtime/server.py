@@ -76,7 +76,7 @@ async def serve(
         retry_after_ms=settings.overload_retry_ms,
     )
     pipeline = Pipeline(standard_stages(settings, verifier if settings.auth_required else None, load))
-    server = grpc.aio.server(interceptors=[pipeline], options=_options(settings))
+    server = grpc.aio.server(interceptors=[pipeline], options=server_options(settings))
     for registration, servicer in [*registrations, *_own_servicers(settings, features)]:
         registration.add(servicer, server)
     _add_infrastructure(server, settings, health, names)
@@ -121,7 +121,8 @@ def _check_authentication(settings: ServiceSettings, verifier: TokenVerifier | N
         raise SettingsError(f"{settings.variable('auth_required')}: authentication is on, but no key can verify tokens")
 
 
-def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
+def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
+    """The options of a server, by the settings."""
     keepalive_ms = int(settings.keepalive_s * 1_000)
     return [
         ("grpc.so_reuseport", 0),

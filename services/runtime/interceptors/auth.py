@@ -30,9 +30,9 @@ class AuthStage(Stage):
         if self._verifier is None:
             call.principal = LOCAL_PRINCIPAL
             return None
-        token = bearer_token_of(call)
         if permission == PUBLIC:
             return None
+        token = bearer_token_of(call)
         if not token:
             raise missing()
         principal = self._verifier.cached(token)

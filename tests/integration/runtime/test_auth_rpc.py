@@ -6,14 +6,21 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from grpc.aio import AioRpcError
 
+from llmlab.api.identity.v1 import identity_pb2, identity_pb2_grpc
 from services.runtime.auth import SERVICE_KEY_ID, Principal, TokenVerifier, service_private_key, sign_token
-from services.runtime.channel import call_metadata
+from services.runtime.channel import call_metadata, open_channel
 from services.runtime.context import bearer_token, current_principal
 from services.runtime.errors import DomainError, Unauthenticated
+from services.runtime.server import serve
+from services.runtime.signing_keys import fetch_signing_keys
 from services.runtime.status import error_from_rpc
 from tests.support.echo import EchoServicer, echo_settings, request, running_echo
+
+_Identity: Any = identity_pb2_grpc.IdentityServiceServicer
 
 
 async def refusal(call: Any) -> DomainError:
@@ -128,6 +135,31 @@ async def test_an_expired_credential_is_refused_from_the_cache_too() -> None:
         error = await refusal(echo.stub.Echo(request(), metadata=echo.metadata()))
 
     assert error.reason == "CREDENTIAL_EXPIRED"
+
+
+class IdentityStandIn(_Identity):  # type: ignore[misc]
+    """Identity as far as others ask it for keys."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    async def ListSigningKeys(self, _request: Any, _context: Any) -> Any:  # noqa: N802 (the contract names it)
+        key = identity_pb2.SigningKey(key_id="k1", public_key=self._public_key)
+        return identity_pb2.ListSigningKeysResponse(keys=[key])
+
+
+async def test_a_user_s_token_is_verified_with_the_keys_that_identity_publishes() -> None:
+    key = Ed25519PrivateKey.generate()
+    user = Principal(subject="usr_1", project_id="prj_1", permissions=frozenset({"READ"}), expires_at=time.time() + 60)
+    token = sign_token(user, key, key_id="k1", issued_at=int(time.time()))
+    settings = echo_settings()
+    trusted = TokenVerifier.from_settings(settings)
+    async with (
+        serve(settings, [IdentityStandIn(key)], verifier=trusted) as identity,
+        open_channel(identity.address, settings) as channel,
+        running_echo(verifier=TokenVerifier.from_settings(settings, fetch_signing_keys(channel))) as echo,
+    ):
+        assert (await echo.stub.Echo(request("in"), metadata=call_metadata(token))).text == "in"
 
 
 async def silence(_: Any) -> AsyncIterator[str]:

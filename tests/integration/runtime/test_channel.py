@@ -12,10 +12,10 @@ from grpc.aio import AioRpcError
 from llmlab.api.common.v1 import content_pb2
 from llmlab.api.cost.v1 import cost_pb2, cost_pb2_grpc
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from services.runtime.channel import call_metadata, open_channel
-from services.runtime.context import remaining_s
+from services.runtime.channel import call_metadata, channel_options, open_channel
+from services.runtime.context import current_call, remaining_s
 from services.runtime.errors import DomainError, Unavailable
-from services.runtime.server import serve
+from services.runtime.server import serve, server_options
 from services.runtime.status import error_from_rpc
 from tests.support.echo import EchoServicer, echo_settings, request, running_echo
 
@@ -203,6 +203,28 @@ async def test_a_peer_that_is_not_there_is_unavailable_at_once() -> None:
         error = await refusal(type(gone.stub)(channel).Echo(request()))
 
     assert (error.code, error.reason) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
+
+
+async def test_a_connection_is_replaced_at_its_age_and_no_call_is_lost() -> None:
+    async def answer(_: Any) -> str:
+        call = current_call()
+        return "" if call is None else str(call.context.peer())
+
+    async with running_echo(EchoServicer(answer=answer), max_connection_age_s=0.1) as echo:
+        peers: set[str] = set()
+        while len(peers) < 3:
+            peers.add((await echo.stub.Echo(request(), metadata=echo.metadata())).text)
+
+
+def test_both_sides_keep_the_connection_alive_in_step() -> None:
+    settings = echo_settings(keepalive_s=20, keepalive_timeout_s=7)
+    server, channel = dict(server_options(settings)), dict(channel_options(settings))
+
+    for name, value in {"grpc.keepalive_time_ms": 20_000, "grpc.keepalive_timeout_ms": 7_000}.items():
+        assert (server[name], channel[name]) == (value, value)
+    # A server that allowed fewer pings than its clients send would cut them off.
+    assert server["grpc.http2.min_ping_interval_without_data_ms"] == 10_000
+    assert server["grpc.so_reuseport"] == 0
 
 
 async def test_a_large_refusal_arrives_whole() -> None:

@@ -53,6 +53,20 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_what_cannot_be_had_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    ended = run(tmp_path, ECHO_DATABASE="down")
+
+    assert ended.returncode == 1
+    assert ended.stderr == "echo: DEPENDENCY_UNAVAILABLE: no database at postgresql://me:[redacted]@db\n"
+
+
+def test_the_slow_protobuf_is_refused(tmp_path: Path) -> None:
+    ended = run(tmp_path, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python")
+
+    assert ended.returncode == 2
+    assert "unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION" in ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
     process = start_child(

@@ -8,6 +8,7 @@ import pytest
 
 from services.runtime.logs import configure_logging, redact
 from services.runtime.settings import ServiceSettings
+from tests.support.echo import EchoServicer, request, running_echo
 
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
 
@@ -69,6 +70,22 @@ def test_a_json_record_is_one_object(root_logger: logging.Logger) -> None:
     assert "ValueError" in entry["exception"]
     assert "hush" not in entry["exception"]
     assert "request_id" not in entry
+
+
+@pytest.mark.parametrize(
+    ("log_format", "ending"), [("json", '"message": "said", "request_id": "req-7"}\n'), ("text", ": said [req-7]\n")]
+)
+async def test_a_record_of_an_rpc_bears_its_request_id(
+    root_logger: logging.Logger, log_format: str, ending: str
+) -> None:
+    async def answer(_: Any) -> str:
+        logging.getLogger("services").info("said")
+        return ""
+
+    async with running_echo(EchoServicer(answer=answer)) as echo:
+        stream = logged(log_format=log_format)
+        await echo.stub.Echo(request(), metadata=(*echo.metadata(), ("x-request-id", "req-7")))
+        assert stream.getvalue().endswith(ending)
 
 
 def test_a_text_record_cannot_pretend_to_be_two(root_logger: logging.Logger) -> None:
