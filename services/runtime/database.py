@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from services.runtime.clock import SYSTEM_CLOCK, Clock
@@ -109,6 +109,13 @@ class Database:
     def upsert(self, table: Table) -> Insert:
         """The dialect's INSERT, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
         return self._dialect.insert(table)
+
+    def among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        """The condition that the column's value is in the list bound to `parameter`, for statements built once.
+
+        On PostgreSQL the list is one array: psycopg parses a statement of many parameters anew each time.
+        """
+        return self._dialect.among(column, parameter)
 
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, *, on_conflict: str = "") -> int:
         """Insert rows of plain values (str, int, float, bool, bytes, None) in one statement; returns how many it wrote.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, Table, create_engine, text
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, any_, bindparam, create_engine, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -102,6 +103,10 @@ class PostgresqlDialect(Dialect):
     @override
     def insert(self, table: Table) -> Insert:
         return postgresql.insert(table)
+
+    @override
+    def among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        return column == any_(bindparam(parameter, type_=postgresql.ARRAY(column.type)))
 
     @override
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, on_conflict: str) -> int:

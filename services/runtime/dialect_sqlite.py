@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, bindparam, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -97,6 +97,10 @@ class SqliteDialect(Dialect):
     @override
     def insert(self, table: Table) -> Insert:
         return sqlite.insert(table)
+
+    @override
+    def among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        return column.in_(bindparam(parameter, expanding=True))
 
     @override
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, on_conflict: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -74,6 +74,10 @@ class Dialect(Protocol):
 
     def insert(self, table: Table) -> Insert:
         """The dialect's own INSERT, which knows ON CONFLICT."""
+        ...
+
+    def among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+        """The condition that the column's value is in the list bound to `parameter`."""
         ...
 
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, on_conflict: str) -> int:

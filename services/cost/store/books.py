@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
 
 from services.cost.budgets import Budget
 from services.cost.catalogue import PriceSource
@@ -47,6 +47,24 @@ _PUT_BALANCE: Final = (
 _ADD_TO_MODEL: Final = _adding_to(spend_by_model)
 _ADD_TO_TAG: Final = _adding_to(spend_by_tag)
 
+# Built once: building a statement costs more than running it.
+_LOCK: Final = (
+    select(projects.c.held_nano_usd).where(projects.c.project_id == bindparam("project_id")).with_for_update()
+)
+_SET_HELD: Final = (
+    update(projects).where(projects.c.project_id == bindparam("of_project")).values(held_nano_usd=bindparam("held"))
+)
+_BUDGETS: Final = select(budgets).where(budgets.c.project_id == bindparam("project_id")).order_by(budgets.c.budget_id)
+_BALANCE: Final = select(balances.c.settled_nano_usd, balances.c.held_nano_usd).where(
+    balances.c.budget_id == bindparam("budget_id"), balances.c.period == bindparam("period")
+)
+_EXPIRED: Final = (
+    select(holds.c.project_id, holds.c.attempt_id)
+    .where(LIVE, holds.c.expires_us <= bindparam("now_us"))
+    .order_by(holds.c.expires_us)
+    .limit(bindparam("max_holds"))
+)
+
 
 class BookKeeper:
     """Runs postings on the books of their projects."""
@@ -54,6 +72,15 @@ class BookKeeper:
     def __init__(self, database: Database, prices: PriceSource) -> None:
         self._database = database
         self._prices = prices
+        # SQLAlchemy keeps the columns' own names for the values of an update.
+        of_holds = (holds.c.project_id == bindparam("of_project"), database.among(holds.c.attempt_id, "attempt_ids"))
+        self._load_holds = select(holds).where(*of_holds)
+        self._move_holds = update(holds).where(*of_holds).values(state=bindparam("new_state"))
+        self._load_source = select(usage_events).where(
+            usage_events.c.project_id == bindparam("project_id"),
+            usage_events.c.source == bindparam("source"),
+            database.among(usage_events.c.event_id, "event_ids"),
+        )
 
     async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
         """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
@@ -64,9 +91,8 @@ class BookKeeper:
         return await self._database.read(self._expired_holds, limit)
 
     def _expired_holds(self, connection: Connection, limit: int) -> list[tuple[str, str]]:
-        due = holds.c.expires_us <= self._database.now_us(connection)
-        statement = select(holds.c.project_id, holds.c.attempt_id).where(LIVE, due)
-        rows = connection.execute(statement.order_by(holds.c.expires_us).limit(limit))
+        due = {"now_us": self._database.now_us(connection), "max_holds": limit}
+        rows = connection.execute(_EXPIRED, due)
         return [(row.project_id, row.attempt_id) for row in rows]
 
     def _post(self, connection: Connection, postings: Sequence[Posting[Any]]) -> list[Any]:
@@ -89,8 +115,8 @@ class BookKeeper:
         now_us = self._database.now_us(connection)
         attempt_ids = {attempt_id for posting in postings for attempt_id in posting.attempt_ids}
         if attempt_ids:
-            statement = select(holds).where(holds.c.project_id == project_id, holds.c.attempt_id.in_(attempt_ids))
-            for row in connection.execute(statement).mappings():
+            named = {"of_project": project_id, "attempt_ids": list(attempt_ids)}
+            for row in connection.execute(self._load_holds, named):
                 hold = hold_of(row)
                 books.holds[hold.attempt_id] = hold
         keys = {key for posting in postings for key in posting.event_keys}
@@ -101,16 +127,12 @@ class BookKeeper:
         return Ledger(books, self._prices, now_us)
 
     def _load_events(self, connection: Connection, books: Books, keys: set[EventKey]) -> None:
-        if not keys:
-            return
-        by_source = [
-            and_(usage_events.c.source == source, usage_events.c.event_id.in_([event_id for _, event_id in group]))
-            for source, group in groupby(sorted(keys), key=lambda key: key[0])
-        ]
-        statement = select(usage_events).where(usage_events.c.project_id == books.project_id, or_(*by_source))
-        for row in connection.execute(statement).mappings():
-            event = event_of(row)
-            books.events[event.source, event.event_id] = event
+        for source, group in groupby(sorted(keys), key=lambda key: key[0]):
+            event_ids = [event_id for _, event_id in group]
+            named = {"project_id": books.project_id, "source": source, "event_ids": event_ids}
+            for row in connection.execute(self._load_source, named).mappings():
+                event = event_of(row)
+                books.events[source, event.event_id] = event
 
     def _load_balances(self, connection: Connection, books: Books, times_us: set[int]) -> None:
         books.budgets = tuple(budgets_of(connection, books.project_id))
@@ -132,8 +154,8 @@ class BookKeeper:
         for hold in ledger.changed_holds.values():
             by_state.setdefault(hold.state, []).append(hold.attempt_id)
         for state, attempt_ids in by_state.items():
-            moved = and_(holds.c.project_id == project_id, holds.c.attempt_id.in_(attempt_ids))
-            connection.execute(update(holds).where(moved).values(state=state.value))
+            moved = {"of_project": project_id, "attempt_ids": attempt_ids, "new_state": state.value}
+            connection.execute(self._move_holds, moved)
         if ledger.new_events:
             rows = [row_of_event(project_id, event) for event in ledger.new_events]
             self._database.insert_rows(connection, usage_events, rows)
@@ -154,8 +176,7 @@ class BookKeeper:
             ]
             self._database.insert_rows(connection, balances, rows, on_conflict=_PUT_BALANCE)
         if ledger.new_holds or ledger.changed_holds:
-            own = projects.c.project_id == books.project_id
-            connection.execute(update(projects).where(own).values(held_nano_usd=books.held_nano_usd))
+            connection.execute(_SET_HELD, {"of_project": books.project_id, "held": books.held_nano_usd})
 
     def _add_deltas(self, connection: Connection, project_id: str, deltas: Deltas) -> None:
         by_model = [
@@ -179,20 +200,19 @@ class BookKeeper:
 
 def lock_project(connection: Connection, database: Database, project_id: str) -> int:
     """Keep everyone else from changing the project until the transaction ends; returns what is held in it, nano-USD."""
-    statement = select(projects.c.held_nano_usd).where(projects.c.project_id == project_id).with_for_update()
-    held = connection.execute(statement).scalar_one_or_none()
+    own = {"project_id": project_id}
+    held = connection.execute(_LOCK, own).scalar_one_or_none()
     if held is None:
         connection.execute(
             database.upsert(projects).on_conflict_do_nothing(), {"project_id": project_id, "held_nano_usd": 0}
         )
-        held = connection.execute(statement).scalar_one()
+        held = connection.execute(_LOCK, own).scalar_one()
     return int(held)
 
 
 def budgets_of(connection: Connection, project_id: str) -> list[Budget]:
     """The project's budgets by id."""
-    statement = select(budgets).where(budgets.c.project_id == project_id).order_by(budgets.c.budget_id)
-    return [budget_of(row) for row in connection.execute(statement).mappings()]
+    return [budget_of(row) for row in connection.execute(_BUDGETS, {"project_id": project_id}).mappings()]
 
 
 def balance_of(connection: Connection, budget: Budget, month: Month) -> tuple[int, int]:
@@ -201,9 +221,7 @@ def balance_of(connection: Connection, budget: Budget, month: Month) -> tuple[in
     A period without a row, as after the budget's creation in the middle of a month, begins with what the project has
     spent in it.
     """
-    columns = balances.c
-    of_month = and_(columns.budget_id == budget.budget_id, columns.period == month.key)
-    row = connection.execute(select(columns.settled_nano_usd, columns.held_nano_usd).where(of_month)).one_or_none()
+    row = connection.execute(_BALANCE, {"budget_id": budget.budget_id, "period": month.key}).one_or_none()
     if row is None:
         return spent_in_month(connection, budget.project_id, month), 0
     return row.settled_nano_usd, row.held_nano_usd

@@ -1,6 +1,6 @@
 """Rows to domain values and back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -29,20 +29,22 @@ def budget_of(row: RowMapping) -> Budget:
     )
 
 
-def hold_of(row: RowMapping) -> Hold:
-    """A row of `holds`."""
+def hold_of(row: Sequence[Any]) -> Hold:
+    """A row of `holds`, all columns in their order."""
+    _, attempt_id, nonce, state, provider, model, user_id, key_id, run_id, tags, held, priced, budget_ids, *times = row
+    created_us, expires_us = times
     return Hold(
-        attempt_id=row["attempt_id"],
-        nonce=row["nonce"],
-        state=HoldState(row["state"]),
-        provider=row["provider"],
-        model=row["model"],
-        attribution=_attribution_of(row),
-        held_nano_usd=row["held_nano_usd"],
-        priced=row["priced"],
-        budget_ids=tuple(row["budget_ids"].split(_ID_SEPARATOR)) if row["budget_ids"] else (),
-        created_us=row["created_us"],
-        expires_us=row["expires_us"],
+        attempt_id=attempt_id,
+        nonce=nonce,
+        state=HoldState(state),
+        provider=provider,
+        model=model,
+        attribution=Attribution(user_id, key_id, run_id, _tags_of(tags)),
+        held_nano_usd=held,
+        priced=priced,
+        budget_ids=tuple(budget_ids.split(_ID_SEPARATOR)) if budget_ids else (),
+        created_us=created_us,
+        expires_us=expires_us,
     )
 
 
@@ -76,7 +78,7 @@ def event_of(row: RowMapping) -> UsageEvent:
         provider=row["provider"],
         model=row["model"],
         provider_model=row["provider_model"],
-        attribution=_attribution_of(row),
+        attribution=Attribution(row["user_id"], row["key_id"], row["run_id"], _tags_of(row["tags"])),
         usage=Usage(**{name: row[name] for name in COUNT_FIELDS}, source=UsageSource(row["usage_source"])),
         succeeded=row["succeeded"],
         cost=Cost(row["cost_nano_usd"], priced=row["priced"], price_version=row["price_version"]),
@@ -134,9 +136,8 @@ def sums_of(row: RowMapping | Mapping[str, Any]) -> Sums:
     )
 
 
-def _attribution_of(row: RowMapping) -> Attribution:
-    tags = () if row["tags"] == _NO_TAGS else tuple(orjson.loads(row["tags"]).items())
-    return Attribution(row["user_id"], row["key_id"], row["run_id"], tags)
+def _tags_of(text: str) -> tuple[tuple[str, str], ...]:
+    return () if text == _NO_TAGS else tuple(orjson.loads(text).items())
 
 
 def _tags_text(attribution: Attribution) -> str:
