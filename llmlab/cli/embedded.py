@@ -13,7 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from llmlab.client import Endpoints
 
@@ -24,6 +24,7 @@ START_ORDER = ("identity", "cost", "metrics", "gateway", "orchestrator")
 ENDPOINTS_FILE = "endpoints.json"
 SERVICE_KEY_FILE = "service.key"
 LOCK_FILE = "lock"
+LOG_FILE = "llmlab.log"
 
 
 class EmbeddedError(Exception):
@@ -35,40 +36,66 @@ async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endp
     """Starts all services on `home` and stops them at the end.
 
     Args:
-        home: Folder of the SQLite files and credentials; made where it is missing. One process at a time may use it.
+        home: Folder of SQLite files, credentials and log, made where it is missing. One process at a time uses it.
         fixed_ports: Listen on the services' usual ports, so that others find them, instead of on free ones.
 
     Raises:
-        EmbeddedError: The services are not installed, or another process uses the home.
+        EmbeddedError: The services are not installed, a setting is wrong, a port is taken, or another process uses
+            the home.
     """
+    runtime = _Runtime()
     with _exclusive(home):
-        service_key = _service_key(home)
+        shared = {"home": home, "auth_service_key": _service_key(home)}
         targets: dict[str, str] = {}
         async with AsyncExitStack() as stack:
+            log = stack.enter_context((home / LOG_FILE).open("w", encoding="utf-8"))
+            runtime.prepare(log)
             for name in START_ORDER:
-                settings_class, build = _load(name)
                 overrides: dict[str, Any] = {f"{peer}_target": target for peer, target in targets.items()}
                 if not fixed_ports:
                     overrides["port"] = 0
-                settings = settings_class(home=home, auth_service_key=service_key, **overrides)
-                server = await stack.enter_async_context(build(settings))
-                targets[name] = server.address
-            endpoints = Endpoints(**targets)
+                targets[name] = await stack.enter_async_context(runtime.service(name, **shared, **overrides))
             if fixed_ports:
                 stack.enter_context(_published(home, targets))
-            yield endpoints
+            yield Endpoints(**targets)
 
 
-def _load(name: str) -> tuple[Any, Any]:
+class _Runtime:
+    """The services' side, loaded by name."""
+
+    def __init__(self) -> None:
+        self._process = _load("services.runtime.process")
+        self._logs = _load("services.runtime.logs")
+        self._settings = _load("services.runtime.settings")
+        self._errors = _load("services.runtime.errors")
+
+    def prepare(self, log: TextIO) -> None:
+        """Tunes the interpreter and sends the services' log records to a file: the screen is the command's."""
+        self._process.tune_interpreter()
+        self._logs.configure_logging(self._settings.ServiceSettings(), log)
+
+    @asynccontextmanager
+    async def service(self, name: str, **overrides: Any) -> AsyncIterator[str]:
+        """Runs one service and yields its address."""
+        settings_class = getattr(_load(f"services.{name}.settings"), f"{name.capitalize()}Settings")
+        build = _load(f"services.{name}.wiring").build
+        async with AsyncExitStack() as stack:
+            try:
+                settings = self._settings.load_settings(settings_class, **overrides)
+                server = await stack.enter_async_context(build(settings))
+            except (self._settings.SettingsError, self._errors.DomainError) as error:
+                raise EmbeddedError(f"The {name} service can't start: {error}") from error
+            yield server.address
+
+
+def _load(module: str) -> Any:
     try:
-        settings = importlib.import_module(f"services.{name}.settings")
-        wiring = importlib.import_module(f"services.{name}.wiring")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise EmbeddedError(
             f"The services are not installed here ({error.name} is missing). Install them with: "
             "pip install 'llmlab[services]', or name running ones with LLMLAB_GATEWAY_TARGET and its siblings."
         ) from error
-    return getattr(settings, f"{name.capitalize()}Settings"), wiring.build
 
 
 @contextmanager
