@@ -6,9 +6,10 @@ any zone can be summed from such rollups. A window is read as whole days and the
 raw events.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from services.cost.events import UsageEvent
 from services.cost.periods import QUARTER_US
@@ -25,9 +26,6 @@ class Grain(StrEnum):
 
     QUARTER = "q"
     DAY = "d"
-
-
-GRAIN_US = {Grain.QUARTER: QUARTER_US, Grain.DAY: DAY_US}
 
 
 class Dimension(StrEnum):
@@ -60,7 +58,15 @@ class Sums:
             if count:
                 counts[index] += count
 
+    def merge(self, other: "Sums") -> None:
+        """Count in what another has counted."""
+        self.calls += other.calls
+        self.unpriced_calls += other.unpriced_calls
+        self.cost_nano_usd += other.cost_nano_usd
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
 
+
+K = TypeVar("K", bound=tuple[Any, ...])
 ModelKey = tuple[Grain, int, str, str]
 """Grain, beginning of the bucket in microseconds UTC, provider, model."""
 TagKey = tuple[Grain, int, str]
@@ -77,21 +83,30 @@ class Deltas:
 
 def deltas_of(events: Iterable[UsageEvent]) -> Deltas:
     """Sum events into the rollups that they belong to."""
-    models: dict[ModelKey, Sums] = {}
-    tags: dict[TagKey, Sums] = {}
+    models: dict[tuple[int, str, str], Sums] = {}
+    tags: dict[tuple[int, str], Sums] = {}
     for event in events:
-        for grain, width_us in GRAIN_US.items():
-            bucket_us = event.occurred_us - event.occurred_us % width_us
-            model_key = (grain, bucket_us, event.provider, event.model)
-            if (sums := models.get(model_key)) is None:
-                sums = models[model_key] = Sums()
-            sums.add(event)
-            for name, value in event.attribution.tags:
-                tag_key = (grain, bucket_us, f"{name}={value}")
-                if (sums := tags.get(tag_key)) is None:
-                    sums = tags[tag_key] = Sums()
-                sums.add(event)
-    return Deltas(sorted(models.items(), key=_key), sorted(tags.items(), key=_key))
+        quarter_us = event.occurred_us - event.occurred_us % QUARTER_US
+        _sums(models, (quarter_us, event.provider, event.model)).add(event)
+        for name, value in event.attribution.tags:
+            _sums(tags, (quarter_us, f"{name}={value}")).add(event)
+    return Deltas(sorted(_with_days(models), key=_key), sorted(_with_days(tags), key=_key))
+
+
+def _with_days(by_quarter: dict[K, Sums]) -> Iterator[tuple[Any, Sums]]:
+    """The sums of the quarter-hours, and those of their days."""
+    by_day: dict[tuple[Any, ...], Sums] = {}
+    for (quarter_us, *names), sums in by_quarter.items():
+        yield (Grain.QUARTER, quarter_us, *names), sums
+        _sums(by_day, (Grain.DAY, quarter_us - quarter_us % DAY_US, *names)).merge(sums)
+    yield from by_day.items()
+
+
+def _sums(rollups: dict[K, Sums], key: K) -> Sums:
+    found = rollups.get(key)
+    if found is None:
+        found = rollups[key] = Sums()
+    return found
 
 
 def _key(item: tuple[ModelKey | TagKey, Sums]) -> ModelKey | TagKey:

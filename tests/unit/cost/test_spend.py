@@ -7,7 +7,6 @@ from services.cost.ledger import Books, Ledger
 from services.cost.periods import QUARTER_US
 from services.cost.spend import (
     DAY_US,
-    GRAIN_US,
     WINDOW_DEFAULT_US,
     Dimension,
     Window,
@@ -51,10 +50,10 @@ def test_a_window_covers_each_of_its_quarter_hours_once(start: int, length: int,
 def test_spans_are_days_between_quarter_hours() -> None:
     day_us = NOVEMBER_US // DAY_US * DAY_US
     spans = Window(day_us - QUARTER_US, day_us + 2 * DAY_US + QUARTER_US).spans()
-    assert [(grain.value, (end - start) // GRAIN_US[grain]) for grain, start, end in spans] == [
-        ("d", 2),
-        ("q", 1),
-        ("q", 1),
+    assert [(grain.value, end - start) for grain, start, end in spans] == [
+        ("d", 2 * DAY_US),
+        ("q", QUARTER_US),
+        ("q", QUARTER_US),
     ]
     assert Window(day_us, day_us).spans() == []
 
