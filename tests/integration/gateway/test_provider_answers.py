@@ -1,0 +1,432 @@
+"""How answers are read: streams torn and cut anywhere, errors in all places, connections that break."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from services.gateway.attempts import Completion, FailedCall
+from services.gateway.calls import Message, ProviderRequest, ReasoningPart, TextPart, ToolCallPart
+from services.gateway.chunks import Event, FinishReason, RawBytes, Started
+from services.gateway.collector import Collector
+from services.gateway.failures import CallFailed
+from services.gateway.providers.anthropic import Anthropic
+from services.gateway.providers.openai_compatible import OpenAiCompatible
+from services.gateway.providers.openai_request import OpenAiDialect
+from services.gateway.providers.port import Provider
+from services.gateway.providers.transport import HttpTransport, TransportLimits
+from services.gateway.usage import TokenUsage
+from tests.support.gateway import OWNER, InMemoryLedger, call, collected, pipeline, request
+from tests.support.replay import ReplayServer, Reply, replay_server
+
+SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
+JSON = {"Content-Type": "application/json"}
+
+
+def sse(*bodies: Any) -> list[bytes]:
+    """Each body as an event, named where it has a type."""
+    written = []
+    for body in bodies:
+        name = f"event: {body['type']}\n" if "type" in body else ""
+        written.append(f"{name}data: {json.dumps(body)}\n\n".encode())
+    return written
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"model": "gpt-x-2026", "id": "c1", "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def start(index: int, block: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def piece(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+def stop(index: int) -> dict[str, Any]:
+    return {"type": "content_block_stop", "index": index}
+
+
+def tool(**fields: Any) -> dict[str, Any]:
+    return delta(tool_calls=[fields])
+
+
+OPENAI = [
+    *sse(
+        delta(role="assistant", content=""),
+        delta(reasoning_content="Hmm, "),
+        delta(reasoning_content="yes."),
+        delta(content="Blü"),
+        delta(content="e."),
+        tool(index=0, id="t1", type="function", function={"name": "look", "arguments": ""}),
+        tool(index=1, id="t2", type="function", function={"name": "hear", "arguments": "{}"}),
+        tool(index=0, function={"arguments": '{"up": '}),
+        tool(index=0, function={"arguments": "true}"}),
+        {"model": "gpt-x-2026", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+        {
+            "model": "gpt-x-2026",
+            "choices": [],
+            "usage": {
+                "prompt_tokens": 20,
+                "completion_tokens": 11,
+                "total_tokens": 31,
+                "prompt_tokens_details": {"cached_tokens": 16},
+                "completion_tokens_details": {"reasoning_tokens": 4},
+            },
+        },
+    ),
+    b"data: [DONE]\n\n",
+]
+EARLY_USAGE = {
+    "input_tokens": 2,
+    "cache_read_input_tokens": 16,
+    "cache_creation_input_tokens": 2,
+    "output_tokens": 1,
+}
+ANTHROPIC = sse(
+    {
+        "type": "message_start",
+        "message": {
+            "model": "claude-x-2026",
+            "id": "m1",
+            "usage": EARLY_USAGE,
+        },
+    },
+    {"type": "ping"},
+    start(0, {"type": "thinking", "thinking": "", "signature": ""}),
+    piece(0, {"type": "thinking_delta", "thinking": "Hmm, "}),
+    piece(0, {"type": "thinking_delta", "thinking": "yes."}),
+    piece(0, {"type": "signature_delta", "signature": "sig"}),
+    stop(0),
+    start(1, {"type": "text", "text": ""}),
+    piece(1, {"type": "text_delta", "text": "Blü"}),
+    piece(1, {"type": "text_delta", "text": "e."}),
+    stop(1),
+    start(2, {"type": "server_tool_use", "id": "s", "name": "web"}),
+    piece(2, {"type": "input_json_delta", "partial_json": '{"not": "ours"}'}),
+    stop(2),
+    start(3, {"type": "tool_use", "id": "t1", "name": "look", "input": {}}),
+    piece(3, {"type": "input_json_delta", "partial_json": '{"up": '}),
+    piece(3, {"type": "input_json_delta", "partial_json": "true}"}),
+    stop(3),
+    start(4, {"type": "tool_use", "id": "t2", "name": "hear", "input": {}}),
+    stop(4),
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "tool_use"},
+        "usage": {"output_tokens": 11, "output_tokens_details": {"thinking_tokens": 4}},
+    },
+    {"type": "message_stop"},
+)
+STREAMS = {"openai": OPENAI, "anthropic": ANTHROPIC}
+USAGES = {
+    "openai": TokenUsage(input_tokens=20, cache_read_tokens=16, output_tokens=11, reasoning_tokens=4),
+    "anthropic": TokenUsage(
+        input_tokens=20, cache_read_tokens=16, cache_write_5m_tokens=2, output_tokens=11, reasoning_tokens=4
+    ),
+}
+KINDS = sorted(STREAMS)
+
+
+def made(kind: str, server: ReplayServer, limits: TransportLimits | None = None) -> Provider:
+    if kind == "anthropic":
+        return Anthropic(HttpTransport(limits), api_key="secret-key", base_url=server.base_url)
+    return OpenAiCompatible(
+        HttpTransport(limits), api_key="secret-key", base_url=server.base_url, dialect=OpenAiDialect()
+    )
+
+
+async def ask(kind: str, reply: Reply, limits: TransportLimits | None = None) -> tuple[list[Event], CallFailed | None]:
+    async with replay_server(lambda _: reply) as server:
+        provider = made(kind, server, limits)
+        try:
+            return await collected(provider.stream(request(), 0))
+        finally:
+            await provider.close()
+
+
+def answer(events: list[Event]) -> Collector:
+    collector = Collector()
+    collector.add(events)
+    return collector
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [10_000, 7, 1])
+async def test_a_stream_is_read_however_it_is_torn(kind: str, size: int) -> None:
+    text = b"".join(STREAMS[kind])
+    pieces = tuple(text[start : start + size] for start in range(0, len(text), size))
+    events, failed = await ask(kind, Reply(headers=SSE, pieces=pieces))
+    assert failed is None
+    got = answer(events)
+    parts = got.parts()
+    assert isinstance(parts[0], ReasoningPart)
+    assert parts[0].text == "Hmm, yes."
+    assert parts[0].provider_data
+    assert parts[1] == TextPart("Blüe.")
+    assert isinstance(parts[2], ToolCallPart)
+    assert (parts[2].id, parts[2].name, json.loads(parts[2].arguments_json)) == ("t1", "look", {"up": True})
+    assert isinstance(parts[3], ToolCallPart)
+    assert (parts[3].id, parts[3].name) == ("t2", "hear")
+    assert got.finish_reason is FinishReason.TOOL_CALLS
+    assert got.usage == USAGES[kind]
+    assert got.provider_model in ("gpt-x-2026", "claude-x-2026")
+
+
+def cuts(stream: list[bytes]) -> list[int]:
+    """Every boundary between events, and the middle of every event."""
+    edges = [0, *itertools.accumulate(map(len, stream))]
+    middles = [(start + end) // 2 for start, end in itertools.pairwise(edges)]
+    return sorted({*edges, *middles})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_connection_cut_anywhere_is_no_success(kind: str) -> None:
+    text = b"".join(STREAMS[kind])
+    for cut in cuts(STREAMS[kind])[:-1]:
+        reply = Reply(headers=SSE, pieces=(text[:cut],), cut=True)
+        async with replay_server(lambda _, reply=reply: reply) as server:  # type: ignore[misc]
+            provider = made(kind, server)
+            ledger = InMemoryLedger()
+            pipe, _ = pipeline(provider, ledger)
+            outcome = await pipe.run(call(), OWNER)
+            await provider.close()
+        assert isinstance(outcome, FailedCall), cut
+        assert outcome.failure.reason == "STREAM_TRUNCATED", cut
+        assert outcome.failure.dispatched
+        assert outcome.failure.partial_text in ("", "Blü", "Blüe.")
+        assert ledger.settled["run_1/7/1/1"].usage is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_body_that_ends_without_a_finish_reason_is_no_success(kind: str) -> None:
+    for end in range(len(STREAMS[kind])):
+        events, failed = await ask(kind, Reply(headers=SSE, pieces=tuple(STREAMS[kind][:end])))
+        assert failed is None
+        finished = answer(events).finish_reason is not None
+        assert finished == any(
+            b'finish_reason": "' in piece or b"stop_reason" in piece for piece in STREAMS[kind][:end]
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "reason"),
+    [
+        ("anthropic", {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}, "PROVIDER_OVERLOADED"),
+        ("anthropic", {"type": "error", "error": {"type": "api_error", "message": "no"}}, "PROVIDER_ERROR"),
+        ("openai", {"error": {"code": 502, "message": "no"}, "choices": []}, "PROVIDER_UNAVAILABLE"),
+        ("openai", {"error": {"type": "server_error", "message": "no"}}, "PROVIDER_ERROR"),
+        ("openai", {"error": "no"}, "PROVIDER_ERROR"),
+        ("openai", {"choices": [{"delta": {}, "finish_reason": "error"}]}, "PROVIDER_ERROR"),
+    ],
+)
+async def test_an_error_inside_a_stream_that_began_well(kind: str, error: dict[str, Any], reason: str) -> None:
+    events, failed = await ask(kind, Reply(headers=SSE, pieces=(*STREAMS[kind][:10], *sse(error), *STREAMS[kind][10:])))
+    assert failed is not None
+    assert (failed.failure.reason, failed.failure.dispatched) == (reason, True)
+    assert answer(events).text().startswith("Blü")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(headers=JSON, pieces=(b"{",)), "PROVIDER_ERROR"),
+        (Reply(headers=JSON, pieces=(b"[]",)), "PROVIDER_ERROR"),
+        (Reply(headers={"Content-Type": "text/html"}, pieces=(b"<html>",)), "PROVIDER_ERROR"),
+        (Reply(headers=SSE, pieces=(b"data: {oops\n\n",)), "PROVIDER_ERROR"),
+        (Reply(headers=JSON, pieces=(b'{"choi',), cut=True), "STREAM_TRUNCATED"),
+        (Reply(503, headers={"Content-Type": "text/html"}, pieces=(b"<h1>Bad",)), "PROVIDER_UNAVAILABLE"),
+        (Reply(302, headers={"Location": "http://127.0.0.1:9/elsewhere"}), "INVALID_REQUEST"),
+    ],
+)
+async def test_answers_that_are_none(kind: str, reply: Reply, reason: str) -> None:
+    _, failed = await ask(kind, reply)
+    assert failed is not None
+    assert (failed.failure.reason, failed.failure.dispatched) == (reason, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_unknown_shapes_are_skipped(kind: str) -> None:
+    odd = [*sse({"new": 1}, {"type": "new_event", "index": 9}), b"data: 7\n\n", b"data: null\n\n", b"event: x\n\n"]
+    events, failed = await ask(kind, Reply(headers=SSE, pieces=(*odd, *STREAMS[kind])))
+    assert failed is None
+    assert answer(events).text() == "Blüe."
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_status_errors_go_through_the_sdks_exceptions(kind: str) -> None:
+    body = {
+        "openai": b'{"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded"}}',
+        "anthropic": b'{"type": "error", "error": {"type": "rate_limit_error", "message": "Slow down"}}',
+    }[kind]
+    header = {"openai": "x-request-id", "anthropic": "request-id"}[kind]
+    _, failed = await ask(kind, Reply(429, {**JSON, "Retry-After": "3", header: "req_7"}, (body,)))
+    assert failed is not None
+    failure = failed.failure
+    assert (failure.reason, failure.retry_after_ms, failure.provider_request_id) == ("RATE_LIMITED", 3_000, "req_7")
+    assert (failure.provider_status, failure.message) == (429, "Slow down")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_connection_means_not_dispatched(kind: str) -> None:
+    async with replay_server(lambda _: Reply()) as server:
+        pass
+    provider = made(kind, server)
+    _, failed = await collected(provider.stream(request(), 0))
+    await provider.close()
+    assert failed is not None
+    assert (failed.failure.reason, failed.failure.dispatched) == ("NETWORK_ERROR", False)
+    assert "secret-key" not in failed.failure.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_connection_that_breaks_before_the_answer_may_have_cost(kind: str) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    replay = ReplayServer(lambda _: Reply())
+    replay.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    provider = made(kind, replay)
+    _, failed = await collected(provider.stream(request(), 0))
+    await provider.close()
+    server.close()
+    await server.wait_closed()
+    assert failed is not None
+    assert (failed.failure.reason, failed.failure.dispatched) == ("NETWORK_ERROR", True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_cancelling_closes_the_providers_socket(kind: str) -> None:
+    reply = Reply(headers=SSE, pieces=tuple(STREAMS[kind][:9]), hold=True)
+    async with replay_server(lambda _: reply) as server:
+        provider = made(kind, server)
+        ledger = InMemoryLedger()
+        pipe, admission = pipeline(provider, ledger)
+        task = asyncio.create_task(pipe.run(call(), OWNER))
+        await server.answering.wait()
+        await asyncio.sleep(0.05)
+        admission.cancel(OWNER, ["run_1/7/1"])
+        async with asyncio.timeout(10):
+            await server.client_left.wait()
+            outcome = await task
+        await provider.close()
+    assert isinstance(outcome, FailedCall)
+    assert outcome.failure.reason == "CANCELLED"
+    assert len(server.asked) == 1
+    assert ledger.settled.keys() == {"run_1/7/1/1"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_connection_is_used_again(kind: str) -> None:
+    async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(STREAMS[kind]))) as server:
+        provider = made(kind, server)
+        pipe, _ = pipeline(provider, InMemoryLedger())
+        for number in range(3):
+            assert isinstance(await pipe.run(call(call_id=f"call_{number}"), OWNER), Completion)
+        await provider.close()
+    assert (len(server.asked), server.connections) == (3, 1)
+
+
+async def test_an_event_without_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.providers.openai_compatible.MAX_EVENT_BYTES", 1_000)
+    _, failed = await ask("openai", Reply(headers=SSE, pieces=(b"data: " + b"x" * 5_000,)))
+    assert failed is not None
+    assert failed.failure.reason == "PROVIDER_ERROR"
+
+
+async def test_a_whole_answer_is_bounded() -> None:
+    _, failed = await ask(
+        "openai", Reply(headers=JSON, pieces=(b" " * 5_000,)), TransportLimits(max_answer_bytes=1_000)
+    )
+    assert failed is not None
+    assert "larger than 1000 bytes" in failed.failure.message
+
+
+async def test_raw_bytes_are_kept_where_asked_for() -> None:
+    async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(OPENAI))) as server:
+        provider = made("openai", server)
+        asked = ProviderRequest("a/1", "m", call(include_raw=True), 10)
+        events, _ = await collected(provider.stream(asked, 0))
+        await provider.close()
+    assert b"".join(event.data for event in events if isinstance(event, RawBytes)) == b"".join(OPENAI)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_reasoning_goes_back_as_it_came(kind: str) -> None:
+    async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(STREAMS[kind]))) as server:
+        provider = made(kind, server)
+        events, _ = await collected(provider.stream(request(), 0))
+        history = (*call().messages, Message("assistant", answer(events).parts()))
+        await collected(provider.stream(request(call(messages=history)), 0))
+        await provider.close()
+    said = server.asked[1].json["messages"][1]
+    if kind == "anthropic":
+        assert said["content"][0] == {"type": "thinking", "thinking": "Hmm, yes.", "signature": "sig"}
+        assert said["content"][2]["input"] == {"up": True}
+    else:
+        assert said["reasoning_content"] == "Hmm, yes."
+        assert said["tool_calls"][0]["function"]["arguments"] == '{"up": true}'
+
+
+async def test_openrouters_reasoning_details_go_back_joined() -> None:
+    pieces = sse(
+        delta(reasoning="Hm", reasoning_details=[{"type": "reasoning.text", "index": 0, "text": "Hm"}]),
+        delta(reasoning="m", reasoning_details=[{"type": "reasoning.text", "index": 0, "text": "m", "signature": "s"}]),
+        {"model": "x", "choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]},
+    )
+    async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(pieces))) as server:
+        provider = made("openai", server)
+        events, _ = await collected(provider.stream(request(), 0))
+        history = (*call().messages, Message("assistant", answer(events).parts()))
+        await collected(provider.stream(request(call(messages=history)), 0))
+        await provider.close()
+    said = server.asked[1].json["messages"][1]
+    assert said["reasoning_details"] == [{"type": "reasoning.text", "index": 0, "text": "Hmm", "signature": "s"}]
+    assert said["reasoning"] == "Hmm"
+
+
+async def test_shapes_of_other_servers() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    body = {
+        "model": "magistral",
+        "choices": [
+            {"message": {"content": [thinking, {"type": "text", "text": "ok"}, 7]}, "finish_reason": "model_length"}
+        ],
+        # Reasoning counted beside the completion, as xAI and Gemini's compatible API do.
+        "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 20, "prompt_cache_hit_tokens": 4},
+    }
+    events, failed = await ask("openai", Reply(headers=JSON, pieces=(json.dumps(body).encode(),)))
+    assert failed is None
+    got = answer(events)
+    assert (got.reasoning(), got.text(), got.finish_reason) == ("Hm", "ok", FinishReason.LENGTH)
+    assert got.usage == TokenUsage(input_tokens=10, cache_read_tokens=4, output_tokens=10, reasoning_tokens=8)
+    assert Started("magistral", "", streamed=False) in events
+
+
+async def test_a_refusal_is_text_and_a_content_filter() -> None:
+    pieces = sse(delta(refusal="I can't."), {"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    events, _ = await ask("openai", Reply(headers=SSE, pieces=tuple(pieces)))
+    assert (answer(events).text(), answer(events).finish_reason) == ("I can't.", FinishReason.CONTENT_FILTER)
+
+
+async def test_nagles_algorithm_is_off() -> None:
+    seen: list[int] = []
+    async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(OPENAI))) as server:
+        transport = HttpTransport()
+        async with transport.post(f"{server.base_url}/x", {}, b"{}") as reply:
+            connection = reply._response.connection
+            assert connection is not None
+            assert connection.transport is not None
+            sock = connection.transport.get_extra_info("socket")
+            seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await transport.close()
+    assert seen == [1]

@@ -1,0 +1,267 @@
+"""What the providers send: every field of a call, on the wire of a server on loopback."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from services.gateway.calls import (
+    Call,
+    ImagePart,
+    Message,
+    Parameters,
+    ProviderRequest,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+)
+from services.gateway.providers.anthropic import Anthropic
+from services.gateway.providers.openai_compatible import OpenAiCompatible
+from services.gateway.providers.openai_request import OpenAiDialect
+from services.gateway.providers.port import Provider
+from services.gateway.providers.transport import HttpTransport
+from tests.support.gateway import call, collected, raises_call_failed, with_parameters
+from tests.support.replay import Asked, Reply, replay_server
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PICTURE = base64.b64encode(b"png").decode()
+
+CONVERSATION = (
+    Message("system", (TextPart("Be brief."),)),
+    Message("user", (TextPart("Look:"), ImagePart(data=b"png", media_type="image/png"))),
+    Message(
+        "assistant",
+        (
+            ReasoningPart("I should look.", json.dumps({"format": "anthropic", "signature": "sig"}).encode()),
+            ReasoningPart("", json.dumps({"format": "anthropic", "redacted": "secret"}).encode()),
+            ReasoningPart("Elsewhere.", json.dumps({"format": "openai", "field": "reasoning_content"}).encode()),
+            ReasoningPart("Nobody's."),
+            TextPart("One moment."),
+            ToolCallPart("call_1", "weather", '{"city": "Paris"}'),
+        ),
+    ),
+    Message("tool", (ToolResultPart("call_1", "rain"),)),
+    Message("user", (ImagePart(url="https://example.com/a.png"),)),
+)
+
+
+def full_call() -> Call:
+    return call(
+        messages=CONVERSATION,
+        parameters=Parameters(
+            temperature=0.5,
+            top_p=0.9,
+            max_output_tokens=100,
+            stop=("END",),
+            reasoning_effort="low",
+            provider_options={"service_tier": "auto"},
+        ),
+        tools=(Tool("weather", "Tells the weather.", json.dumps(SCHEMA)),),
+        tool_choice="weather",
+        response_json_schema=json.dumps(SCHEMA),
+    )
+
+
+async def sent_by(kind: str, asked: Call, *, dialect: OpenAiDialect | None = None, style: str = "") -> Asked:
+    """The request that a call becomes."""
+    async with replay_server(lambda _: Reply(500)) as server:
+        provider = made(kind, server.base_url, dialect)
+        try:
+            await collected(provider.stream(ProviderRequest("run_1/7/1/1", "model-1", asked, 2_100, style), 0))
+        finally:
+            await provider.close()
+    return server.asked[0]
+
+
+def made(kind: str, base_url: str, dialect: OpenAiDialect | None = None) -> Provider:
+    if kind == "anthropic":
+        return Anthropic(HttpTransport(), api_key="secret-key", base_url=base_url)
+    return OpenAiCompatible(
+        HttpTransport(), api_key="secret-key", base_url=base_url, dialect=dialect or OpenAiDialect()
+    )
+
+
+async def test_openai_request() -> None:
+    asked = await sent_by("openai", full_call(), dialect=OpenAiDialect("max_completion_tokens"))
+    assert asked.path == "/chat/completions"
+    assert asked.headers["authorization"] == "Bearer secret-key"
+    assert asked.headers["idempotency-key"] == "run_1/7/1/1"
+    assert asked.json == {
+        "model": "model-1",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Look:"},
+                    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": "One moment.",
+                "reasoning_content": "Elsewhere.",
+                "tool_calls": [
+                    {
+                        "type": "function",
+                        "id": "call_1",
+                        "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}],
+            },
+        ],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["END"],
+        "reasoning_effort": "low",
+        "tools": [
+            {
+                "type": "function",
+                "function": {"name": "weather", "description": "Tells the weather.", "parameters": SCHEMA},
+            }
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}},
+        "max_completion_tokens": 2_100,
+        "service_tier": "auto",
+    }
+
+
+async def test_anthropic_request() -> None:
+    asked = await sent_by("anthropic", full_call())
+    assert asked.path == "/v1/messages"
+    assert "secret-key" in (asked.headers.get("authorization", "") + asked.headers.get("x-api-key", ""))
+    assert asked.headers["anthropic-version"]
+    assert asked.headers["idempotency-key"] == "run_1/7/1/1"
+    assert asked.json == {
+        "model": "model-1",
+        "max_tokens": 2_100,
+        "system": "Be brief.",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Look:"},
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PICTURE}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "I should look.", "signature": "sig"},
+                    {"type": "redacted_thinking", "data": "secret"},
+                    {"type": "text", "text": "One moment."},
+                    {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "rain", "is_error": False}],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}],
+            },
+        ],
+        "stream": True,
+        "stop_sequences": ["END"],
+        "thinking": {"type": "enabled", "budget_tokens": 2_048},
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+        "tools": [{"name": "weather", "description": "Tells the weather.", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "tool", "name": "weather"},
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "service_tier": "auto",
+    }
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+async def test_what_the_caller_leaves_out_is_not_sent(kind: str) -> None:
+    body = (await sent_by(kind, call())).json
+    limits = {"openai": {"max_tokens", "stream_options"}, "anthropic": {"max_tokens"}}[kind]
+    assert set(body) == {"model", "messages", "stream"} | limits
+
+
+async def test_dialects_are_data() -> None:
+    body = (await sent_by("openai", call(), dialect=OpenAiDialect(stream_options=False))).json
+    assert "stream_options" not in body
+
+
+async def test_openai_takes_seed_and_penalties() -> None:
+    asked = with_parameters(seed=7, frequency_penalty=0.5, presence_penalty=-0.5)
+    body = (await sent_by("openai", asked)).json
+    assert (body["seed"], body["frequency_penalty"], body["presence_penalty"]) == (7, 0.5, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("choice", "openai", "anthropic"),
+    [
+        ("auto", "auto", {"type": "auto"}),
+        ("none", "none", {"type": "none"}),
+        ("required", "required", {"type": "any"}),
+    ],
+)
+async def test_tool_choices(choice: str, openai: str, anthropic: dict[str, Any]) -> None:
+    asked = call(tools=(Tool("look"),), tool_choice=choice)
+    assert (await sent_by("openai", asked)).json["tool_choice"] == openai
+    body = (await sent_by("anthropic", asked)).json
+    assert body["tool_choice"] == anthropic
+    assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    ("effort", "style", "expected"),
+    [
+        ("none", "budget", {"thinking": {"type": "disabled"}}),
+        ("minimal", "budget", {"thinking": {"type": "enabled", "budget_tokens": 1_024}}),
+        # The budget has to be below max_tokens.
+        ("high", "budget", {"thinking": {"type": "enabled", "budget_tokens": 2_099}}),
+        ("minimal", "adaptive", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        ("high", "adaptive", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+    ],
+)
+async def test_anthropic_reasoning_styles(effort: str, style: str, expected: dict[str, Any]) -> None:
+    body = (await sent_by("anthropic", with_parameters(reasoning_effort=effort), style=style)).json
+    assert {name: body[name] for name in ("thinking", "output_config") if name in body} == expected
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (call(response_json_schema="{"), "call.response_json_schema"),
+        (call(response_json_schema="[]"), "call.response_json_schema"),
+        (call(tools=(Tool("a"), Tool("b", parameters_json_schema="no"))), "call.tools[1].parameters_json_schema"),
+        (with_parameters(provider_options={"max_tokens": 1}), "call.parameters.provider_options['max_tokens']"),
+        (with_parameters(provider_options={"stream": False}), "call.parameters.provider_options['stream']"),
+    ],
+)
+def test_what_cannot_be_sent_names_the_field(kind: str, asked: Call, field: str) -> None:
+    provider = made(kind, "http://127.0.0.1:9")
+    failed = raises_call_failed(lambda: provider.stream(ProviderRequest("a/1", "m", asked, 10), 0))
+    assert (failed.failure.reason, failed.failure.field, failed.failure.dispatched) == ("INVALID_FIELD", field, False)
+
+
+def test_anthropic_has_no_seed() -> None:
+    provider = made("anthropic", "http://127.0.0.1:9")
+    failed = raises_call_failed(lambda: provider.stream(ProviderRequest("a/1", "m", with_parameters(seed=1), 10), 0))
+    assert failed.failure.field == "call.parameters.seed"
+
+
+async def test_tool_arguments_that_are_no_object_are_not_lost() -> None:
+    parts = (ToolCallPart("1", "a", "not json"), ToolCallPart("2", "b", "[1]"), ToolCallPart("3", "c", ""))
+    asked = call(messages=(Message("user", (TextPart("hi"),)), Message("assistant", parts)))
+    blocks = (await sent_by("anthropic", asked)).json["messages"][1]["content"]
+    assert [block["input"] for block in blocks] == [{"arguments": "not json"}, {"arguments": [1]}, {}]

@@ -1,0 +1,178 @@
+"""For tests of the gateway: builders of calls, a ledger in memory, a provider that takes scripted events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.gateway.accounting import Accounting, AccountingLimits, Reservation, Settlement
+from services.gateway.admission import Admission
+from services.gateway.attempts import Cost
+from services.gateway.calls import Call, Message, Owner, Parameters, ProviderRequest, TextPart
+from services.gateway.catalogue import Catalogue, ConfiguredProvider, ModelEntry, ProviderEntry
+from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
+from services.gateway.failures import CallFailed
+from services.gateway.pipeline import Pipeline
+from services.gateway.providers.port import Provider
+from services.gateway.usage import TokenUsage
+from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.errors import DomainError, error_of_code
+
+OWNER = Owner("prj_1", "usr_1", "key_1")
+
+
+def call(text: str = "Why is the sky blue?", *, call_id: str = "run_1/7/1", **more: Any) -> Call:
+    """A call to "scripted/model" with one user message."""
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "model": "scripted/model",
+        "messages": (Message("user", (TextPart(text),)),),
+        "timeout_ms": 10_000,
+        "dispatch_nonce": "nonce",
+    }
+    return Call(**(values | more))
+
+
+def request(asked: Call | None = None, *, model: str = "model", max_output_tokens: int = 100) -> ProviderRequest:
+    """What a provider is asked for a call."""
+    asked = asked or call()
+    return ProviderRequest(f"{asked.call_id}/1", model, asked, max_output_tokens)
+
+
+def with_parameters(**parameters: Any) -> Call:
+    """A call with these parameters."""
+    return call(parameters=Parameters(**parameters))
+
+
+ANSWER: tuple[list[Event], ...] = (
+    [Started("model-1", "req-1")],
+    [TextDelta("Because of "), TextDelta("scattering.")],
+    [UsageSoFar(TokenUsage(input_tokens=6, output_tokens=5)), Finished(FinishReason.STOP)],
+)
+"""A good answer in three reads."""
+
+
+@dataclass
+class InMemoryLedger:
+    """CostPort in memory, with the cost service's rules: a nonce per hold, one outcome per hold.
+
+    `failures` are raised, one per call of any method, before anything happens; `after` likewise, but after it happened.
+    """
+
+    holds: dict[str, Reservation] = field(default_factory=dict)
+    settled: dict[str, Settlement] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    owners: set[Owner] = field(default_factory=set)
+    failures: list[DomainError] = field(default_factory=list)
+    after: list[DomainError] = field(default_factory=list)
+    calls: int = 0
+
+    async def hold(self, owner: Owner, reservation: Reservation) -> None:
+        self._begin(owner)
+        known = self.holds.setdefault(reservation.attempt_id, reservation)
+        if known.nonce != reservation.nonce:
+            raise error_of_code("ALREADY_EXISTS", "HOLD_NONCE_MISMATCH", "held under another nonce")
+        self._end()
+
+    async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
+        self._begin(owner)
+        if settlement.attempt_id not in self.holds:
+            raise error_of_code("NOT_FOUND", "NOT_FOUND", "no such hold")
+        self.settled.setdefault(settlement.attempt_id, settlement)
+        self._end()
+        tokens = 0 if settlement.usage is None else settlement.usage.input_tokens + settlement.usage.output_tokens
+        return Cost(tokens, price_version="test")
+
+    async def release(self, owner: Owner, attempt_id: str) -> None:
+        self._begin(owner)
+        self.released.append(attempt_id)
+        self._end()
+
+    @property
+    def open_holds(self) -> set[str]:
+        """Holds that nobody has resolved."""
+        return self.holds.keys() - self.settled.keys() - set(self.released)
+
+    def _begin(self, owner: Owner) -> None:
+        self.calls += 1
+        self.owners.add(owner)
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def _end(self) -> None:
+        if self.after:
+            raise self.after.pop(0)
+
+
+class ScriptedProvider:
+    """A provider that yields what it is told: lists of events, or an exception at its place.
+
+    `reached` is set when the script is used up; with `hangs` it then waits for ever.
+    """
+
+    def __init__(self, *script: Sequence[Event] | Exception, hangs: bool = False) -> None:
+        self.script = script
+        self.hangs = hangs
+        self.reached = asyncio.Event()
+        self.closed = 0
+        self.requests: list[ProviderRequest] = []
+
+    async def stream(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        self.requests.append(request)
+        try:
+            for step in self.script:
+                if isinstance(step, Exception):
+                    raise step
+                yield list(step)
+            self.reached.set()
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+    async def close(self) -> None:
+        pass
+
+
+def pipeline(provider: Provider, ledger: InMemoryLedger, *, max_calls: int = 100) -> tuple[Pipeline, Admission]:
+    """A pipeline with one provider, "scripted", and short patience."""
+    entry = ProviderEntry(
+        name="scripted", kind="mock", models=(ModelEntry(name="model", default_max_output_tokens=100),)
+    )
+    admission = Admission(max_calls)
+    limits = AccountingLimits(hold_wait_s=0.2, later_s=1.0, retry_base_s=0.001, retry_max_s=0.01)
+    made = Pipeline(
+        admission=admission,
+        catalogue=Catalogue({"scripted": ConfiguredProvider(entry, "", "", "")}),
+        providers={"scripted": provider},
+        accounting=Accounting(ledger, SYSTEM_CLOCK, limits),
+        clock=SYSTEM_CLOCK,
+    )
+    return made, admission
+
+
+async def collected(stream: AsyncGenerator[list[Event], None]) -> tuple[list[Event], CallFailed | None]:
+    """All events of a stream, and how it failed."""
+    events: list[Event] = []
+    try:
+        async for read in stream:
+            events += read
+    except CallFailed as failed:
+        return events, failed
+    return events, None
+
+
+def text_of(events: Sequence[Event]) -> str:
+    """The visible text of events."""
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def raises_call_failed(action: Callable[[], object]) -> CallFailed:
+    """The CallFailed that an action raises."""
+    try:
+        action()
+    except CallFailed as failed:
+        return failed
+    raise AssertionError("no CallFailed was raised")

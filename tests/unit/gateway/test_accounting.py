@@ -1,0 +1,184 @@
+"""Money around an attempt: held before, settled or released after, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.gateway.accounting import Accounting, AccountingLimits
+from services.gateway.attempts import Attempt
+from services.gateway.failures import CallFailed, Failure
+from services.gateway.timing import Stopwatch
+from services.gateway.usage import TokenUsage
+from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.errors import DomainError, Unavailable, error_of_code
+from tests.support.gateway import OWNER, InMemoryLedger, call, request
+
+DOWN = Unavailable("DEPENDENCY_UNAVAILABLE", "cost is not there")
+LIMITS = AccountingLimits(hold_wait_s=0.2, later_s=5.0, later_max=2, retry_base_s=0.001, retry_max_s=0.01)
+
+
+def attempt(timeout_s: float = 5.0) -> Attempt:
+    asked = call(run_id="run_1", tags={"feature": "search"})
+    return Attempt(
+        attempt_id=f"{asked.call_id}/1",
+        provider="scripted",
+        request=request(asked),
+        owner=OWNER,
+        nonce="nonce",
+        deadline=SYSTEM_CLOCK.monotonic_s() + timeout_s,
+        stopwatch=Stopwatch(SYSTEM_CLOCK),
+    )
+
+
+@pytest.fixture
+def ledger() -> InMemoryLedger:
+    return InMemoryLedger()
+
+
+@pytest.fixture
+def accounting(ledger: InMemoryLedger) -> Accounting:
+    return Accounting(ledger, SYSTEM_CLOCK, LIMITS)
+
+
+async def run(accounting: Accounting, tried: Attempt, *, dispatch: bool = True) -> None:
+    async with accounting.held(tried):
+        tried.dispatched = dispatch
+        if dispatch:
+            tried.stopwatch.leave()
+            tried.usage = TokenUsage(10, output_tokens=5)
+
+
+async def test_the_worst_case_is_held_and_the_usage_settled(accounting: Accounting, ledger: InMemoryLedger) -> None:
+    tried = attempt()
+    await run(accounting, tried)
+    held = ledger.holds[tried.attempt_id]
+    assert (held.nonce, held.provider, held.model, held.run_id) == ("nonce", "scripted", "model", "run_1")
+    assert held.output_tokens_max == 100
+    assert held.input_tokens_max >= 10
+    assert held.tags == (("feature", "search"),)
+    assert held.expires_in_ms > 30_000
+    settled = ledger.settled[tried.attempt_id]
+    assert (settled.usage, settled.succeeded) == (TokenUsage(10, output_tokens=5), True)
+    assert settled.occurred_at_us == tried.stopwatch.started_at_us
+    assert tried.cost is not None
+    assert tried.cost.cost_nano_usd == 15
+    assert ledger.owners == {OWNER}
+
+
+async def test_what_was_not_sent_is_released(accounting: Accounting, ledger: InMemoryLedger) -> None:
+    tried = attempt()
+    await run(accounting, tried, dispatch=False)
+    assert ledger.released == [tried.attempt_id]
+    assert ledger.open_holds == set()
+
+
+async def test_a_failed_attempt_is_settled_as_failed(accounting: Accounting, ledger: InMemoryLedger) -> None:
+    tried = attempt()
+
+    async def fail() -> None:
+        async with accounting.held(tried):
+            tried.dispatched = True
+            tried.failure = Failure("PROVIDER_ERROR", "no", dispatched=True)
+            raise CallFailed(tried.failure)
+
+    with pytest.raises(CallFailed):
+        await fail()
+    settled = ledger.settled[tried.attempt_id]
+    assert (settled.usage, settled.succeeded) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (error_of_code("RESOURCE_EXHAUSTED", "BUDGET_EXCEEDED", "used up"), "BUDGET_EXCEEDED"),
+        (error_of_code("FAILED_PRECONDITION", "UNPRICED", "no price"), "UNPRICED"),
+        (error_of_code("FAILED_PRECONDITION", "HOLD_TOMBSTONED", "given up"), "HOLD_TOMBSTONED"),
+        (error_of_code("ALREADY_EXISTS", "HOLD_NONCE_MISMATCH", "other nonce"), "CALL_ALREADY_DISPATCHED"),
+    ],
+)
+async def test_a_refused_hold_sends_nothing(
+    accounting: Accounting, ledger: InMemoryLedger, refusal: DomainError, reason: str
+) -> None:
+    ledger.failures = [refusal]
+    tried = attempt()
+    with pytest.raises(CallFailed) as failed:
+        await run(accounting, tried)
+    assert (failed.value.failure.reason, failed.value.failure.dispatched) == (reason, False)
+    assert not tried.dispatched
+    assert ledger.calls == 1
+
+
+async def test_a_hold_whose_answer_was_lost_is_asked_for_again(accounting: Accounting, ledger: InMemoryLedger) -> None:
+    # The cost service died after its commit: the same nonce is a repeat.
+    ledger.after = [DOWN]
+    tried = attempt()
+    await run(accounting, tried)
+    assert ledger.settled.keys() == {tried.attempt_id}
+
+
+async def test_no_hold_in_time_means_nothing_is_sent_and_the_hold_is_given_back(
+    accounting: Accounting, ledger: InMemoryLedger
+) -> None:
+    ledger.after = [DOWN] * 1_000
+    tried = attempt(timeout_s=0.05)
+    with pytest.raises(CallFailed) as failed:
+        await run(accounting, tried)
+    assert (failed.value.failure.reason, failed.value.failure.dispatched) == ("DEPENDENCY_UNAVAILABLE", False)
+    ledger.after = []
+    await accounting.close(5.0)
+    assert ledger.open_holds == set()
+
+
+async def test_a_lost_settlement_does_not_hold_the_answer_back_and_is_made_up_for(
+    accounting: Accounting, ledger: InMemoryLedger
+) -> None:
+    tried = attempt()
+
+    async def settle_while_cost_is_down() -> None:
+        async with accounting.held(tried):
+            tried.dispatched = True
+            ledger.failures = [DOWN, DOWN, DOWN]
+
+    await settle_while_cost_is_down()
+    assert tried.cost is None
+    await accounting.close(5.0)
+    assert ledger.settled.keys() == {tried.attempt_id}
+
+
+async def test_what_waits_for_the_cost_service_is_bounded(accounting: Accounting, ledger: InMemoryLedger) -> None:
+    async def one(number: int) -> None:
+        tried = attempt()
+        tried.attempt_id = f"call/{number}"
+        async with accounting.held(tried):
+            tried.dispatched = True
+            ledger.failures = [DOWN]
+
+    for number in range(LIMITS.later_max + 1):
+        await one(number)
+        # The next hold must not take the failure that is meant for the settlement in the background.
+        ledger.failures = []
+    ledger.failures = []
+    await accounting.close(5.0)
+    assert len(ledger.open_holds) == 1
+
+
+async def test_a_caller_who_leaves_during_the_hold_leaves_no_hold(ledger: InMemoryLedger) -> None:
+    reached = asyncio.Event()
+
+    class SlowLedger(InMemoryLedger):
+        async def hold(self, owner: object, reservation: object) -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+    slow = SlowLedger()
+    accounting = Accounting(slow, SYSTEM_CLOCK, LIMITS)
+    tried = attempt()
+    task = asyncio.create_task(run(accounting, tried))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await accounting.close(5.0)
+    assert slow.released == [tried.attempt_id]

@@ -1,0 +1,207 @@
+"""The whole way of a call, over a scripted provider and a ledger in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
+from services.gateway.calls import TextPart
+from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
+from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
+from services.gateway.usage import TokenUsage
+from services.runtime.errors import error_of_code
+from tests.support.gateway import ANSWER, OWNER, InMemoryLedger, ScriptedProvider, call, pipeline
+
+ATTEMPT = "run_1/7/1/1"
+
+
+@pytest.fixture
+def ledger() -> InMemoryLedger:
+    return InMemoryLedger()
+
+
+def failed(outcome: CallOutcome) -> FailedCall:
+    assert isinstance(outcome, FailedCall)
+    return outcome
+
+
+async def test_an_answer_with_usage_times_and_cost(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider(*ANSWER)
+    made, _ = pipeline(provider, ledger)
+    outcome = await made.run(call(), OWNER)
+    assert isinstance(outcome, Completion)
+    assert outcome.parts == (TextPart("Because of scattering."),)
+    assert outcome.finish_reason is FinishReason.STOP
+    assert outcome.usage == TokenUsage(input_tokens=6, output_tokens=5)
+    assert (outcome.call_id, outcome.model, outcome.provider_model) == ("run_1/7/1", "scripted/model", "model-1")
+    assert outcome.timing.chunks == 2
+    assert outcome.timing.ttft_output_us is not None
+    (attempt,) = outcome.attempts
+    assert (attempt.attempt_id, attempt.provider, attempt.provider_request_id) == (ATTEMPT, "scripted", "req-1")
+    assert outcome.cost == attempt.cost
+    assert outcome.cost is not None
+    assert ledger.settled[ATTEMPT].succeeded
+    assert provider.requests[0].attempt_id == ATTEMPT
+
+
+async def test_the_catalogues_default_limit_is_sent_and_held(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider(*ANSWER)
+    made, _ = pipeline(provider, ledger)
+    await made.run(call(), OWNER)
+    assert provider.requests[0].max_output_tokens == ledger.holds[ATTEMPT].output_tokens_max == 100
+
+
+async def test_emit_sees_every_read_in_order(ledger: InMemoryLedger) -> None:
+    seen: list[list[Event]] = []
+    offsets: list[int] = []
+
+    async def emit(attempt: Attempt, offset_us: int, events: list[Event]) -> None:
+        assert attempt.attempt_id == ATTEMPT
+        seen.append(events)
+        offsets.append(offset_us)
+
+    made, _ = pipeline(ScriptedProvider(*ANSWER), ledger)
+    await made.run(call(), OWNER, emit)
+    assert seen == [list(read) for read in ANSWER]
+    assert offsets == sorted(offsets)
+
+
+@pytest.mark.parametrize("reads", range(len(ANSWER)))
+async def test_an_answer_that_stops_early_is_no_success(ledger: InMemoryLedger, reads: int) -> None:
+    made, _ = pipeline(ScriptedProvider(*ANSWER[:reads]), ledger)
+    outcome = failed(await made.run(call(), OWNER))
+    assert outcome.failure.reason == "STREAM_TRUNCATED"
+    assert outcome.failure.dispatched
+    assert outcome.failure.partial_text == ("Because of scattering." if reads == 2 else "")
+    assert outcome.failure.retryable is (reads < 2)
+    usage = ledger.settled[ATTEMPT].usage
+    assert usage is not None
+    assert not usage.measured
+    assert usage.output_tokens == (6 if reads == 2 else 0)
+
+
+async def test_an_answer_without_usage_is_estimated(ledger: InMemoryLedger) -> None:
+    reads = [[event for event in read if not isinstance(event, UsageSoFar)] for read in ANSWER]
+    made, _ = pipeline(ScriptedProvider(*reads), ledger)
+    outcome = await made.run(call(), OWNER)
+    assert isinstance(outcome, Completion)
+    assert not outcome.usage.measured
+    assert outcome.usage.output_tokens == 6
+
+
+async def test_a_provider_that_refuses_is_owed_nothing(ledger: InMemoryLedger) -> None:
+    refusal = CallFailed(classify(ProviderFault(429, "slow down", retry_after="2")))
+    made, _ = pipeline(ScriptedProvider(refusal), ledger)
+    outcome = failed(await made.run(call(), OWNER))
+    assert (outcome.failure.reason, outcome.failure.retry_after_ms) == ("RATE_LIMITED", 2_000)
+    assert ledger.settled[ATTEMPT].usage is None
+    (attempt,) = outcome.attempts
+    assert attempt.failure == outcome.failure
+
+
+async def test_an_error_in_the_middle_keeps_text_and_usage(ledger: InMemoryLedger) -> None:
+    error = CallFailed(classify(ProviderFault(0, "Overloaded", type="overloaded_error")))
+    made, _ = pipeline(ScriptedProvider([Started("model-1")], [TextDelta("Because")], error), ledger)
+    outcome = failed(await made.run(call(), OWNER))
+    assert (outcome.failure.reason, outcome.failure.partial_text) == ("PROVIDER_OVERLOADED", "Because")
+    assert ledger.settled[ATTEMPT].usage == outcome.failure.usage
+
+
+async def test_a_broken_connection_may_have_cost_the_prompt(ledger: InMemoryLedger) -> None:
+    made, _ = pipeline(ScriptedProvider(CallFailed(Failure("NETWORK_ERROR", "reset", dispatched=True))), ledger)
+    await made.run(call(), OWNER)
+    usage = ledger.settled[ATTEMPT].usage
+    assert usage is not None
+    assert (usage.input_tokens > 0, usage.output_tokens, usage.measured) == (True, 0, False)
+
+
+async def test_what_never_left_is_released(ledger: InMemoryLedger) -> None:
+    made, _ = pipeline(ScriptedProvider(refused("NETWORK_ERROR", "no connection")), ledger)
+    outcome = failed(await made.run(call(), OWNER))
+    assert not outcome.failure.dispatched
+    assert outcome.attempts == ()
+    assert (ledger.released, ledger.settled) == ([ATTEMPT], {})
+
+
+@pytest.mark.parametrize("model", ["scripted/none", "nobody/model"])
+async def test_an_unknown_model_holds_and_sends_nothing(ledger: InMemoryLedger, model: str) -> None:
+    provider = ScriptedProvider(*ANSWER)
+    made, _ = pipeline(provider, ledger)
+    outcome = failed(await made.run(call(model=model), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched) == ("MODEL_NOT_FOUND", False)
+    assert (ledger.calls, provider.requests) == (0, [])
+
+
+async def test_a_refused_budget_sends_nothing(ledger: InMemoryLedger) -> None:
+    ledger.failures = [error_of_code("RESOURCE_EXHAUSTED", "BUDGET_EXCEEDED", "used up")]
+    provider = ScriptedProvider(*ANSWER)
+    made, _ = pipeline(provider, ledger)
+    outcome = failed(await made.run(call(), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched, provider.requests) == ("BUDGET_EXCEEDED", False, [])
+
+
+async def test_the_deadline_stops_the_provider_and_is_settled(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider([Started()], [TextDelta("Because")], hangs=True)
+    made, _ = pipeline(provider, ledger)
+    outcome = failed(await made.run(call(timeout_ms=50), OWNER))
+    assert outcome.failure.reason == "DEADLINE_EXCEEDED"
+    assert outcome.failure.partial_text == "Because"
+    assert not outcome.failure.retryable
+    assert provider.closed == 1
+    usage = ledger.settled[ATTEMPT].usage
+    assert usage is not None
+    assert usage.output_tokens == 2
+
+
+async def test_cancelling_by_id_stops_the_provider_and_gives_an_outcome(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider([TextDelta("Because")], hangs=True)
+    made, admission = pipeline(provider, ledger)
+    task = asyncio.create_task(made.run(call(), OWNER))
+    await provider.reached.wait()
+    assert admission.cancel(OWNER, ["run_1/7/1"]) == ["run_1/7/1"]
+    outcome = failed(await task)
+    assert (outcome.failure.reason, outcome.failure.partial_text) == ("CANCELLED", "Because")
+    assert provider.closed == 1
+    assert ledger.settled.keys() == {ATTEMPT}
+
+
+async def test_a_caller_who_leaves_stops_the_provider_and_is_settled(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider([TextDelta("Because")], hangs=True)
+    made, admission = pipeline(provider, ledger)
+    task = asyncio.create_task(made.run(call(), OWNER))
+    await provider.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert provider.closed == 1
+    settled = ledger.settled[ATTEMPT]
+    assert not settled.succeeded
+    assert settled.usage is not None
+    # The id is free again.
+    assert admission.cancel(OWNER, ["run_1/7/1"]) == []
+
+
+async def test_a_fault_of_ours_is_an_outcome_and_settled(
+    ledger: InMemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, _ = pipeline(ScriptedProvider([TextDelta("Because")], ZeroDivisionError()), ledger)
+    outcome = failed(await made.run(call(), OWNER))
+    assert (outcome.failure.reason, outcome.failure.partial_text) == ("INTERNAL", "Because")
+    assert "ZeroDivisionError" not in outcome.failure.message
+    assert "ZeroDivisionError" in caplog.text
+    assert ledger.settled.keys() == {ATTEMPT}
+
+
+async def test_calls_run_beside_each_other_within_the_bound(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider([Started()], hangs=True)
+    made, admission = pipeline(provider, ledger, max_calls=2)
+    tasks = [asyncio.create_task(made.run(replace(call(), call_id=name), OWNER)) for name in ("a", "b")]
+    await provider.reached.wait()
+    assert failed(await made.run(replace(call(), call_id="c"), OWNER)).failure.reason == "OVERLOADED"
+    assert failed(await made.run(replace(call(), call_id="a"), OWNER)).failure.reason == "OVERLOADED"
+    admission.cancel(OWNER, ["a", "b"])
+    assert [failed(outcome).failure.reason for outcome in await asyncio.gather(*tasks)] == ["CANCELLED"] * 2
+    assert ledger.settled.keys() == {"a/1", "b/1"}
