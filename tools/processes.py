@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -35,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".llmlab"
 STATE = DATA / "processes"
 
-# A service starts after those that it calls, and stops before them.
+# A service stops before those that it calls.
 SERVICES = ("identity", "cost", "metrics", "gateway", "orchestrator")
 SERVERS = ("postgres", "redis")
 
@@ -148,7 +149,7 @@ def up() -> int:
         home = Path(environment.get("LLMLAB_HOME") or "~/.llmlab").expanduser()
         environment.setdefault("LLMLAB_AUTH_SERVICE_KEY", service_key(home))
         os.environ.update(environment)
-        targets = {name: _start_service(name, environment) for name in SERVICES}
+        targets = _start_services(environment)
     except (StartError, SettingsError) as error:
         print(error, file=sys.stderr)
         print("stopping what was started", file=sys.stderr)
@@ -175,15 +176,16 @@ def _provide(variable: str, make: Callable[[], LocalServer | None], environment:
     print(f"{server.name} answers at {server.url}")
 
 
-def _start_service(name: str, environment: dict[str, str]) -> str:
-    """Starts one service, if it is not running, and waits until it is healthy; returns its target."""
-    target = service_target(name)
-    process = running(name)
-    if process is None:
-        process = start(name, [sys.executable, "-m", f"services.{name}"], environment)
-    wait_until(name, process, lambda: is_healthy(target))
-    print(f"{name} is healthy at {target} (process {process.pid})")
-    return target
+def _start_services(environment: dict[str, str]) -> dict[str, str]:
+    """Starts the services that are not running, at once, and waits until all are healthy; returns their targets."""
+    targets = {name: service_target(name) for name in SERVICES}
+    started = {
+        name: running(name) or start(name, [sys.executable, "-m", f"services.{name}"], environment) for name in SERVICES
+    }
+    for name, target in targets.items():
+        wait_until(name, started[name], partial(is_healthy, target))
+        print(f"{name} is healthy at {target} (process {started[name].pid})")
+    return targets
 
 
 def service_target(name: str) -> str:
