@@ -159,7 +159,7 @@ def cosine(left: Mapping[str, int], right: Mapping[str, int]) -> float:
         raise ValueError("a text without terms has no direction")
     left_weights = {term: _weight(term, count) for term, count in left.items()}
     right_weights = {term: _weight(term, count) for term, count in right.items()}
-    # fsum is exact before its one rounding: the order of the terms can't show in the result.
+    # fsum and hypot are exact before their last rounding: the order of the terms can't show in the result.
     shared = math.fsum(weight * right_weights[term] for term, weight in left_weights.items() if term in right_weights)
-    norms = math.fsum(w * w for w in left_weights.values()) * math.fsum(w * w for w in right_weights.values())
-    return min(1.0, shared / math.sqrt(norms))
+    norms = math.hypot(*left_weights.values()) * math.hypot(*right_weights.values())
+    return min(1.0, shared / norms)

@@ -31,13 +31,12 @@ _NUMBER_POINT_MARK = "\x1f"
 _JOINERS = "'-."
 _JOINERS_AT_EDGES = tuple(edge for joiner in _JOINERS for edge in (f" {joiner}", f"{joiner} "))
 
-# Where a sentence may end: a run of terminators (closing quotes and Markdown emphasis may follow), ideographic
-# terminators, a line break with the space after it. Every alternative begins with a character class and takes the whole
-# run, so that the search skips ahead fast and no run is scanned twice.
+# Where a sentence may end: a line break with the space after it, or a run of terminators with the closing quotes and
+# Markdown emphasis after it. The pattern begins with one class of characters, which is what lets the search skip ahead
+# fast, and takes the whole run, so that nothing is scanned twice.
 _POSSIBLE_BREAK = re.compile(
-    r"""[.!?\u2026]++[)\]"'*_\u201d\u2019\u00bb]*+"""
-    r"""|[\u3002\uff01\uff1f\u0964\u061f]++"""
-    r"""|\n\s*+"""
+    r"""[\n.!?\u2026\u3002\uff01\uff1f\u0964\u061f]"""
+    r"""(?:(?<=\n)\s*+|(?<!\n)[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]*+[)\]"'*_\u201d\u2019\u00bb]*+)"""
 )
 _SPACE_FREE_TERMINATORS = frozenset("\u3002\uff01\uff1f\u0964\u061f")
 # What follows a line break that ends a sentence: a heading, list item, table row or quote.

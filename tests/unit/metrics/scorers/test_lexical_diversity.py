@@ -28,6 +28,12 @@ def test_factors_are_those_of_the_definition(words: list[str]) -> None:
     assert mtld_factors(words) == pytest.approx(factors_by_definition(words))
 
 
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=50, max_size=300))
+def test_mtld_is_the_mean_of_both_directions(words: list[str]) -> None:
+    forward, backward = factors_by_definition(words), factors_by_definition(words[::-1])
+    assert mtld(words) == pytest.approx((len(words) / forward + len(words) / backward) / 2)
+
+
 def test_mtld_of_a_text_that_falls_in_equal_stretches() -> None:
     # "a b a b ...": the ratio falls below 0.72 at the third word, so that 60 words hold 20 factors.
     assert mtld(["a", "b", "a"] * 20) == pytest.approx(3.0)
