@@ -24,6 +24,8 @@ class WorkerContext:
     policy: WorkerPolicy
     clock: Clock
     rng: random.Random
+    answer_text: Callable[[bytes], str]
+    """The visible text of an encoded answer."""
     may_send: Callable[[], bool]
     """Whether the worker's lease is good: it sends nothing after its own deadline."""
     keeps_slots: Callable[[], bool]

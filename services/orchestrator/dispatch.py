@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from services.orchestrator.calls import Answer, CallId, Failure
+from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
 from services.orchestrator.cells import CellQueue
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.ledger import Sent
@@ -131,27 +131,46 @@ class Dispatcher:
                     del open_calls[str(call_id)]
                     self._refused(sent.cell)
             if planned and self._context.may_send():
-                timeout_ms = self._plan.limits.timeout_ms + self._context.policy.stream_margin_ms
-                stream = self._context.gateway.complete_batch(self._plan.credential, planned, timeout_ms / 1_000)
-                async for outcomes in stream:
-                    failpoint("orchestrator.answer_received")
-                    self._gateway_failures = 0
-                    for outcome in outcomes:
-                        call = open_calls.pop(outcome.call_id, None)
-                        if call is not None:
-                            self._ended(call, outcome.ending)
-        except NotSent as error:
-            self._pause()
-            failure = Failure(error.reason, error.message, error.retryable, dispatched=False)
-            while open_calls:
-                self._ended(open_calls.popitem()[1], failure)
-        except DomainError as error:
-            self._pause()
-            _log.warning("run %s: %d calls lost their stream: %s", self._plan.run_id, len(open_calls), error.message)
+                await asyncio.gather(*(self._stream(part, open_calls) for part in self._parts(planned)))
         finally:
             for call in open_calls.values():
                 self._lost(call)
             self._wake.set()
+
+    def _parts(self, planned: list[PlannedCall]) -> list[list[PlannedCall]]:
+        """Calls cut into requests of a bounded size."""
+        parts: list[list[PlannedCall]] = [[]]
+        size = 0
+        for call in planned:
+            call_size = sum(len(text) for _, text in call.messages)
+            if parts[-1] and size + call_size > self._context.policy.batch_bytes_max:
+                parts.append([])
+                size = 0
+            parts[-1].append(call)
+            size += call_size
+        return parts
+
+    async def _stream(self, planned: list[PlannedCall], open_calls: dict[str, CallId]) -> None:
+        """Dispatch calls and take their outcomes; those that had none stay in `open_calls`."""
+        timeout_s = (self._plan.limits.timeout_ms + self._context.policy.stream_margin_ms) / 1_000
+        try:
+            async for outcomes in self._context.gateway.complete_batch(self._plan.credential, planned, timeout_s):
+                failpoint("orchestrator.answer_received")
+                self._gateway_failures = 0
+                for outcome in outcomes:
+                    call = open_calls.pop(outcome.call_id, None)
+                    if call is not None:
+                        self._ended(call, outcome.ending)
+        except NotSent as error:
+            self._pause()
+            failure = Failure(error.reason, error.message, error.retryable, dispatched=False)
+            for each in planned:
+                call = open_calls.pop(each.call_id, None)
+                if call is not None:
+                    self._ended(call, failure)
+        except DomainError as error:
+            self._pause()
+            _log.warning("run %s: %d calls lost their stream: %s", self._plan.run_id, len(open_calls), error.message)
 
     def _pause(self) -> None:
         self._gateway_failures += 1

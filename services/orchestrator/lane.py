@@ -359,7 +359,7 @@ class Lane:
             for stored in await ledger.stored_answers(run_id, unscored):
                 self._queue.open_cell(shard, stored.cell)
                 self._to_score.add(stored.cell)
-                text = self._context.metrics.answer_text(stored.body)
+                text = self._context.answer_text(stored.body)
                 self._scoring.add(stored.cell, text, stored.finish_reason)
         for cell in list(shard.open):
             self._finish_if_done(cell)

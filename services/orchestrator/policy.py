@@ -26,6 +26,8 @@ class WorkerPolicy:
     metrics service is down and answers wait for their scores."""
     batch_calls_max: int = 64
     """Calls of one request to the gateway."""
+    batch_bytes_max: int = 2 * 1024 * 1024
+    """Text of one request to the gateway, UTF-8 bytes at a guess; a single larger call goes alone."""
     refusals_max: int = 200
     """Dispatches of one cell that nobody takes, before the cell is given up."""
     unknown_after_ms: int = 5_000

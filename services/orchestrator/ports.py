@@ -80,10 +80,9 @@ class Sample(NamedTuple):
 
 
 class ScorerGroup(NamedTuple):
-    """Scorers that share a reference, with their positions among all scorers of the experiment."""
+    """Scorers that share a reference."""
 
     scorers: tuple[ScorerTarget, ...]
-    positions: tuple[int, ...]
     has_reference: bool
 
 
@@ -97,10 +96,6 @@ class Metrics(Protocol):
 
         Raises DomainError where the service cannot be reached.
         """
-        ...
-
-    def answer_text(self, body: bytes) -> str:
-        """The visible text of an encoded answer."""
         ...
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:

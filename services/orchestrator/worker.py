@@ -51,6 +51,8 @@ class WorkerPorts:
     liveness: Liveness
     clock: Clock
     rng: random.Random
+    answer_text: Callable[[bytes], str]
+    """The visible text of an encoded answer, for scoring after a takeover."""
 
 
 class Worker:
@@ -69,11 +71,11 @@ class Worker:
             try:
                 async with self._ports.liveness.hold(worker_id) as hold:
                     await Incarnation(worker_id, self._ports, self._policy).run(self._stopping, hold.lost)
-                failures = 0
             except DomainError as error:
-                failures += 1
                 _log.warning("the worker cannot work, trying again: %s", error.message)
-                await wait_for(self._stopping, self._policy.peer.delay_ms(failures, self._ports.rng) / 1_000)
+            # A worker that ends without having been told to will be followed by another, but not in a hurry.
+            failures += 1
+            await wait_for(self._stopping, self._policy.peer.delay_ms(failures, self._ports.rng) / 1_000)
 
     def stop(self) -> None:
         """Dispatch nothing more, wait for calls under way for a while, and end `run`."""
@@ -106,6 +108,7 @@ class Incarnation:
             policy=policy,
             clock=ports.clock,
             rng=ports.rng,
+            answer_text=ports.answer_text,
             may_send=lambda: ports.clock.monotonic_s() < self._may_send_until_s,
             keeps_slots=lambda: self._slots() < policy.slots_max,
             changed=self._wake.set,
@@ -125,6 +128,8 @@ class Incarnation:
         ends = [asyncio.create_task(event.wait()) for event in (stopping, lost)]
         try:
             await asyncio.wait([*loops, *ends], return_when=asyncio.FIRST_COMPLETED)
+            for broken in (loop for loop in loops if loop.done()):
+                _log.error("the worker broke and begins anew", exc_info=broken.exception())
             if not lost.is_set():
                 await self._drain()
         finally:

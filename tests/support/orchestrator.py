@@ -1,14 +1,25 @@
-"""The world around an orchestrator, in memory: a gateway, a cost service, a metrics service and identity that keep the
-rules of the real ones (a call is held before it leaves, a tombstoned id is never held) and fail when they are told to."""
+"""The world around an orchestrator, in memory.
+
+A gateway, a cost service, a metrics service and identity that keep the rules of the real ones (a call is held before it
+leaves, a tombstoned id is never held) and fail when they are told to.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from llmlab.api.common.v1.content_pb2 import ContentPart
+from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from llmlab.api.metrics.v1.metrics_pb2 import (
+    DIRECTION_HIGHER_IS_BETTER,
+    DIRECTION_NEUTRAL,
+    SCALE_BINARY,
+    SCALE_COUNT,
+    SampleScores,
+)
 from services.orchestrator.calls import (
     NO_USAGE,
     Answer,
@@ -25,6 +36,7 @@ from services.orchestrator.calls import (
 from services.orchestrator.estimates import Estimate, Series
 from services.orchestrator.experiment import ExperimentSpec, MessageTemplate, ModelTarget, ParameterAxis, PromptTemplate
 from services.orchestrator.ports import KnownModels, RunCredential, Sample, ScorerGroup
+from services.orchestrator.rpc.codec import answer_body
 from services.orchestrator.scores import ScorerDeclaration
 from services.runtime.errors import Unavailable
 
@@ -35,9 +47,24 @@ Ending = Answer | Failure
 Script = Callable[[PlannedCall], Ending]
 
 
+async def eventually(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    """Return as soon as the condition holds; TimeoutError when it never does."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (nobody sets an event for what a test wants to see)
+            await asyncio.sleep(0.005)
+
+
 def answer(text: str = "fine", *, cost: Money | None = PRICE) -> Answer:
-    """An answer whose body is its text."""
-    return Answer(text, text.encode(), "STOP", "small-1", USAGE, cost, Timing(1_000, 100, 200, 50, 3, streamed=True))
+    """An answer of one text."""
+    return Answer(
+        text,
+        answer_body([ContentPart(text=text)]),
+        "STOP",
+        "small-1",
+        USAGE,
+        cost,
+        Timing(1_000, 100, 200, 50, 3, streamed=True),
+    )
 
 
 def failure(reason: str = "PROVIDER_ERROR", *, retryable: bool = True, dispatched: bool = True) -> Failure:
@@ -99,18 +126,16 @@ class WorldGateway:
             for call, ending in endings:
                 if world.cut_after is not None and given >= world.cut_after:
                     raise unavailable("the gateway")
-                if call.call_id in world.cancelled and isinstance(ending, Answer):
-                    ending = failure("CANCELLED", retryable=False)
+                stopped = call.call_id in world.cancelled and isinstance(ending, Answer)
                 given += 1
                 world.outcomes[call.call_id] += 1
-                yield [CallOutcome(call.call_id, ending)]
+                yield [CallOutcome(call.call_id, failure("CANCELLED", retryable=False) if stopped else ending)]
         finally:
             world.under_way -= len(calls)
 
     async def _wait_at_the_gate(self, calls: Sequence[PlannedCall], gate: asyncio.Event) -> None:
         ids = {call.call_id for call in calls}
-        while not gate.is_set() and not ids.issubset(self._world.cancelled):
-            await asyncio.sleep(0.005)
+        await eventually(lambda: gate.is_set() or ids.issubset(self._world.cancelled))
 
     def _call(self, call: PlannedCall) -> Ending:
         world, hold_id = self._world, f"{call.call_id}/1"
@@ -161,6 +186,17 @@ class WorldBills:
         return [PRICE for _ in settlements]
 
 
+def _scores(sample: Sample) -> bytes:
+    scored = SampleScores()
+    scored.scores.add(
+        name="length.words", value=len(sample.answer.split()), scale=SCALE_COUNT, direction=DIRECTION_NEUTRAL
+    )
+    scored.scores.add(
+        name="is_fine", value="fine" in sample.answer, scale=SCALE_BINARY, direction=DIRECTION_HIGHER_IS_BETTER
+    )
+    return scored.SerializeToString()
+
+
 class WorldMetrics:
     """The metrics service of a World: one score, the answer's length."""
 
@@ -174,12 +210,7 @@ class WorldMetrics:
         await asyncio.sleep(0)
         if self._world.metrics_down:
             raise unavailable("metrics")
-        return [
-            json.dumps({"length": len(sample.answer), "references": sample.references}).encode() for sample in samples
-        ]
-
-    def answer_text(self, body: bytes) -> str:
-        return body.decode()
+        return [_scores(sample) for sample in samples]
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         if self._world.metrics_down:
@@ -188,7 +219,20 @@ class WorldMetrics:
         return [ScorerDeclaration("length", False, none, none), ScorerDeclaration("exact_match", True, none, none)]
 
     async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:
-        return [(Estimate(b""),) * max(1, len(each.quantiles)) for each in series]
+        return [
+            tuple(_estimate(each, quantile) for quantile in each.quantiles) if each.quantiles else (_estimate(each, 0),)
+            for each in series
+        ]
+
+
+def _estimate(series: Series, quantile: float) -> Estimate:
+    """The mean, where there is anything; enough to see that the right numbers were sent."""
+    values = series.values
+    message = pb.Estimate(method=series.kind, count=len(values), missing=series.missing, quantile=quantile)
+    if values:
+        message.value = sum(values) / len(values)
+    message.clusters = len(set(series.clusters or range(len(values))))
+    return Estimate(message.SerializeToString())
 
 
 class WorldIdentity:

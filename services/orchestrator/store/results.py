@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, select
@@ -29,7 +29,11 @@ class ResultQuery:
     models: Collection[int] = ()
     sequence_max: int | None = None
     bodies: bool = False
-    scores: bool = True
+    scored_only: bool = False
+
+    def after(self, cell: int) -> ResultQuery:
+        """The page behind this one, which ended at `cell`."""
+        return replace(self, after_cell=cell)
 
 
 class StoredResult(NamedTuple):
@@ -47,6 +51,8 @@ def page_results(connection: Connection, query: ResultQuery) -> list[StoredResul
         statement = statement.where(r.status.in_([status.value for status in query.statuses]))
     if query.models:
         statement = statement.where(r.model.in_(list(query.models)))
+    if query.scored_only:
+        statement = statement.where(r.scored.is_(True))
     if query.sequence_max is not None:
         statement = statement.where(r.sequence <= query.sequence_max)
     rows = connection.execute(statement.order_by(r.cell).limit(query.limit)).mappings()
@@ -68,10 +74,9 @@ def _select(query: ResultQuery) -> Select[Any]:
     if query.bodies:
         columns += [t.result_bodies.c.answer, t.result_bodies.c.error]
         source = source.outerjoin(t.result_bodies, _same_cell(t.result_bodies))
-    if query.scores:
-        columns.append(t.scores.c.packed)
-        same = and_(_same_cell(t.scores), t.scores.c.score_set == DEFAULT_SCORE_SET)
-        source = source.outerjoin(t.scores, same)
+    columns.append(t.scores.c.packed)
+    same = and_(_same_cell(t.scores), t.scores.c.score_set == DEFAULT_SCORE_SET)
+    source = source.outerjoin(t.scores, same)
     return select(*columns).select_from(source)
 
 

@@ -13,11 +13,12 @@ import pytest
 
 from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import Answer, AttemptState, Failure, PlannedCall
-from services.orchestrator.experiment import ExperimentSpec, ModelTarget
+from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.product import Product
 from services.orchestrator.records import ExperimentRecord, RunRecord, Statistics
+from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.spec_codec import encode_spec, spec_hash
 from services.orchestrator.states import ENDED, CellStatus, RunStatus
 from services.orchestrator.store import ResultQuery, SqlLedger, StoredResult
@@ -37,6 +38,7 @@ from tests.support.orchestrator import (
     WorldIdentity,
     WorldMetrics,
     answer,
+    eventually,
     failure,
     study,
 )
@@ -88,6 +90,7 @@ class Lab:
             liveness=liveness_of(self.database),
             clock=SYSTEM_CLOCK,
             rng=random.Random(7),
+            answer_text=answer_text,
         )
 
     async def start(self, spec: ExperimentSpec, run_id: str = "run_1", limits: RunLimits | None = None) -> int:
@@ -156,9 +159,7 @@ async def test_a_run_goes_from_start_to_end(lab: Lab) -> None:
     async with lab.worker():
         cells = await lab.start(study(rows=20, repeats=2))
         run = await lab.ended()
-        async with asyncio.timeout(5):
-            while not lab.identity.revoked:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: lab.identity.revoked)
 
     results = await lab.results()
     assert run.status is RunStatus.COMPLETED
@@ -225,9 +226,7 @@ async def test_a_gateway_that_is_down_is_waited_for(lab: Lab) -> None:
     lab.world.gateway_down = True
     async with lab.worker():
         cells = await lab.start(study(rows=4))
-        async with asyncio.timeout(10):
-            while not lab.world.holds:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: lab.world.holds)
         lab.world.gateway_down = False
         run = await lab.ended()
 
@@ -280,9 +279,7 @@ async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
         await lab.start(study(rows=50), limits=RunLimits(concurrency=4))
         await lab.until(lambda run: run.statistics.done >= 4)
         lab.world.gate = asyncio.Event()
-        async with asyncio.timeout(10):
-            while lab.world.under_way < 4:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: lab.world.under_way >= 4)
         await lab.ledger.cancel_run(PROJECT, "run_1")
         lab.hints.publish(WORK_TOPIC)
         run = await lab.ended()
@@ -299,9 +296,7 @@ async def test_a_call_that_does_not_stop_is_cut_and_accounted(lab: Lab) -> None:
     async with lab.worker():
         lab.world.gate = asyncio.Event()
         await lab.start(study(rows=4), limits=RunLimits(concurrency=2))
-        async with asyncio.timeout(10):
-            while lab.world.under_way < 2:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: lab.world.under_way >= 2)
         lab.world.cancelled = DeafList()
         await lab.ledger.cancel_run(PROJECT, "run_1")
         lab.hints.publish(WORK_TOPIC)
@@ -322,9 +317,7 @@ async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
     lab.world.gate = asyncio.Event()
     worker = asyncio.create_task(Worker(lab.ports(), POLICY).run())
     cells = await lab.start(study(rows=10))
-    async with asyncio.timeout(10):
-        while lab.world.under_way < 8:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: lab.world.under_way >= 8)
     lab.ledger.release = lab.ledger.release_run = nothing  # type: ignore[assignment, method-assign]
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)

@@ -1,0 +1,52 @@
+"""What an experiment has to pass before it is stored, and a run before it starts: nothing is written when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from services.orchestrator.experiment import ExperimentSpec
+from services.orchestrator.ports import Gateway, Metrics
+from services.orchestrator.spec_codec import encode_spec, spec_hash
+from services.orchestrator.validation import check_models, check_scorers, check_spec
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedSpec:
+    """A spec that is good, in its stored form."""
+
+    encoded: bytes
+    spec_hash: str
+    cells: int
+
+
+class Admission:
+    """Checks specs: on their own, against the gateway's models, against the scorers of the metrics service."""
+
+    def __init__(self, gateway: Gateway, metrics: Metrics, *, cells_max: int, cells_setting: str) -> None:
+        """`cells_setting` is the environment variable behind `cells_max`."""
+        self._gateway = gateway
+        self._metrics = metrics
+        self._cells_max = cells_max
+        self._cells_setting = cells_setting
+
+    async def admit(self, spec: ExperimentSpec, token: str) -> AdmittedSpec:
+        """Check a spec with the caller's token. Raises InvalidField that names the field, or what the peers raise."""
+        cells, encoded = await asyncio.to_thread(self._check, spec)
+        await self._look_up(spec, token, keys_needed=False)
+        return AdmittedSpec(encoded, spec_hash(encoded), cells)
+
+    async def admit_run(self, spec: ExperimentSpec, token: str) -> None:
+        """Check once more before money is spent: models may have gone, keys may be missing, limits may have changed."""
+        await asyncio.to_thread(self._check, spec)
+        await self._look_up(spec, token, keys_needed=True)
+
+    def _check(self, spec: ExperimentSpec) -> tuple[int, bytes]:
+        cells = check_spec(spec, cells_max=self._cells_max, cells_setting=self._cells_setting)
+        return cells, encode_spec(spec)
+
+    async def _look_up(self, spec: ExperimentSpec, token: str, *, keys_needed: bool) -> None:
+        models = await self._gateway.list_models(token)
+        check_models(spec, models.names, models.not_configured if keys_needed else {})
+        if spec.scorers:
+            check_scorers(spec.scorers, await self._metrics.list_scorers(token))

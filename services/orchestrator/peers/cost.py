@@ -1,0 +1,66 @@
+"""The cost service over gRPC: what became of attempts, and bills that the gateway could not settle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1.cost_pb2_grpc import HoldServiceStub
+from services.orchestrator.calls import AttemptState, Money, ResolvedAttempt, Settlement
+from services.orchestrator.peers.identity import metadata_for
+from services.orchestrator.rpc.codec import money_of, timestamp_of, usage_message, usage_of
+from services.runtime.auth import ServiceTokenMinter
+from services.runtime.status import error_from_rpc
+
+_STATES: Final = {
+    pb.ATTEMPT_STATE_TOMBSTONED: AttemptState.TOMBSTONED,
+    pb.ATTEMPT_STATE_HELD: AttemptState.HELD,
+    pb.ATTEMPT_STATE_SETTLED: AttemptState.SETTLED,
+    pb.ATTEMPT_STATE_RELEASED: AttemptState.RELEASED,
+    pb.ATTEMPT_STATE_EXPIRED: AttemptState.EXPIRED,
+}
+
+
+class GrpcBills:
+    """Implements ports.Bills."""
+
+    def __init__(self, channel: grpc.aio.Channel, minter: ServiceTokenMinter) -> None:
+        self._stub = HoldServiceStub(channel)
+        self._minter = minter
+
+    async def resolve_attempts(self, project_id: str, hold_ids: Sequence[str]) -> list[ResolvedAttempt]:
+        request = pb.ResolveAttemptsRequest(attempt_ids=hold_ids)
+        try:
+            answer = await self._stub.ResolveAttempts(request, metadata=metadata_for(self._minter.token(project_id)))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        return [_resolved(attempt) for attempt in answer.attempts]
+
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
+        request = pb.SettleBatchRequest(
+            items=[
+                pb.SettleItem(
+                    attempt_id=item.attempt_id,
+                    usage=usage_message(item.usage),
+                    provider_model=item.provider_model,
+                    occurred_at=timestamp_of(item.occurred_at_us),
+                    succeeded=item.succeeded,
+                )
+                for item in settlements
+            ]
+        )
+        try:
+            answer = await self._stub.SettleBatch(request, metadata=metadata_for(self._minter.token(project_id)))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        return [None if each.HasField("error") else money_of(each.cost) for each in answer.outcomes]
+
+
+def _resolved(attempt: pb.ResolvedAttempt) -> ResolvedAttempt:
+    # A state that this release does not know is no reason to dispatch again.
+    state = _STATES.get(attempt.state, AttemptState.EXPIRED)
+    cost = money_of(attempt.cost) if attempt.HasField("cost") else None
+    return ResolvedAttempt(attempt.attempt_id, state, usage_of(attempt.usage), cost)

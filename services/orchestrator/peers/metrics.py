@@ -1,0 +1,135 @@
+"""The metrics service over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
+from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.peers.identity import metadata_for
+from services.orchestrator.ports import Sample, ScorerGroup
+from services.orchestrator.rpc.specs import scorer_message
+from services.orchestrator.scores import ScorerDeclaration
+from services.runtime.auth import ServiceTokenMinter
+from services.runtime.status import error_from_rpc
+
+_KINDS: Final = {
+    "mean": pb.SERIES_KIND_MEAN,
+    "rate": pb.SERIES_KIND_RATE,
+    "quantiles": pb.SERIES_KIND_QUANTILES,
+}
+_SERIES_MAX: Final = 1_000
+_VALUES_MAX: Final = 200_000
+"""Numbers of one request, values and clusters together: about 3 MB."""
+_READ: Final = ("SERVICE", "READ")
+
+
+class GrpcMetrics:
+    """Implements ports.Metrics."""
+
+    def __init__(self, channel: grpc.aio.Channel, minter: ServiceTokenMinter) -> None:
+        self._stub = MetricsServiceStub(channel)
+        self._minter = minter
+
+    async def score_batch(
+        self, project_id: str, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
+    ) -> list[bytes]:
+        metadata = metadata_for(self._minter.token(project_id, permissions=_READ))
+        answers = []
+        for number, group in enumerate(groups):
+            request = pb.ScoreBatchRequest(scorers=[scorer_message(target) for target in group.scorers])
+            for sample in samples:
+                request.samples.add(
+                    sample_id=str(sample.cell),
+                    prompt=sample.prompt,
+                    answer=sample.answer,
+                    references=[sample.references[number]] if group.has_reference else (),
+                    finish_reason=sample.finish_reason,
+                )
+            try:
+                answers.append(await self._stub.ScoreBatch(request, metadata=metadata))
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error) from error
+        if len(answers) == 1:
+            return [_packed(scored) for scored in answers[0].samples]
+        return [_merged([answer.samples[index] for answer in answers]) for index in range(len(samples))]
+
+    async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
+        scorers: list[ScorerDeclaration] = []
+        page_token = ""
+        while True:
+            try:
+                page = await self._stub.ListScorers(
+                    pb.ListScorersRequest(page_token=page_token), metadata=metadata_for(token)
+                )
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error) from error
+            scorers.extend(_declaration(scorer) for scorer in page.scorers)
+            page_token = page.next_page_token
+            if not page_token:
+                return scorers
+
+    async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:
+        figures: list[tuple[Estimate, ...]] = []
+        for request in _requests(series):
+            try:
+                answer = await self._stub.Summarize(request, metadata=metadata_for(token))
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error) from error
+            figures.extend(
+                tuple(Estimate(estimate.SerializeToString()) for estimate in summary.estimates)
+                for summary in answer.summaries
+            )
+        return figures
+
+
+def _packed(scored: pb.SampleScores) -> bytes:
+    scored.ClearField("sample_id")
+    return scored.SerializeToString()
+
+
+def _merged(parts: Sequence[pb.SampleScores]) -> bytes:
+    """The scores of several requests in one, in the order of the groups; an error of one request stands for itself."""
+    merged = pb.SampleScores()
+    for part in parts:
+        merged.scores.extend(part.scores)
+        if part.HasField("error") and not merged.HasField("error"):
+            merged.error.CopyFrom(part.error)
+    return merged.SerializeToString()
+
+
+def _declaration(scorer: pb.Scorer) -> ScorerDeclaration:
+    return ScorerDeclaration(
+        name=scorer.name,
+        needs_reference=scorer.needs_reference,
+        parameters=frozenset(parameter.name for parameter in scorer.parameters),
+        required_parameters=frozenset(
+            parameter.name for parameter in scorer.parameters if not parameter.HasField("default_value")
+        ),
+    )
+
+
+def _requests(series: Sequence[Series]) -> list[pb.SummarizeRequest]:
+    """Requests of bounded size, in order."""
+    requests: list[pb.SummarizeRequest] = []
+    numbers = _VALUES_MAX
+    for each in series:
+        size = len(each.values) * (2 if each.clusters else 1)
+        if not requests or numbers + size > _VALUES_MAX or len(requests[-1].series) >= _SERIES_MAX:
+            requests.append(pb.SummarizeRequest())
+            numbers = 0
+        numbers += size
+        requests[-1].series.add(
+            kind=_KINDS[each.kind],
+            values=each.values,
+            clusters=each.clusters or (),
+            missing=each.missing,
+            minimum=each.minimum,
+            maximum=each.maximum,
+            quantiles=each.quantiles,
+        )
+    return requests

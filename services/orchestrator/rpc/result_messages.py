@@ -1,0 +1,192 @@
+"""Stored results as messages, as rows of files, and as numbers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llmlab.api.common.v1 import error_pb2
+from llmlab.api.gateway.v1 import gateway_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.orchestrator.v1 import run_pb2 as pb
+from services.orchestrator.calls import Timing
+from services.orchestrator.estimates import Estimate
+from services.orchestrator.exports import ExportRow
+from services.orchestrator.records import ResultRecord
+from services.orchestrator.rpc.codec import (
+    answer_parts,
+    answer_text,
+    fill_values,
+    money_message,
+    reason_number,
+    request_messages,
+    timestamp_of,
+    usage_message,
+)
+from services.orchestrator.rpc.runs import CELL_STATUSES
+from services.orchestrator.scores import Direction, Scale, Score
+from services.orchestrator.spec_view import SpecView
+from services.orchestrator.states import CellStatus
+from services.orchestrator.store import StoredResult
+from services.orchestrator.summary import PointFigures
+
+_SCALES: Final[dict[int, Scale]] = {
+    metrics_pb2.SCALE_BINARY: "binary",
+    metrics_pb2.SCALE_UNIT: "unit",
+    metrics_pb2.SCALE_COUNT: "count",
+    metrics_pb2.SCALE_REAL: "real",
+}
+_DIRECTIONS: Final[dict[int, Direction]] = {
+    metrics_pb2.DIRECTION_HIGHER_IS_BETTER: "higher",
+    metrics_pb2.DIRECTION_LOWER_IS_BETTER: "lower",
+    metrics_pb2.DIRECTION_NEUTRAL: "neutral",
+}
+_SCALE_NUMBERS: Final = {scale: metrics_pb2.Scale.ValueType(number) for number, scale in _SCALES.items()}
+_DIRECTION_NUMBERS: Final = {
+    direction: metrics_pb2.Direction.ValueType(number) for number, direction in _DIRECTIONS.items()
+}
+
+_LOST: Final = {
+    CellStatus.UNKNOWN: (
+        "the call may have reached the provider and may have been paid for, but its answer was lost; run it again, "
+        "or start the run with retry_unknown"
+    ),
+    CellStatus.CANCELLED: "the call was under way when the run was cancelled",
+}
+_GRPC_UNAVAILABLE: Final = 14
+_GRPC_CANCELLED: Final = 1
+
+
+def result_message(stored: StoredResult, view: SpecView, *, full: bool) -> pb.Result:
+    """A result on the wire; `full` with request and response."""
+    record = stored.record
+    address = view.address(record.cell)
+    message = pb.Result(
+        run_id=record.run_id,
+        cell_index=record.cell,
+        status=CELL_STATUSES[record.status],
+        prompt_name=view.spec.prompts[address.prompt].name,
+        row_index=address.row,
+        model=view.spec.models[address.model].model,
+        repeat_index=address.repeat,
+        attempts=record.attempts,
+        finish_reason=_finish_reason(record.finish_reason),
+        usage=usage_message(record.usage),
+        cost=money_message(record.cost),
+        create_time=timestamp_of(record.created_us),
+        sequence=record.sequence,
+    )
+    fill_values(message.parameters, view.parameters(address.model, address.point))
+    if record.status is CellStatus.DONE:
+        message.timing.CopyFrom(_timing(record.timing))
+    if stored.bodies.scores:
+        message.scores.extend(metrics_pb2.SampleScores.FromString(stored.bodies.scores).scores)
+    error = _error(stored)
+    if error is not None:
+        message.error.CopyFrom(error)
+    if full:
+        message.request.extend(request_messages(view.messages(address.prompt, address.row)))
+        message.response.extend(answer_parts(stored.bodies.answer))
+    return message
+
+
+def _finish_reason(name: str) -> gateway_pb2.FinishReason.ValueType:
+    return gateway_pb2.FinishReason.Value(f"FINISH_REASON_{name or 'UNSPECIFIED'}")
+
+
+def _timing(timing: Timing) -> gateway_pb2.Timing:
+    return gateway_pb2.Timing(
+        latency_us=timing.latency_us,
+        ttft_any_us=timing.ttft_any_us,
+        ttft_output_us=timing.ttft_output_us,
+        queue_us=timing.queue_us,
+        chunks=timing.chunks,
+        streamed=timing.streamed,
+    )
+
+
+def _error(stored: StoredResult) -> error_pb2.CallError | None:
+    """How the last attempt failed; of a lost call nobody is left to say more than that."""
+    record = stored.record
+    if record.status is CellStatus.DONE:
+        return None
+    if stored.bodies.error:
+        return error_pb2.CallError.FromString(stored.bodies.error)
+    cancelled = record.status is CellStatus.CANCELLED
+    return error_pb2.CallError(
+        reason=reason_number(record.error_reason),
+        error_class=error_pb2.ERROR_CLASS_SERVER_ERROR,
+        message=_LOST.get(record.status, "the call failed"),
+        grpc_code=_GRPC_CANCELLED if cancelled else _GRPC_UNAVAILABLE,
+        dispatched=True,
+    )
+
+
+def scores_of(packed: bytes) -> list[Score]:
+    """A cell's stored scores; none while they are not there."""
+    return [
+        Score(
+            name=score.name,
+            value=score.value if score.HasField("value") else None,
+            scale=_SCALES.get(score.scale, "real"),
+            direction=_DIRECTIONS.get(score.direction, "neutral"),
+            absent_reason=score.absent_reason,
+        )
+        for score in metrics_pb2.SampleScores.FromString(packed).scores
+    ]
+
+
+def export_row(stored: StoredResult, view: SpecView) -> ExportRow:
+    """A result as a row of a file."""
+    record: ResultRecord = stored.record
+    address = view.address(record.cell)
+    error = _error(stored)
+    return ExportRow(
+        run_id=record.run_id,
+        cell_index=record.cell,
+        status=record.status.value,
+        prompt_name=view.spec.prompts[address.prompt].name,
+        row_index=address.row,
+        model=view.spec.models[address.model].model,
+        parameters=view.parameters(address.model, address.point),
+        repeat_index=address.repeat,
+        attempts=record.attempts,
+        finish_reason=record.finish_reason,
+        usage=record.usage,
+        cost=record.cost,
+        timing=record.timing,
+        error_reason=record.error_reason,
+        error_message=error.message if error is not None else "",
+        created_us=record.created_us,
+        scores={score.name: score.value for score in scores_of(stored.bodies.scores)},
+        request=view.messages(address.prompt, address.row),
+        response=answer_text(stored.bodies.answer),
+    )
+
+
+def point_message(figures: PointFigures, view: SpecView) -> pb.PointSummary:
+    """One model at one point of the grid, with its figures."""
+    point = figures.point
+    message = pb.PointSummary(
+        model=view.spec.models[point.model].model,
+        cells_total=point.cells,
+        cells_done=point.done,
+        cells_missing=point.missing,
+        success_rate=_estimate(figures.success_rate),
+        latency_us=[_estimate(estimate) for estimate in figures.latency_us],
+        ttft_us=[_estimate(estimate) for estimate in figures.ttft_us],
+        usage=usage_message(point.usage),
+        cost=money_message(point.cost),
+    )
+    fill_values(message.parameters, view.parameters(point.model, point.point))
+    for score, estimate in figures.scores:
+        message.scores.add(
+            name=score.name,
+            direction=_DIRECTION_NUMBERS[score.direction],
+            scale=_SCALE_NUMBERS[score.scale],
+            estimate=_estimate(estimate),
+        )
+    return message
+
+
+def _estimate(estimate: Estimate) -> metrics_pb2.Estimate:
+    return metrics_pb2.Estimate.FromString(estimate.encoded)

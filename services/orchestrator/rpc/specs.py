@@ -1,0 +1,92 @@
+"""Experiments' specs on the wire."""
+
+from __future__ import annotations
+
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.orchestrator.v1 import experiment_pb2 as pb
+from services.orchestrator.experiment import (
+    ExperimentSpec,
+    MessageTemplate,
+    ModelTarget,
+    ParameterAxis,
+    PromptTemplate,
+    ScorerTarget,
+)
+from services.orchestrator.limits import RunLimits
+from services.orchestrator.rpc.codec import ROLES, fill_values, value_message, value_of, values_of
+
+_ROLE_OF = {number: role for role, number in ROLES.items()}
+
+
+def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
+    """A spec as plain values; repeats not given are one."""
+    return ExperimentSpec(
+        prompts=tuple(
+            PromptTemplate(
+                prompt.name, tuple(MessageTemplate(_ROLE_OF[each.role], each.text) for each in prompt.messages)
+            )
+            for prompt in message.prompts
+        ),
+        rows=tuple(values_of(row.columns) for row in message.dataset.rows),
+        models=tuple(
+            ModelTarget(model.model, values_of(model.parameters), values_of(model.provider_options))
+            for model in message.models
+        ),
+        grid=tuple(ParameterAxis(axis.name, tuple(value_of(each) for each in axis.values)) for axis in message.grid),
+        repeats=message.repeats or 1,
+        scorers=tuple(
+            ScorerTarget(target.scorer.name, values_of(target.scorer.parameters), target.scorer.label, target.reference)
+            for target in message.scorers
+        ),
+        limits=limits_of(message.limits),
+    )
+
+
+def limits_of(message: pb.RunLimits) -> RunLimits:
+    """Limits as stated."""
+    return RunLimits(
+        concurrency=message.concurrency,
+        attempts_max=message.attempts_max,
+        timeout_ms=message.timeout_ms,
+        requests_per_minute=message.requests_per_minute,
+        retry_unknown=message.retry_unknown,
+    )
+
+
+def limits_message(limits: RunLimits) -> pb.RunLimits:
+    """Limits on the wire."""
+    return pb.RunLimits(
+        concurrency=limits.concurrency,
+        attempts_max=limits.attempts_max,
+        timeout_ms=limits.timeout_ms,
+        requests_per_minute=limits.requests_per_minute,
+        retry_unknown=limits.retry_unknown,
+    )
+
+
+def spec_message(spec: ExperimentSpec) -> pb.ExperimentSpec:
+    """A spec on the wire."""
+    message = pb.ExperimentSpec(repeats=spec.repeats, limits=limits_message(spec.limits))
+    for prompt in spec.prompts:
+        message.prompts.add(
+            name=prompt.name,
+            messages=[pb.MessageTemplate(role=ROLES[each.role], text=each.text) for each in prompt.messages],
+        )
+    for row in spec.rows:
+        fill_values(message.dataset.rows.add().columns, row)
+    for model in spec.models:
+        added = message.models.add(model=model.model)
+        fill_values(added.parameters, model.parameters)
+        fill_values(added.provider_options, model.provider_options)
+    for axis in spec.grid:
+        message.grid.add(name=axis.name, values=[value_message(value) for value in axis.values])
+    for target in spec.scorers:
+        message.scorers.add(scorer=scorer_message(target), reference=target.reference)
+    return message
+
+
+def scorer_message(target: ScorerTarget) -> metrics_pb2.ScorerSpec:
+    """A scorer and its parameters on the wire."""
+    message = metrics_pb2.ScorerSpec(name=target.scorer, label=target.label)
+    fill_values(message.parameters, target.parameters)
+    return message

@@ -1,0 +1,87 @@
+"""Settings of the orchestrator."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.orchestrator.backoff import Backoff
+from services.orchestrator.policy import WorkerPolicy
+from services.orchestrator.watch import WatchPolicy
+from services.runtime.settings import ServiceSettings
+
+
+class OrchestratorSettings(ServiceSettings, service="orchestrator"):
+    """LLMLAB_ORCHESTRATOR_..."""
+
+    max_cells_per_run: int = Field(1_000_000, ge=1, description="Cells that an experiment may have.")
+    workers: int = Field(1, ge=0, le=16, description="Workers in this process; 0: it only answers requests.")
+
+    lease_ms: int = Field(15_000, ge=1_000, description="A worker that hangs for so long loses its cells.")
+    poll_ms: int = Field(1_000, ge=10, description="How often a worker looks for work that nobody hinted at.")
+    worker_slots: int = Field(256, ge=1, description="Calls that one worker has under way, all runs together.")
+    grant_max: int = Field(64, ge=1, description="Calls of one run that one claim lets a worker have under way.")
+    shard_cells: int = Field(64, ge=1, le=64, description="Cells of one claim.")
+    shards_per_run_max: int = Field(
+        16, ge=1, description="Unfinished claims of one run in one worker; bounds answers that wait for their scores."
+    )
+    batch_calls_max: int = Field(64, ge=1, le=64, description="Calls of one request to the gateway.")
+    batch_bytes_max: int = Field(2 * 1024 * 1024, ge=1024, description="Text of one request to the gateway, bytes.")
+    refusals_max: int = Field(200, ge=1, description="Refused dispatches (limits, open breakers) before a cell fails.")
+    unknown_after_ms: int = Field(
+        5_000, ge=0, description="How long the outcome of a lost call is asked for before its cell is UNKNOWN."
+    )
+    cancel_grace_ms: int = Field(1_500, ge=0, description="How long a cancelled call may take to say how it ended.")
+    drain_ms: int = Field(10_000, ge=0, description="How long a stopping worker waits for calls under way.")
+    score_batch_max: int = Field(64, ge=1, le=256, description="Answers of one request to the metrics service.")
+    scoring_concurrency: int = Field(2, ge=1, le=16, description="Requests to the metrics service under way per run.")
+    settle_after_ms: int = Field(
+        1_000, ge=0, description="How long the gateway has to confirm a cost before the ledger settles it itself."
+    )
+    retry_base_ms: int = Field(500, ge=1, description="Longest first wait before a cell is tried again; it doubles.")
+    retry_cap_ms: int = Field(30_000, ge=1, description="Longest wait before a cell is tried again.")
+    peer_base_ms: int = Field(100, ge=1, description="Longest first wait while another service is away; it doubles.")
+    peer_cap_ms: int = Field(5_000, ge=1, description="Longest wait while another service is away.")
+
+    watch_flush_ms: int = Field(100, ge=1, description="Shortest time between two messages to a watcher of a run.")
+    watch_poll_ms: int = Field(500, ge=10, description="How often events are looked for that nobody hinted at.")
+    watch_heartbeat_ms: int = Field(15_000, ge=100, description="A watcher hears at least so often.")
+    watch_page_events: int = Field(500, ge=1, le=10_000, description="Events of one message to a watcher.")
+    watch_queue_max: int = Field(
+        100, ge=1, description="Messages that a watcher may be behind before it has to resume."
+    )
+    spec_views_max: int = Field(32, ge=1, description="Decoded experiments that are kept for lists and watchers.")
+    csv_guard_formulas: bool = Field(
+        default=True, description="Put a ' before CSV texts that a spreadsheet would run as a formula."
+    )
+
+    def worker_policy(self) -> WorkerPolicy:
+        """How workers behave."""
+        return WorkerPolicy(
+            lease_ms=self.lease_ms,
+            poll_ms=self.poll_ms,
+            slots_max=self.worker_slots,
+            grant_max=self.grant_max,
+            shard_cells=self.shard_cells,
+            shards_per_run_max=self.shards_per_run_max,
+            batch_calls_max=self.batch_calls_max,
+            batch_bytes_max=self.batch_bytes_max,
+            refusals_max=self.refusals_max,
+            unknown_after_ms=self.unknown_after_ms,
+            cancel_grace_ms=self.cancel_grace_ms,
+            drain_ms=self.drain_ms,
+            score_batch_max=self.score_batch_max,
+            scoring_concurrency=self.scoring_concurrency,
+            settle_after_ms=self.settle_after_ms,
+            retry=Backoff(self.retry_base_ms, self.retry_cap_ms),
+            peer=Backoff(self.peer_base_ms, self.peer_cap_ms),
+        )
+
+    def watch_policy(self) -> WatchPolicy:
+        """How runs are watched."""
+        return WatchPolicy(
+            page_events=self.watch_page_events,
+            flush_ms=self.watch_flush_ms,
+            poll_ms=self.watch_poll_ms,
+            heartbeat_ms=self.watch_heartbeat_ms,
+            queue_max=self.watch_queue_max,
+        )

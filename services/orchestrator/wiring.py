@@ -1,0 +1,130 @@
+"""The orchestrator put together: settings in, running server out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from llmlab.api.orchestrator.v1 import run_pb2
+from services.orchestrator.admission import Admission
+from services.orchestrator.peers.cost import GrpcBills
+from services.orchestrator.peers.gateway import GrpcGateway
+from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
+from services.orchestrator.peers.metrics import GrpcMetrics
+from services.orchestrator.ports import Bills, Gateway, Identity, Metrics
+from services.orchestrator.rpc.codec import answer_text
+from services.orchestrator.rpc.experiments import ExperimentServicer
+from services.orchestrator.rpc.results import ResultServicer
+from services.orchestrator.rpc.runs import RunServicer
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.spec_view import SpecViews
+from services.orchestrator.store import SqlLedger
+from services.orchestrator.watch import Watching
+from services.orchestrator.worker import Worker, WorkerPorts
+from services.runtime.auth import ServiceTokenMinter, TokenVerifier
+from services.runtime.channel import open_channel
+from services.runtime.clock import SYSTEM_CLOCK, Clock
+from services.runtime.hints import Hints, LocalHints, RedisHints
+from services.runtime.liveness import liveness_of
+from services.runtime.server import RunningServer, serve
+from services.runtime.service_database import open_service_database
+from services.runtime.signing_keys import fetch_signing_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The other services."""
+
+    gateway: Gateway
+    metrics: Metrics
+    bills: Bills
+    identity: Identity
+    verifier: TokenVerifier | None
+
+
+@asynccontextmanager
+async def build(
+    settings: OrchestratorSettings, *, peers: Peers | None = None, clock: Clock = SYSTEM_CLOCK
+) -> AsyncIterator[RunningServer]:
+    """Runs the orchestrator until the context ends: the server stops first, then the workers hand their cells back.
+
+    `peers` stand in for the services that the settings name. Raises SettingsError, Unavailable (database).
+    """
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_service_database(settings))
+        ledger = SqlLedger(database)
+        hints = await _hints(settings, stack)
+        if peers is None:
+            peers = await _connect(settings, stack, clock)
+        ports = WorkerPorts(
+            ledger=ledger,
+            gateway=peers.gateway,
+            metrics=peers.metrics,
+            bills=peers.bills,
+            identity=peers.identity,
+            hints=hints,
+            liveness=liveness_of(database),
+            clock=clock,
+            rng=random.Random(),  # noqa: S311 (jitter and nonces that only have to differ)
+            answer_text=answer_text,
+        )
+        for _ in range(settings.workers):
+            await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
+        watching: Watching[run_pb2.WatchRunResponse] = Watching(ledger, hints, settings.watch_policy())
+        stack.push_async_callback(watching.close)
+        views = SpecViews(ledger.get_spec, settings.spec_views_max)
+        admission = Admission(
+            peers.gateway,
+            peers.metrics,
+            cells_max=settings.max_cells_per_run,
+            cells_setting=settings.variable("max_cells_per_run"),
+        )
+        servicers = [
+            ExperimentServicer(ledger, admission, clock),
+            RunServicer(ledger, admission, peers.identity, views, watching, hints, clock),
+            ResultServicer(ledger, peers.metrics, views, guard_formulas=settings.csv_guard_formulas),
+        ]
+        yield await stack.enter_async_context(
+            serve(
+                settings,
+                servicers,
+                verifier=peers.verifier,
+                checks={"database": database.check},
+                features=[f"database:{database.dialect}", f"workers:{settings.workers}"],
+            )
+        )
+
+
+async def _hints(settings: OrchestratorSettings, stack: AsyncExitStack) -> Hints:
+    if not settings.redis_url:
+        return LocalHints()
+    return await stack.enter_async_context(RedisHints.open(settings.redis_url, settings.service))
+
+
+async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock: Clock) -> Peers:
+    gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings))
+    metrics = await stack.enter_async_context(open_channel(settings.metrics_target, settings))
+    cost = await stack.enter_async_context(open_channel(settings.cost_target, settings))
+    identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+    minter = ServiceTokenMinter.from_settings(settings)
+    verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity)) if settings.auth_required else None
+    return Peers(
+        gateway=GrpcGateway(gateway, DelegatedTokens(identity, minter, clock)),
+        metrics=GrpcMetrics(metrics, minter),
+        bills=GrpcBills(cost, minter),
+        identity=GrpcIdentity(identity, minter),
+        verifier=verifier,
+    )
+
+
+@asynccontextmanager
+async def _working(worker: Worker) -> AsyncIterator[None]:
+    task = asyncio.create_task(worker.run(), name="worker")
+    try:
+        yield
+    finally:
+        worker.stop()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,469 @@
+"""The orchestrator's RPCs on a real server, over the wire, in a scripted world."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from llmlab.api.gateway.v1 import gateway_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
+from llmlab.api.orchestrator.v1 import run_pb2 as pb
+from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
+from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
+from services.orchestrator.calls import Answer, Failure, PlannedCall
+from services.orchestrator.rpc.specs import spec_message
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.wiring import Peers, build
+from services.runtime.channel import open_channel
+from services.runtime.errors import DomainError
+from services.runtime.status import error_from_rpc
+from tests.support.orchestrator import (
+    World,
+    WorldBills,
+    WorldGateway,
+    WorldIdentity,
+    WorldMetrics,
+    answer,
+    eventually,
+    failure,
+    study,
+)
+
+LAST = {"completed", "failed", "cancelled"}
+
+
+@dataclass
+class Client:
+    """Stubs of a running orchestrator, and the world around it."""
+
+    experiments: Any
+    runs: Any
+    results: Any
+    world: World
+
+    async def create(self, spec: epb.ExperimentSpec | None = None, **more: Any) -> epb.Experiment:
+        request = epb.CreateExperimentRequest(name="a study", spec=spec or spec_message(study()), **more)
+        experiment: epb.Experiment = (await self.experiments.CreateExperiment(request)).experiment
+        return experiment
+
+    async def start(self, experiment_id: str, **more: Any) -> pb.Run:
+        run: pb.Run = (await self.runs.StartRun(pb.StartRunRequest(experiment_id=experiment_id, **more))).run
+        return run
+
+    async def finished(self, spec: epb.ExperimentSpec | None = None) -> pb.Run:
+        """A run that has ended."""
+        run = await self.start((await self.create(spec)).experiment_id)
+        await self.watch(run.run_id)
+        ended: pb.Run = (await self.runs.GetRun(pb.GetRunRequest(run_id=run.run_id))).run
+        return ended
+
+    async def watch(self, run_id: str, after: int = 0) -> list[pb.RunEvent]:
+        """All events to the last."""
+        events: list[pb.RunEvent] = []
+        async for message in self.runs.WatchRun(pb.WatchRunRequest(run_id=run_id, after_sequence=after)):
+            events.extend(message.events)
+        return events
+
+    async def export(self, file_format: pb.ExportFormat.ValueType, **filters: Any) -> bytes:
+        request = pb.ExportResultsRequest(filter=pb.ResultFilter(**filters), format=file_format)
+        return b"".join([message.data async for message in self.results.ExportResults(request)])
+
+    async def pages(self, size: int, *, full: bool = False, **filters: Any) -> list[list[pb.Result]]:
+        pages: list[list[pb.Result]] = []
+        token = ""
+        while True:
+            page = await self.results.ListResults(
+                pb.ListResultsRequest(filter=pb.ResultFilter(**filters), page_size=size, page_token=token, full=full)
+            )
+            pages.append(list(page.results))
+            token = page.next_page_token
+            if not token:
+                return pages
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    world = World()
+    settings = OrchestratorSettings(
+        port=0,
+        home=tmp_path,
+        auth_required=False,
+        max_cells_per_run=1_000,
+        poll_ms=50,
+        watch_flush_ms=1,
+        watch_page_events=7,
+        retry_base_ms=1,
+        cancel_grace_ms=100,
+        log_level="ERROR",
+    )
+    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), WorldIdentity(), verifier=None)
+    async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
+        yield Client(ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel), world)
+
+
+async def refusal(call: Any) -> DomainError:
+    """The error of a call that has to fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _to_its_end(call)
+    return error_from_rpc(caught.value)
+
+
+async def _to_its_end(call: Any) -> None:
+    if hasattr(call, "__await__"):
+        await call
+        return
+    async for _ in call:
+        continue
+
+
+async def test_experiments_are_created_read_listed_changed_and_deleted(client: Client) -> None:
+    spec = spec_message(study())
+    created = await client.create(spec, description="why not")
+    read = (
+        await client.experiments.GetExperiment(epb.GetExperimentRequest(experiment_id=created.experiment_id))
+    ).experiment
+
+    assert (read.name, read.description, read.cells, read.spec) == ("a study", "why not", 16, spec)
+    assert read == created
+    changed = (
+        await client.experiments.UpdateExperiment(
+            epb.UpdateExperimentRequest(
+                experiment_id=created.experiment_id,
+                experiment=epb.Experiment(name="another", spec=spec_message(study(rows=1))),
+                update_mask=FieldMask(paths=["name", "spec"]),
+            )
+        )
+    ).experiment
+    assert (changed.name, changed.description, changed.cells) == ("another", "why not", 4)
+    assert changed.spec_hash != created.spec_hash
+    listed = (await client.experiments.ListExperiments(epb.ListExperimentsRequest())).experiments
+    assert [(each.name, each.HasField("spec")) for each in listed] == [("another", False)]
+    await client.experiments.DeleteExperiment(epb.DeleteExperimentRequest(experiment_id=created.experiment_id))
+    error = await refusal(
+        client.experiments.GetExperiment(epb.GetExperimentRequest(experiment_id=created.experiment_id))
+    )
+    assert error.reason == "NOT_FOUND"
+
+
+async def test_experiments_page_newest_first(client: Client) -> None:
+    ids = [(await client.create()).experiment_id for _ in range(5)]
+    found: list[str] = []
+    token = ""
+    while True:
+        page = await client.experiments.ListExperiments(epb.ListExperimentsRequest(page_size=2, page_token=token))
+        found.extend(each.experiment_id for each in page.experiments)
+        token = page.next_page_token
+        if not token:
+            break
+
+    assert found == sorted(ids, reverse=True)
+    error = await refusal(client.experiments.ListExperiments(epb.ListExperimentsRequest(page_token="nonsense")))
+    assert (error.reason, error.field) == ("INVALID_PAGE_TOKEN", "page_token")
+
+
+async def test_a_study_runs_end_to_end(client: Client) -> None:
+    experiment = await client.create()
+    run = await client.start(experiment.experiment_id, limits=epb.RunLimits(concurrency=3))
+    events = await client.watch(run.run_id)
+    ended = (await client.runs.GetRun(pb.GetRunRequest(run_id=run.run_id))).run
+
+    assert (run.status, run.limits.concurrency, run.limits.attempts_max) == (pb.RUN_STATUS_PENDING, 3, 3)
+    assert ended.status == pb.RUN_STATUS_COMPLETED
+    assert ended.statistics.cells_done == ended.statistics.cells_scored == 16
+    assert ended.statistics.cost.cost_nano_usd == 16 * 5
+    assert ended.start_time.seconds >= ended.create_time.seconds > 0
+    assert ended.end_time.seconds >= ended.start_time.seconds
+    assert [event.sequence for event in events] == list(range(1, ended.last_sequence + 1))
+    kinds = [event.WhichOneof("event") for event in events]
+    assert (kinds[0], kinds[-1], kinds.count("result")) == ("started", "completed", 16)
+    assert events[-1].completed.statistics == ended.statistics
+    assert {event.result.model for event in events if event.HasField("result")} == {"mock/small", "mock/large"}
+
+
+async def test_a_watcher_that_is_cut_anywhere_sees_every_event_once_in_order(client: Client) -> None:
+    run = await client.finished()
+    whole = await client.watch(run.run_id)
+
+    for cut in range(len(whole) + 1):
+        assert await client.watch(run.run_id, after=cut) == whole[cut:]
+    error = await refusal(client.runs.WatchRun(pb.WatchRunRequest(run_id=run.run_id, after_sequence=len(whole) + 1)))
+    assert (error.code, error.reason) == ("OUT_OF_RANGE", "SEQUENCE_OUT_OF_RANGE")
+
+
+async def test_a_watcher_that_is_cut_while_the_run_goes_on_misses_nothing(client: Client) -> None:
+    run = await client.start((await client.create(spec_message(study(rows=40)))).experiment_id)
+    seen: list[int] = []
+    ended = False
+    while not ended:
+        stream = client.runs.WatchRun(pb.WatchRunRequest(run_id=run.run_id, after_sequence=seen[-1] if seen else 0))
+        async for message in stream:
+            seen.extend(event.sequence for event in message.events)
+            ended = any(event.WhichOneof("event") in LAST for event in message.events)
+            break
+        stream.cancel()
+
+    last = (await client.runs.GetRun(pb.GetRunRequest(run_id=run.run_id))).run.last_sequence
+    assert seen == list(range(1, last + 1))
+
+
+async def test_many_watchers_see_the_same(client: Client) -> None:
+    run = await client.start((await client.create(spec_message(study(rows=40)))).experiment_id)
+
+    first, *others = await asyncio.gather(*(client.watch(run.run_id) for _ in range(10)))
+
+    assert first
+    assert all(events == first for events in others)
+
+
+async def test_a_request_that_is_repeated_gets_the_first_answer(client: Client) -> None:
+    first = await client.create(request_id="req-1")
+    again = await client.create(request_id="req-1")
+    run = await client.start(first.experiment_id, request_id="req-2")
+    same = await client.start(first.experiment_id, request_id="req-2")
+
+    assert first == again
+    assert run == same
+    assert len((await client.runs.ListRuns(pb.ListRunsRequest())).runs) == 1
+    error = await refusal(
+        client.experiments.CreateExperiment(
+            epb.CreateExperimentRequest(request_id="req-1", name="other", spec=spec_message(study()))
+        )
+    )
+    assert error.reason == "REQUEST_ID_REUSED"
+
+
+async def test_cancel_and_lists_of_runs(client: Client) -> None:
+    client.world.gate = asyncio.Event()
+    experiment = await client.create()
+    run = await client.start(experiment.experiment_id)
+    await eventually(lambda: client.world.under_way)
+    busy = await refusal(
+        client.experiments.DeleteExperiment(epb.DeleteExperimentRequest(experiment_id=experiment.experiment_id))
+    )
+    cancelled = (await client.runs.CancelRun(pb.CancelRunRequest(run_id=run.run_id))).run
+    events = await client.watch(run.run_id)
+    client.world.gate.set()
+    done = await client.finished()
+
+    assert busy.reason == "WRONG_STATE"
+    assert cancelled.status in {pb.RUN_STATUS_CANCELLING, pb.RUN_STATUS_CANCELLED}
+    assert events[-1].WhichOneof("event") == "cancelled"
+
+    async def ids(**filters: Any) -> list[str]:
+        return [each.run_id for each in (await client.runs.ListRuns(pb.ListRunsRequest(**filters))).runs]
+
+    assert await ids() == [done.run_id, run.run_id]
+    assert await ids(statuses=[pb.RUN_STATUS_CANCELLED]) == [run.run_id]
+    assert await ids(experiment_id=experiment.experiment_id) == [run.run_id]
+
+
+def some_fail(call: PlannedCall) -> Answer | Failure:
+    """The large model refuses; the small one answers, in one case with what a spreadsheet would run."""
+    if call.plan.model == "mock/large":
+        return failure("CONTENT_POLICY", retryable=False)
+    return answer('=HYPERLINK("x")' if "word 0" in call.messages[0][1] else "fine")
+
+
+async def test_results_are_read_listed_filtered_and_paged(client: Client) -> None:
+    client.world.script = some_fail
+    run = await client.finished()
+    one = (await client.results.GetResult(pb.GetResultRequest(run_id=run.run_id, cell_index=1))).result
+
+    assert one.request[0].parts[0].text == "Say word 0"
+    assert one.response[0].text == '=HYPERLINK("x")'
+    assert (one.model, one.parameters["temperature"].double_value) == ("mock/small", 1.0)
+    assert (one.finish_reason, one.timing.latency_us) == (gateway_pb2.FINISH_REASON_STOP, 1_000)
+    assert [score.name for score in one.scores] == ["length.words", "is_fine"]
+    for size in (1, 3, 16, 100):
+        pages = await client.pages(size, run_id=run.run_id)
+        assert [each.cell_index for page in pages for each in page] == list(range(16))
+        assert all(len(page) == size for page in pages[:-1])
+        assert not any(each.request or each.response for page in pages for each in page)
+    failed = (await client.pages(100, run_id=run.run_id, statuses=[pb.CELL_STATUS_FAILED]))[0]
+    large = (await client.pages(100, run_id=run.run_id, models=["mock/large"], full=True))[0]
+    assert [each.cell_index for each in failed] == [each.cell_index for each in large]
+    assert len(failed) == 8
+    assert large[0].request
+    assert await client.pages(100, run_id=run.run_id, models=["nobody"]) == [[]]
+
+
+async def test_results_of_an_experiment_come_newest_run_first(client: Client) -> None:
+    experiment = await client.create(spec_message(study(rows=1)))
+    runs = []
+    for _ in range(3):
+        runs.append((await client.start(experiment.experiment_id)).run_id)
+        await client.watch(runs[-1])
+
+    expected = [(run_id, cell) for run_id in reversed(runs) for cell in range(4)]
+    for size in (1, 3, 5, 100):
+        pages = await client.pages(size, experiment_id=experiment.experiment_id)
+        assert [(each.run_id, each.cell_index) for page in pages for each in page] == expected
+    lines = (await client.export(pb.EXPORT_FORMAT_JSON_LINES, experiment_id=experiment.experiment_id)).splitlines()
+    assert [(json.loads(line)["run_id"], json.loads(line)["cell_index"]) for line in lines] == expected
+
+
+async def test_exports_hold_every_result(client: Client) -> None:
+    client.world.script = some_fail
+    run = await client.finished()
+    table = list(
+        csv.DictReader(io.StringIO((await client.export(pb.EXPORT_FORMAT_CSV, run_id=run.run_id)).decode(), newline=""))
+    )
+    array = json.loads(await client.export(pb.EXPORT_FORMAT_JSON, run_id=run.run_id))
+    lines = [
+        json.loads(line) for line in (await client.export(pb.EXPORT_FORMAT_JSON_LINES, run_id=run.run_id)).splitlines()
+    ]
+
+    assert array == lines
+    assert [item["cell_index"] for item in array] == [int(row["cell_index"]) for row in table] == list(range(16))
+    assert array[0]["response"] == '=HYPERLINK("x")'
+    assert table[0]["response"] == '\'=HYPERLINK("x")'
+    assert (table[4]["score.is_fine"], table[4]["parameter.temperature"]) == ("1.0", "0.0")
+    assert table[2]["error_reason"] == "CONTENT_POLICY"
+    one = await client.export(pb.EXPORT_FORMAT_JSON, run_id=run.run_id, statuses=[pb.CELL_STATUS_UNKNOWN])
+    assert json.loads(one) == []
+
+
+async def test_an_export_comes_in_bounded_pieces(client: Client) -> None:
+    client.world.script = lambda call: answer("word " * 20_000)
+    run = await client.finished()
+    request = pb.ExportResultsRequest(filter=pb.ResultFilter(run_id=run.run_id), format=pb.EXPORT_FORMAT_JSON)
+    pieces = [message async for message in client.results.ExportResults(request)]
+
+    assert len(pieces) > 5
+    assert max(len(piece.data) for piece in pieces) <= 256 * 1024
+    assert [piece.results for piece in pieces] == sorted(piece.results for piece in pieces)
+    assert pieces[-1].results == 16
+    assert len(json.loads(b"".join(piece.data for piece in pieces))) == 16
+
+
+async def test_a_run_is_summed_up_per_model_and_point(client: Client) -> None:
+    client.world.script = some_fail
+    run = await client.finished(spec_message(study(repeats=2)))
+    summary = await client.results.SummarizeRun(pb.SummarizeRunRequest(run_id=run.run_id))
+
+    assert [(point.model, point.parameters["temperature"].double_value) for point in summary.points] == [
+        ("mock/small", 0.0),
+        ("mock/small", 1.0),
+        ("mock/large", 0.0),
+        ("mock/large", 1.0),
+    ]
+    small, large = summary.points[0], summary.points[2]
+    assert (small.cells_total, small.cells_done, small.cells_missing) == (8, 8, 0)
+    assert (large.cells_total, large.cells_done, large.cells_missing) == (8, 0, 8)
+    assert (small.success_rate.value, large.success_rate.value) == (1, 0)
+    assert [estimate.quantile for estimate in small.latency_us] == [0.5, 0.95]
+    assert [estimate.value for estimate in small.ttft_us] == [200, 200]
+    scores = {score.name: score for score in small.scores}
+    assert scores["is_fine"].estimate.value == pytest.approx(0.75)
+    assert (scores["is_fine"].estimate.method, scores["is_fine"].estimate.clusters) == ("rate", 4)
+    assert scores["is_fine"].direction == metrics_pb2.DIRECTION_HIGHER_IS_BETTER
+    assert (small.cost.cost_nano_usd, list(large.scores), list(large.ttft_us)) == (40, [], [])
+
+
+def broken(**changes: Any) -> epb.ExperimentSpec:
+    spec = spec_message(study())
+    for name, value in changes.items():
+        spec.ClearField(name)  # type: ignore[arg-type]
+        target = getattr(spec, name)
+        if isinstance(value, Sequence):
+            target.extend(value)
+        else:
+            setattr(spec, name, value)
+    return spec
+
+
+BAD_SPECS = [
+    (broken(models=[epb.ModelTarget(model="mock/huge")]), "spec.models[0].model", "MODEL_NOT_FOUND"),
+    (broken(models=[]), "spec.models", "EMPTY_PRODUCT"),
+    (broken(grid=[epb.ParameterAxis(name="temperature")]), "spec.grid[0].values", "EMPTY_PRODUCT"),
+    (broken(repeats=100), "spec", "TOO_MANY_CELLS"),
+    (
+        broken(
+            prompts=[epb.PromptTemplate(name="p", messages=[epb.MessageTemplate(role=2, text="Say {{wrod}}")])]  # type: ignore[arg-type]
+        ),
+        "spec.prompts[0].messages[0].text",
+        "TEMPLATE_VARIABLE_MISSING",
+    ),
+    (
+        broken(scorers=[epb.ScorerTarget(scorer=metrics_pb2.ScorerSpec(name="nope"))]),
+        "spec.scorers[0].scorer.name",
+        "SCORER_NOT_FOUND",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "field", "reason"), BAD_SPECS)
+async def test_a_bad_spec_names_its_field_and_nothing_is_written(
+    client: Client, spec: epb.ExperimentSpec, field: str, reason: str
+) -> None:
+    error = await refusal(client.experiments.CreateExperiment(epb.CreateExperimentRequest(name="bad", spec=spec)))
+
+    assert (error.code, error.field, error.reason) == ("INVALID_ARGUMENT", field, reason)
+    assert not (await client.experiments.ListExperiments(epb.ListExperimentsRequest())).experiments
+    good = await client.create()
+    change = epb.UpdateExperimentRequest(
+        experiment_id=good.experiment_id, experiment=epb.Experiment(spec=spec), update_mask=FieldMask(paths=["spec"])
+    )
+    assert (await refusal(client.experiments.UpdateExperiment(change))).field == field
+
+
+async def test_a_run_that_cannot_start_writes_nothing(client: Client) -> None:
+    keyless = await client.create(broken(models=[epb.ModelTarget(model="openai/gpt")]))
+    error = await refusal(client.runs.StartRun(pb.StartRunRequest(experiment_id=keyless.experiment_id)))
+    assert (error.field, error.reason) == ("spec.models[0].model", "PROVIDER_NOT_CONFIGURED")
+    assert "LLMLAB_GATEWAY_OPENAI_KEY" in error.message
+
+    short = pb.StartRunRequest(experiment_id=keyless.experiment_id, limits=epb.RunLimits(timeout_ms=50))
+    assert (await refusal(client.runs.StartRun(short))).field == "limits.timeout_ms"
+    client.world.gateway_down = True
+    assert (
+        await refusal(client.runs.StartRun(pb.StartRunRequest(experiment_id=keyless.experiment_id)))
+    ).code == "UNAVAILABLE"
+    assert not (await client.runs.ListRuns(pb.ListRunsRequest())).runs
+    assert not client.world.dispatched
+
+
+async def test_things_that_do_not_exist_are_not_found(client: Client) -> None:
+    run = await client.finished(spec_message(study(rows=1)))
+    both = pb.ResultFilter(run_id="run_x", experiment_id="exp_x")
+    for call in (
+        client.runs.GetRun(pb.GetRunRequest(run_id="run_x")),
+        client.runs.CancelRun(pb.CancelRunRequest(run_id="run_x")),
+        client.runs.WatchRun(pb.WatchRunRequest(run_id="run_x")),
+        client.runs.StartRun(pb.StartRunRequest(experiment_id="exp_x")),
+        client.results.GetResult(pb.GetResultRequest(run_id=run.run_id, cell_index=99)),
+        client.results.ListResults(pb.ListResultsRequest(filter=pb.ResultFilter(experiment_id="exp_x"))),
+        client.results.SummarizeRun(pb.SummarizeRunRequest(run_id="run_x")),
+        client.results.ExportResults(
+            pb.ExportResultsRequest(filter=pb.ResultFilter(run_id="run_x"), format=pb.EXPORT_FORMAT_CSV)
+        ),
+    ):
+        assert (await refusal(call)).reason == "NOT_FOUND"
+    for wrong in (both, pb.ResultFilter()):
+        assert (await refusal(client.results.ListResults(pb.ListResultsRequest(filter=wrong)))).field == "filter"
+
+
+async def test_an_update_names_what_it_changes(client: Client) -> None:
+    experiment = await client.create()
+    for paths, name, field in (
+        ([], "x", "update_mask"),
+        (["cells"], "x", "update_mask"),
+        (["name"], "", "experiment.name"),
+    ):
+        request = epb.UpdateExperimentRequest(
+            experiment_id=experiment.experiment_id,
+            experiment=epb.Experiment(name=name),
+            update_mask=FieldMask(paths=paths),
+        )
+        assert (await refusal(client.experiments.UpdateExperiment(request))).field == field
