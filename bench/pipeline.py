@@ -55,7 +55,7 @@ def study(cells: int) -> experiment_pb2.ExperimentSpec:
         dataset=experiment_pb2.Dataset(
             rows=[experiment_pb2.Row(columns={"number": value_pb2.Value(int_value=number)}) for number in range(rows)]
         ),
-        models=[experiment_pb2.ModelTarget(model="mock/small")],
+        models=[experiment_pb2.ModelTarget(model="mock/instant")],
         repeats=cells // rows,
         limits=experiment_pb2.RunLimits(concurrency=CONCURRENCY),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 
@@ -25,7 +28,8 @@ def dollars(nano_usd: int) -> str:
         return f"${amount:,.2f}"
     if abs(amount) >= 0.01:
         return f"${amount:.4f}"
-    return f"${amount:.9f}".rstrip("0")
+    digits = 3 - math.floor(math.log10(abs(amount))) - 1
+    return f"${amount:.{min(digits, 9)}f}".rstrip("0")
 
 
 def milliseconds(microseconds: float) -> str:
@@ -47,17 +51,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def estimate(figure: metrics_pb2.Estimate, digits: int = 2) -> str:
-    """Formats a figure with its interval: "0.71 [0.66, 0.75]"; "-" where it is withheld."""
-    if not figure.HasField("value"):
-        return "-"
-    text = f"{figure.value:.{digits}f}"
-    if figure.HasField("low") and figure.HasField("high"):
-        text += f" [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
-    return text
+def value(figure: metrics_pb2.Estimate) -> str:
+    """Formats a figure; "-" where it is withheld."""
+    return f"{figure.value:.2f}" if figure.HasField("value") else "-"
 
 
-def quantile(figures: list[metrics_pb2.Estimate], wanted: float) -> str:
+def interval(figure: metrics_pb2.Estimate) -> str:
+    """Formats the interval of a figure: "0.66-0.75"; nothing where there is none."""
+    if not (figure.HasField("low") and figure.HasField("high")):
+        return ""
+    return f"{figure.low:.2f}-{figure.high:.2f}"
+
+
+def quantile(figures: Iterable[metrics_pb2.Estimate], wanted: float) -> str:
     """Formats one quantile of microseconds; "-" where it is withheld or was not measured."""
     for figure in figures:
         if abs(figure.quantile - wanted) < 1e-9 and figure.HasField("value"):

@@ -43,6 +43,8 @@ class RunView:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        if not self._console.is_terminal:
+            self._print_line()
 
     def show(self, statistics: run_pb2.RunStatistics) -> None:
         """Shows the latest counts."""
@@ -51,12 +53,15 @@ class RunView:
             self._ended_before = ended
         detail = self._detail(statistics, ended)
         self._progress.update(self._task, total=statistics.cells_total, completed=ended, detail=detail)
-        now_s = time.monotonic()
-        if not self._console.is_terminal and (
-            now_s - self._printed_s >= LINE_EVERY_S or ended == statistics.cells_total
-        ):
-            self._printed_s = now_s
-            self._console.print(f"{self._label} {ended}/{statistics.cells_total}  {detail}", highlight=False)
+        if not self._console.is_terminal and time.monotonic() - self._printed_s >= LINE_EVERY_S:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._printed_s = time.monotonic()
+        task = self._progress.tasks[self._task]
+        self._console.print(
+            f"{self._label} {task.completed:.0f}/{task.total or 0:.0f}  {task.fields['detail']}", highlight=False
+        )
 
     def _detail(self, statistics: run_pb2.RunStatistics, ended: int) -> str:
         elapsed_s = time.monotonic() - self._began_s

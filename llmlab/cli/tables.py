@@ -22,9 +22,9 @@ ANSWER_PREVIEW_CHARACTERS = 60
 
 def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
     """Makes an empty table; columns are (heading, whether it holds numbers)."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in columns:
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     return table
 
 
@@ -34,38 +34,46 @@ def parameters_text(parameters: Mapping[str, value_pb2.Value]) -> str:
 
 
 def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
-    """Builds the closing table of a run: one line a model and parameter point, best quality first."""
+    """Builds the closing table of a run: one entry a model and parameter point, best quality first.
+
+    An entry has two lines, so that it fits a narrow terminal: figures above, intervals and 95th percentiles below.
+    """
     points = sorted(summary.points, key=_quality_order)
+    axes = sorted({name for point in points for name in point.parameters})
     score_names = _shown_scores(points)
     table = _table(
         f"{summary.run.experiment_name} · {summary.run.run_id}",
         [
             ("model", False),
-            ("parameters", False),
-            ("answers", True),
-            *((f"{name} [95 %]", True) for name in score_names),
-            ("latency p50", True),
-            ("p95", True),
-            ("TTFT p50", True),
-            ("p95", True),
-            ("tokens in > out", True),
+            *((axis, True) for axis in axes),
+            ("cells", True),
+            *((f"{name}\n95 %", True) for name in score_names),
+            ("latency\n50, 95 %", True),
+            ("TTFT\n50, 95 %", True),
+            ("tokens\nin, out", True),
             ("cost", True),
         ],
     )
     for point in points:
         table.add_row(
             point.model,
-            parameters_text(point.parameters),
+            *(_parameter(point.parameters, axis) for axis in axes),
             f"{point.cells_done}/{point.cells_total}",
             *(_score(point, name) for name in score_names),
-            figures.quantile(list(point.latency_us), 0.5),
-            figures.quantile(list(point.latency_us), 0.95),
-            figures.quantile(list(point.ttft_us), 0.5),
-            figures.quantile(list(point.ttft_us), 0.95),
-            figures.tokens(point.usage),
+            _quantiles(point.latency_us),
+            _quantiles(point.ttft_us),
+            f"{point.usage.input_tokens:,}\n{point.usage.output_tokens:,}",
             figures.money(point.cost),
         )
     return table
+
+
+def _parameter(parameters: Mapping[str, value_pb2.Value], axis: str) -> str:
+    return str(from_value(parameters[axis])) if axis in parameters else "-"
+
+
+def _quantiles(estimates: Sequence[metrics_pb2.Estimate]) -> str:
+    return f"{figures.quantile(estimates, 0.5)}\n{figures.quantile(estimates, 0.95)}"
 
 
 def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
@@ -88,7 +96,7 @@ def _quality_order(point: run_pb2.PointSummary) -> tuple[float, str]:
 def _score(point: run_pb2.PointSummary, name: str) -> str:
     for score in point.scores:
         if score.name == name:
-            return figures.estimate(score.estimate)
+            return f"{figures.value(score.estimate)}\n{figures.interval(score.estimate)}"
     return "-"
 
 

@@ -15,6 +15,7 @@ from llmlab.cli import figures
         (0, "$0"),
         (1, "$0.000000001"),
         (31_000, "$0.000031"),
+        (432_161, "$0.000432"),
         (41_200_000, "$0.0412"),
         (12_345_000_000, "$12.35"),
         (1_234_567_000_000_000, "$1,234,567.00"),
@@ -42,10 +43,11 @@ def test_duration(seconds: float, text: str) -> None:
     assert figures.duration(seconds) == text
 
 
-def test_a_withheld_estimate_is_a_dash_and_an_interval_is_shown() -> None:
-    assert figures.estimate(metrics_pb2.Estimate(withheld_reason="too few")) == "-"
-    assert figures.estimate(metrics_pb2.Estimate(value=0.5)) == "0.50"
-    assert figures.estimate(metrics_pb2.Estimate(value=0.5, low=0.4, high=0.6)) == "0.50 [0.40, 0.60]"
+def test_a_withheld_figure_is_a_dash_and_a_missing_interval_is_nothing() -> None:
+    withheld = metrics_pb2.Estimate(withheld_reason="too few")
+    assert (figures.value(withheld), figures.interval(withheld)) == ("-", "")
+    known = metrics_pb2.Estimate(value=0.5, low=0.4, high=0.6)
+    assert (figures.value(known), figures.interval(known)) == ("0.50", "0.40-0.60")
 
 
 def test_a_quantile_is_found_by_its_level() -> None:
