@@ -39,25 +39,22 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
     An entry has two lines, so that it fits a narrow terminal: figures above, intervals and 95th percentiles below.
     """
     points = sorted(summary.points, key=_quality_order)
-    axes = sorted({name for point in points for name in point.parameters})
     score_names = _shown_scores(points)
     table = _table(
         f"{summary.run.experiment_name} · {summary.run.run_id}",
         [
-            ("model", False),
-            *((axis, True) for axis in axes),
+            ("model\nparameters", False),
             ("cells", True),
             *((f"{name}\n95 %", True) for name in score_names),
-            ("latency\n50, 95 %", True),
-            ("TTFT\n50, 95 %", True),
+            ("latency\np95", True),
+            ("TTFT\np95", True),
             ("tokens\nin, out", True),
             ("cost", True),
         ],
     )
     for point in points:
         table.add_row(
-            point.model,
-            *(_parameter(point.parameters, axis) for axis in axes),
+            f"{point.model}\n{parameters_text(point.parameters)}",
             f"{point.cells_done}/{point.cells_total}",
             *(_score(point, name) for name in score_names),
             _quantiles(point.latency_us),
@@ -66,10 +63,6 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
             figures.money(point.cost),
         )
     return table
-
-
-def _parameter(parameters: Mapping[str, value_pb2.Value], axis: str) -> str:
-    return str(from_value(parameters[axis])) if axis in parameters else "-"
 
 
 def _quantiles(estimates: Sequence[metrics_pb2.Estimate]) -> str:

@@ -87,7 +87,7 @@ def test_the_closing_table_shows_quality_latency_tokens_and_cost(home: Path, tmp
     study.write_text(STUDY)
     finished = llmlab("run", str(study), home=home)
     assert finished.exit_code == 0, finished.notes
-    for expected in ("mock/small", "mock/large", "temperature", "quality", "on_topic", "50, 95 %", "cost", "4/4"):
+    for expected in ("mock/small", "mock/large", "temperature=1", "quality", "on_topic", "p95", "cost", "4/4"):
         assert expected in finished.output, finished.output
     assert f"{CELLS}/{CELLS}" in finished.notes
 
