@@ -38,28 +38,23 @@ def month_at(at_us: int, zone: str) -> Month:
     # Whole seconds, because a float of microseconds since the epoch is not exact.
     local = datetime.fromtimestamp(at_us // 1_000_000, ZoneInfo(zone))
     month = _month(zone, local.year, local.month)
-    # Where clocks are turned at midnight of the first day, the wall shows a date of one month twice, or skips it; the
-    # months' instants decide.
-    if at_us < month.starts_us:
-        return _month(zone, *_shifted(local.year, local.month, -1))
-    if at_us >= month.ends_us:
-        return _month(zone, *_shifted(local.year, local.month, 1))
-    return month
+    # Where clocks are turned back on the first day (St. John's, 2009-11-01, 00:01), the wall shows the last hour of the
+    # old month again; the month that has begun goes on.
+    return month if at_us < month.ends_us else _month(zone, *_next(local.year, local.month))
 
 
 @lru_cache(maxsize=4096)
 def _month(zone: str, year: int, month: int) -> Month:
     starts_us = _first_instant_us(zone, year, month)
-    return Month(f"{year:04d}-{month:02d}", starts_us, _first_instant_us(zone, *_shifted(year, month, 1)))
+    return Month(f"{year:04d}-{month:02d}", starts_us, _first_instant_us(zone, *_next(year, month)))
 
 
 def _first_instant_us(zone: str, year: int, month: int) -> int:
     return (datetime(year, month, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC) - _EPOCH) // _MICROSECOND
 
 
-def _shifted(year: int, month: int, by: int) -> tuple[int, int]:
-    years, month_index = divmod(month - 1 + by, 12)
-    return year + years, month_index + 1
+def _next(year: int, month: int) -> tuple[int, int]:
+    return (year + 1, 1) if month == 12 else (year, month + 1)
 
 
 @cache

@@ -125,6 +125,10 @@ async def test_refusals_of_single_holds_are_statuses(callers: Callers) -> None:
     assert (error.code, error.reason) == ("FAILED_PRECONDITION", "UNPRICED")
     error = await refusal(callers.holds.Settle(pb.SettleRequest(item=settle_item("a/1")), metadata=callers.service()))
     assert (error.code, error.reason) == ("NOT_FOUND", "NOT_FOUND")
+    await callers.holds.Hold(pb.HoldRequest(item=hold_item("free/1", tokens=0)), metadata=callers.service())
+    await callers.holds.Settle(pb.SettleRequest(item=settle_item("free/1", tokens=0)), metadata=callers.service())
+    error = await refusal(callers.holds.Release(pb.ReleaseRequest(attempt_id="free/1"), metadata=callers.service()))
+    assert (error.code, error.reason) == ("FAILED_PRECONDITION", "HOLD_RESOLVED")
     error = await refusal(callers.holds.Release(pb.ReleaseRequest(attempt_id=""), metadata=callers.service()))
     assert (error.code, error.field) == ("INVALID_ARGUMENT", "attempt_id")
 
@@ -242,42 +246,36 @@ async def test_budgets_from_creation_to_deletion(callers: Callers) -> None:
     assert (await refusal(callers.budgets.DeleteBudget(delete, metadata=person))).reason == "NOT_FOUND"
 
 
-@pytest.mark.parametrize(
-    ("wanted", "field"),
-    [
+async def test_wrong_budgets_are_refused_by_their_field_and_not_made(callers: Callers) -> None:
+    refused = [
         (pb.Budget(name="b", limit_nano_usd=0), "budget.limit_nano_usd"),
         (pb.Budget(name="b", limit_nano_usd=-5), "budget.limit_nano_usd"),
         (pb.Budget(name="b", limit_nano_usd=10**18), "budget.limit_nano_usd"),
         (pb.Budget(name="", limit_nano_usd=1), "budget.name"),
         (pb.Budget(name="b", limit_nano_usd=1, time_zone="Mars/Olympus"), "budget.time_zone"),
-    ],
-)
-async def test_a_wrong_budget_is_refused_by_its_field(callers: Callers, wanted: pb.Budget, field: str) -> None:
-    create = pb.CreateBudgetRequest(budget=wanted)
-    error = await refusal(callers.budgets.CreateBudget(create, metadata=callers.person()))
-    assert (error.code, error.reason, error.field) == ("INVALID_ARGUMENT", "INVALID_FIELD", field)
+    ]
+    for wanted, field in refused:
+        create = pb.CreateBudgetRequest(budget=wanted)
+        error = await refusal(callers.budgets.CreateBudget(create, metadata=callers.person()))
+        assert (error.code, error.reason, error.field) == ("INVALID_ARGUMENT", "INVALID_FIELD", field)
     listed = await callers.budgets.ListBudgets(pb.ListBudgetsRequest(), metadata=callers.person())
     assert not listed.budgets
 
 
-@pytest.mark.parametrize(
-    ("paths", "limit", "field"),
-    [
+async def test_wrong_updates_are_refused_by_their_field_and_change_nothing(callers: Callers) -> None:
+    made = await budget(callers)
+    refused = [
         ([], 5, "update_mask"),
         (["time_zone"], 5, "update_mask"),
         (["limit_nano_usd"], 0, "budget.limit_nano_usd"),
         (["name"], 5, "budget.name"),
-    ],
-)
-async def test_a_wrong_update_is_refused_by_its_field(
-    callers: Callers, paths: list[str], limit: int, field: str
-) -> None:
-    made = await budget(callers)
-    update = pb.UpdateBudgetRequest(
-        budget_id=made.budget_id, budget=pb.Budget(limit_nano_usd=limit), update_mask=FieldMask(paths=paths)
-    )
-    error = await refusal(callers.budgets.UpdateBudget(update, metadata=callers.person()))
-    assert error.field == field
+    ]
+    for paths, limit, field in refused:
+        update = pb.UpdateBudgetRequest(
+            budget_id=made.budget_id, budget=pb.Budget(limit_nano_usd=limit), update_mask=FieldMask(paths=paths)
+        )
+        error = await refusal(callers.budgets.UpdateBudget(update, metadata=callers.person()))
+        assert error.field == field
     assert (await standing(callers, made.budget_id)).remaining_nano_usd == USD
 
 

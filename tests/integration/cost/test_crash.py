@@ -1,0 +1,70 @@
+"""kill -9 of the cost process right after a commit: the caller repeats itself and nothing is counted twice."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from llmlab.api.cost.v1 import cost_pb2 as pb
+from tests.support.cost import SERVICE_KEY, Callers, hold_item, settle_item
+from tests.support.processes import start_child
+
+USD = 1_000_000_000
+
+
+@asynccontextmanager
+async def running(home: Path, failpoints: str = "") -> AsyncIterator[tuple[Callers, "subprocess.Popen[bytes]"]]:
+    """The cost service as a process on the SQLite file in `home`."""
+    environ = os.environ | {
+        "LLMLAB_HOME": str(home),
+        "LLMLAB_COST_PORT": "0",
+        "LLMLAB_AUTH_SERVICE_KEY": SERVICE_KEY,
+        "LLMLAB_FAILPOINTS": failpoints,
+    }
+    command = [sys.executable, "-m", "services.cost"]
+    process = start_child(command, on_parent_death=signal.SIGKILL, env=environ, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = await asyncio.to_thread(process.stdout.readline)
+        async with grpc.aio.insecure_channel(line.decode().split()[-1]) as channel:
+            yield Callers(channel), process
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.communicate)
+
+
+async def test_a_hold_and_a_settlement_survive_the_death_of_the_service(tmp_path: Path) -> None:
+    hold = pb.HoldRequest(item=hold_item("a/1"))
+    settle = pb.SettleRequest(item=settle_item("a/1", tokens=250))
+    async with running(tmp_path, "cost.hold_committed=kill") as (callers, process):
+        create = pb.CreateBudgetRequest(budget=pb.Budget(name="b", limit_nano_usd=USD))
+        made = (await callers.budgets.CreateBudget(create, metadata=callers.person())).budget
+        with pytest.raises(grpc.aio.AioRpcError) as lost:
+            await callers.holds.Hold(hold, metadata=callers.service())
+        assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+    async with running(tmp_path, "cost.settle_committed=kill") as (callers, process):
+        held = (await callers.holds.Hold(hold, metadata=callers.service())).outcome
+        status = (
+            await callers.budgets.GetBudget(pb.GetBudgetRequest(budget_id=made.budget_id), metadata=callers.person())
+        ).budget.status
+        assert status.held_nano_usd == held.held_nano_usd > 0
+        with pytest.raises(grpc.aio.AioRpcError):
+            await callers.holds.Settle(settle, metadata=callers.service())
+        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+    async with running(tmp_path) as (callers, _):
+        settled = (await callers.holds.Settle(settle, metadata=callers.service())).outcome
+        spend = await callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(), metadata=callers.person())
+        status = (
+            await callers.budgets.GetBudget(pb.GetBudgetRequest(budget_id=made.budget_id), metadata=callers.person())
+        ).budget.status
+    assert spend.total.calls == 1
+    assert spend.total.cost.cost_nano_usd == settled.cost.cost_nano_usd == status.settled_nano_usd == 100_000
+    assert (spend.held_nano_usd, status.held_nano_usd) == (0, 0)
