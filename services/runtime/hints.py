@@ -25,6 +25,7 @@ MAX_PENDING_TOPICS = 4096
 
 _RECONNECT_MIN_S = 0.1
 _RECONNECT_MAX_S = 5.0
+_CANCEL_AGAIN_S = 0.1
 
 
 class Subscription:
@@ -120,8 +121,7 @@ class RedisHints:
             yield hints
         finally:
             for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                await _end(task)
             await hints._client.aclose()
 
     def publish(self, topic: str) -> None:
@@ -175,3 +175,10 @@ class RedisHints:
         origin, _, topic = message.partition(" ")
         if origin != self._origin:
             self._local.publish(topic)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    # Again and again: a cancellation that meets redis-py in the middle of a command can get lost in there.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
