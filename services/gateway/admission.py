@@ -24,8 +24,10 @@ class ActiveCall:
     def cancel(self) -> None:
         """Stop the call as its deadline would: at once, settled, with an outcome."""
         self.cancelled = True
-        if self.limit is not None and self.limit.when() is not None:
-            self.limit.reschedule(asyncio.get_running_loop().time())
+        limit = self.limit
+        # Nothing is left to stop where the deadline has struck, or where the answer is complete and has no deadline.
+        if limit is not None and not limit.expired() and limit.when() is not None:
+            limit.reschedule(asyncio.get_running_loop().time())
 
 
 class Admission:

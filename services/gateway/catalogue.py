@@ -14,7 +14,7 @@ Adding an OpenAI-compatible provider is an entry like this one, not code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -69,7 +69,7 @@ class ConfiguredProvider:
     """A provider with what the environment says. `missing_setting` names the variable to fill in; empty: ready."""
 
     entry: ProviderEntry
-    api_key: str
+    api_key: str = field(repr=False)
     base_url: str
     missing_setting: str
 

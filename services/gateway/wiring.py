@@ -60,6 +60,7 @@ async def _providers(catalogue: Catalogue, settings: GatewaySettings) -> AsyncIt
         connect_timeout_s=settings.provider_connect_timeout_s,
         max_connections=settings.provider_connections_max,
         max_answer_bytes=settings.provider_answer_max_bytes,
+        proxy=settings.provider_proxy,
     )
     providers: dict[str, Provider] = {}
     async with AsyncExitStack() as stack:

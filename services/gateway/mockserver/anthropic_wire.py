@@ -21,7 +21,7 @@ from services.gateway.calls import (
 from services.gateway.chunks import Event, Finished, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta, UsageSoFar
 from services.gateway.collector import Collector
 from services.gateway.failures import ProviderFault, refused
-from services.gateway.mockserver.wire import StreamEncoder, WireRequest, model_name, script_options, sse
+from services.gateway.mockserver.wire import StreamEncoder, WireRequest, model_names, script_options, sse
 from services.gateway.usage import TokenUsage, estimate_input_tokens
 
 _STOP_WORDS = {
@@ -49,13 +49,16 @@ class AnthropicWire:
 
     path = "/v1/messages"
 
+    def __init__(self, any_model: str) -> None:
+        self._any_model = any_model
+
     def decode(self, body: Any, attempt_id: str) -> WireRequest:
         """See Wire.decode."""
         if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or not body["messages"]:
             raise refused("INVALID_REQUEST", "messages: at least one message is required")
         if not isinstance(body.get("max_tokens"), int):
             raise refused("INVALID_REQUEST", "max_tokens: Field required")
-        model = model_name(body)
+        model, shown = model_names(body, self._any_model)
         messages = [_message(message) for message in body["messages"]]
         if isinstance(system := body.get("system"), str):
             messages.insert(0, Message("system", (TextPart(system),)))
@@ -76,7 +79,7 @@ class AnthropicWire:
             response_json_schema=orjson.dumps(schema).decode() if schema else "",
         )
         request = ProviderRequest(attempt_id, model, call, body["max_tokens"])
-        return WireRequest(request, stream=bool(body.get("stream")))
+        return WireRequest(request, shown, stream=bool(body.get("stream")))
 
     def stream_encoder(self, wanted: WireRequest) -> StreamEncoder:
         """See Wire.stream_encoder."""
@@ -176,7 +179,7 @@ def _head(wanted: WireRequest) -> dict[str, Any]:
         "id": f"msg_{wanted.request.attempt_id}",
         "type": "message",
         "role": "assistant",
-        "model": wanted.request.model,
+        "model": wanted.shown_model,
         "stop_sequence": None,
     }
 

@@ -29,7 +29,7 @@ from services.gateway.mockserver.wire import (
     DEFAULT_MAX_OUTPUT_TOKENS,
     StreamEncoder,
     WireRequest,
-    model_name,
+    model_names,
     script_options,
     sse,
 )
@@ -56,11 +56,14 @@ class OpenAiWire:
 
     path = "/v1/chat/completions"
 
+    def __init__(self, any_model: str) -> None:
+        self._any_model = any_model
+
     def decode(self, body: Any, attempt_id: str) -> WireRequest:
         """See Wire.decode."""
         if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or not body["messages"]:
             raise refused("INVALID_REQUEST", "messages: expected a list with at least one message")
-        model = model_name(body)
+        model, shown = model_names(body, self._any_model)
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_MAX_OUTPUT_TOKENS
         schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
         call = Call(
@@ -75,7 +78,7 @@ class OpenAiWire:
         )
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         request = ProviderRequest(attempt_id, model, call, int(limit))
-        return WireRequest(request, stream=bool(body.get("stream")), include_usage=include_usage)
+        return WireRequest(request, shown, stream=bool(body.get("stream")), include_usage=include_usage)
 
     def stream_encoder(self, wanted: WireRequest) -> StreamEncoder:
         """See Wire.stream_encoder."""
@@ -145,7 +148,7 @@ def _head(wanted: WireRequest, kind: str) -> dict[str, Any]:
         "id": f"chatcmpl-{wanted.request.attempt_id}",
         "object": kind,
         "created": int(time.time()),
-        "model": wanted.request.model,
+        "model": wanted.shown_model,
     }
 
 

@@ -26,14 +26,15 @@ _STATUS_OF_REFUSAL = {"MODEL_NOT_FOUND": 404}
 class MockServer:
     """Answers each wire format from one engine."""
 
-    def __init__(self, provider: MockProvider, log: CallLog) -> None:
+    def __init__(self, provider: MockProvider, log: CallLog, any_model: str) -> None:
         self._provider = provider
         self._log = log
+        self._any_model = any_model
 
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        wires: tuple[Wire, ...] = (OpenAiWire(), AnthropicWire())
+        wires: tuple[Wire, ...] = (OpenAiWire(self._any_model), AnthropicWire(self._any_model))
         for wire in wires:
             app.router.add_post(wire.path, self._handler(wire))
         return app
@@ -96,11 +97,17 @@ async def serve_mock(
     port: int = 0,
     call_log: Path | None = None,
     overrides: Mapping[str, float] | None = None,
+    any_model: str = "",
 ) -> AsyncIterator[str]:
-    """Serve until the context ends; gives the base URL ("http://127.0.0.1:PORT/v1")."""
+    """Serve until the context ends; gives the base URL ("http://127.0.0.1:PORT/v1").
+
+    `overrides` are options of every call; `any_model` names the model that answers under names the mock does not have.
+    """
     async with CallLog.open(call_log) as log:
         runner = web.AppRunner(
-            MockServer(MockProvider(overrides), log).application(), handler_cancellation=True, access_log=None
+            MockServer(MockProvider(overrides), log, any_model).application(),
+            handler_cancellation=True,
+            access_log=None,
         )
         await runner.setup()
         try:

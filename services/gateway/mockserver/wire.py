@@ -12,7 +12,7 @@ from services.gateway.calls import OptionValue, ProviderRequest
 from services.gateway.chunks import Event
 from services.gateway.collector import Collector
 from services.gateway.failures import ProviderFault, refused
-from services.gateway.providers.mock_script import MockScript
+from services.gateway.providers.mock_script import MOCK_MODELS, MockScript
 
 DEFAULT_MAX_OUTPUT_TOKENS = 1_024
 _SCRIPT_NAMES = frozenset(field.name for field in fields(MockScript))
@@ -20,9 +20,13 @@ _SCRIPT_NAMES = frozenset(field.name for field in fields(MockScript))
 
 @dataclass(frozen=True, slots=True)
 class WireRequest:
-    """A request as a provider of the domain takes it, and how its answer is wanted."""
+    """A request as a provider of the domain takes it, and how its answer is wanted.
+
+    `shown_model` is the name that was asked for, which the answer repeats.
+    """
 
     request: ProviderRequest
+    shown_model: str
     stream: bool
     include_usage: bool = True
 
@@ -66,12 +70,16 @@ def script_options(body: Mapping[str, Any]) -> dict[str, OptionValue]:
     return {name: value for name, value in body.items() if name in _SCRIPT_NAMES}
 
 
-def model_name(body: Mapping[str, Any]) -> str:
-    """The mock's model: "small", also where it is called "mock/small"."""
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
+def model_names(body: Mapping[str, Any], any_model: str) -> tuple[str, str]:
+    """The mock's model and the name that was asked for: ("small", "small"), also where that is "mock/small".
+
+    `any_model` answers under every name that is not the mock's; without it such a name is passed on, to be refused.
+    """
+    shown = body.get("model")
+    if not isinstance(shown, str) or not shown:
         raise refused("INVALID_REQUEST", "you must provide a model parameter")
-    return model.removeprefix("mock/")
+    own = shown.removeprefix("mock/")
+    return (own if own in MOCK_MODELS or not any_model else any_model), shown
 
 
 def sse(data: Any, event: str = "") -> bytes:

@@ -14,6 +14,7 @@ from services.gateway.failures import Failure, classify
 from services.gateway.providers.anthropic_answer import AnthropicDecoder, anthropic_fault
 from services.gateway.providers.anthropic_request import anthropic_request, check_seed
 from services.gateway.providers.http_call import HttpRequest, stream_http
+from services.gateway.providers.sdk_client import client_that_sends_nothing
 from services.gateway.providers.transport import HttpTransport
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -24,7 +25,9 @@ class Anthropic:
 
     def __init__(self, transport: HttpTransport, *, api_key: str, base_url: str | None) -> None:
         """`base_url` None means the SDK's default (ANTHROPIC_BASE_URL, else Anthropic)."""
-        client = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0)
+        client = anthropic.AsyncAnthropic(
+            api_key=api_key, base_url=base_url, max_retries=0, http_client=client_that_sends_nothing()
+        )
         self._transport = transport
         self._url = str(client.base_url.join("v1/messages"))
         self._headers = {

@@ -18,6 +18,7 @@ from services.gateway.failures import Failure, classify
 from services.gateway.providers.http_call import HttpRequest, stream_http
 from services.gateway.providers.openai_answer import OpenAiDecoder, openai_fault
 from services.gateway.providers.openai_request import OpenAiDialect, openai_request
+from services.gateway.providers.sdk_client import client_that_sends_nothing
 from services.gateway.providers.transport import HttpTransport
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -28,7 +29,9 @@ class OpenAiCompatible:
 
     def __init__(self, transport: HttpTransport, *, api_key: str, base_url: str | None, dialect: OpenAiDialect) -> None:
         """`base_url` None means the SDK's default (OPENAI_BASE_URL, else OpenAI). Keyless servers get an empty key."""
-        client = openai.AsyncOpenAI(api_key=api_key or "none", base_url=base_url, max_retries=0)
+        client = openai.AsyncOpenAI(
+            api_key=api_key or "none", base_url=base_url, max_retries=0, http_client=client_that_sends_nothing()
+        )
         self._transport = transport
         self._dialect = dialect
         self._url = str(client.base_url.join("chat/completions"))

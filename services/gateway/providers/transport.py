@@ -25,6 +25,7 @@ class TransportLimits:
     drain_s: float = 0.02
     max_answer_bytes: int = 16 * 1024 * 1024
     max_error_bytes: int = 64 * 1024
+    proxy: str = ""
 
 
 class NotSent(Exception):
@@ -131,7 +132,8 @@ class HttpTransport:
                 auto_decompress=True,
                 # Compression makes a server hold chunks back.
                 headers={"Accept-Encoding": "identity"},
-                trust_env=True,
+                # Neither proxies nor credentials by surprise: `trust_env` would take both from the environment.
+                proxy=self.limits.proxy or None,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session

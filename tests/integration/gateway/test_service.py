@@ -265,7 +265,7 @@ async def test_models_are_listed_by_name_in_pages(caller: Caller) -> None:
 
 
 async def test_without_the_cost_service_nothing_is_sent(settings: GatewaySettings) -> None:
-    alone = settings.model_copy(update={"cost_target": "127.0.0.1:9"})
+    alone = settings.model_copy(update={"cost_target": "127.0.0.1:9", "cost_timeout_ms": 200})
     async with build(alone, environ={}) as server, grpc.aio.insecure_channel(server.address) as channel:
         stub = gateway_pb2_grpc.GatewayServiceStub(channel)
         request = gateway_pb2.CompleteRequest(call=rpc_call())

@@ -48,4 +48,6 @@ async def test_cancel_reaches_the_projects_own_calls_only() -> None:
         with pytest.raises(TimeoutError):
             await waiting
         assert active.cancelled
+        # Once more, while the first time is still being settled.
+        assert admission.cancel(OWNER, ["a"]) == ["a"]
     assert admission.cancel(OWNER, ["a"]) == []
