@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from types import ModuleType
 from typing import TypeVar, TypeVarTuple
 
-from services.runtime.errors import Internal, ResourceExhausted
+from services.runtime.errors import Internal, ResourceExhausted, Unavailable
 from services.runtime.threads import WorkerThreads
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class ProcessPool:
         self._max_waiting = max_waiting
         self._warm_up = warm_up
         self._unfinished = 0
+        self._closed = False
         self._thread = WorkerThreads("pool", 1, max_waiting) if workers == 0 else None
         self._executor = self._start() if workers else None
 
@@ -47,7 +48,7 @@ class ProcessPool:
     ) -> AsyncIterator[ProcessPool]:
         """Start the workers in the background; each runs `warm_up` (imports, tables) before its first task.
 
-        At the end waits for the tasks that are running; waiting tasks are cancelled. With 0 workers it is one thread.
+        At the end waits for the tasks that were handed in. With 0 workers it is one thread.
         """
         pool = cls(workers, max_waiting, warm_up)
         try:
@@ -59,11 +60,14 @@ class ProcessPool:
         """Run `fn(*args)` in a worker: a function of an importable module; arguments, result and exception are pickled.
 
         A task whose worker died is run once more, so it must be free of side effects. Raises
-        ResourceExhausted(OVERLOADED) when `max_waiting` tasks wait, Internal when its worker died twice.
+        ResourceExhausted(OVERLOADED) when `max_waiting` tasks wait, Internal when its worker died twice,
+        Unavailable(SHUTTING_DOWN) after `close`.
         """
         if self._executor is None:
             assert self._thread is not None
             return await self._thread.run(lambda: fn(*args))
+        if self._closed:
+            raise Unavailable("SHUTTING_DOWN", "the process pool is closed because the service is stopping")
         if self._unfinished >= self._max_waiting + self._workers:
             raise ResourceExhausted("OVERLOADED", f"{self._max_waiting} tasks wait for a worker already; try again")
         self._unfinished += 1
@@ -73,11 +77,12 @@ class ProcessPool:
             self._unfinished -= 1
 
     async def close(self) -> None:
-        """Let running tasks finish and end the workers."""
+        """Refuse new tasks, finish those that were handed in, and end the workers."""
+        self._closed = True
         if self._thread is not None:
             await self._thread.close()
         if self._executor is not None:
-            await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+            await asyncio.to_thread(self._executor.shutdown)
 
     async def _run_in_process(self, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
         for _ in range(2):

@@ -1,0 +1,177 @@
+"""A PostgreSQL that restarts, dies, deadlocks or is not there, as a service meets it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, select, text
+
+from services.runtime.database import Database
+from services.runtime.dialects import DatabaseOptions
+from services.runtime.errors import Conflict, Unavailable
+from tests.support.databases import create_tables
+from tests.support.postgres import PostgresServer
+
+METADATA = MetaData()
+ROWS = Table("rows", METADATA, Column("id", Text, primary_key=True), Column("amount", BigInteger, nullable=False))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server of this module's own, since it is killed."""
+    server = PostgresServer(tmp_path_factory.mktemp("p") / "pg", durable=True)
+    server.start()
+    yield server
+    server.delete()
+
+
+@pytest.fixture
+async def database(server: PostgresServer) -> AsyncIterator[Database]:
+    async with Database.open(server.url, schema="shop", options=DatabaseOptions(pool_size=4)) as database:
+        await database.write(lambda connection: connection.execute(text("DROP SCHEMA IF EXISTS shop CASCADE")))
+        await create_tables(database, METADATA)
+        yield database
+
+
+def add(connection: Connection, identifier: str, amount: int) -> None:
+    insert = ROWS.insert().values(id=identifier, amount=amount)
+    connection.execute(insert)
+
+
+def total(connection: Connection) -> int:
+    return sum(connection.execute(select(ROWS.c.amount)).scalars())
+
+
+async def fill_the_pool(database: Database) -> None:
+    """Give every thread its connection."""
+    barrier = threading.Barrier(database.options.pool_size)
+    await asyncio.gather(
+        *[database.read(lambda _: barrier.wait(timeout=30)) for _ in range(database.options.pool_size)]
+    )
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_restart_heals_by_itself(database: Database, server: PostgresServer, crash: bool) -> None:
+    await fill_the_pool(database)
+    await database.write(add, "a", 1)
+    if crash:
+        server.kill()
+    else:
+        server.stop()
+    with pytest.raises(Unavailable) as raised:
+        await database.write(add, "b", 1)
+    assert raised.value.reason == "DEPENDENCY_UNAVAILABLE"
+    assert "LLMLAB_SHOP_DATABASE_URL" in raised.value.message
+    server.start()
+    await database.check()
+    await asyncio.gather(*[database.write(add, str(number), 1) for number in range(8)])
+    assert await database.read(total) == 9
+
+
+async def test_a_restart_between_transactions_is_not_noticed(database: Database, server: PostgresServer) -> None:
+    await fill_the_pool(database)
+    server.restart()
+    await asyncio.gather(*[database.write(add, str(number), 1) for number in range(8)])
+    assert await database.read(total) == 8
+
+
+async def test_a_connection_that_is_lost_in_mid_transaction_is_tried_again(database: Database) -> None:
+    attempts: list[int] = []
+
+    def lose_the_first(connection: Connection) -> None:
+        attempts.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        add(connection, "a", 1)
+        if len(attempts) == 1:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    await database.write(lose_the_first)
+    assert len(set(attempts)) == 2
+    assert await database.read(total) == 1
+
+
+async def test_a_deadlock_is_tried_again(database: Database) -> None:
+    await database.write(add, "a", 0)
+    await database.write(add, "b", 0)
+    both_hold_one = threading.Barrier(2)
+    attempts = {"ab": 0, "ba": 0}
+
+    def add_in_order(connection: Connection, order: str) -> None:
+        attempts[order] += 1
+        for identifier in order:
+            connection.execute(ROWS.update().where(ROWS.c.id == identifier).values(amount=ROWS.c.amount + 1))
+            if attempts[order] == 1 and identifier == order[0]:
+                both_hold_one.wait(timeout=30)
+
+    await asyncio.gather(database.write(add_in_order, "ab"), database.write(add_in_order, "ba"))
+    assert sorted(attempts.values()) == [1, 2]
+    assert await database.read(total) == 4
+
+
+async def test_conflicts_end_after_a_bounded_number_of_attempts(database: Database) -> None:
+    attempts: list[int] = []
+
+    def conflict(connection: Connection) -> None:
+        attempts.append(1)
+        connection.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"))
+
+    with pytest.raises(Conflict):
+        await database.write(conflict)
+    assert len(attempts) == database.options.max_attempts
+
+
+async def test_a_connection_that_breaks_in_the_commit_leaves_the_outcome_open(database: Database) -> None:
+    attempts: list[int] = []
+
+    def die_in_the_commit(connection: Connection) -> None:
+        attempts.append(1)
+        # A deferred trigger runs inside COMMIT; it ends the session that commits.
+        connection.execute(
+            text(
+                "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON rows DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION die()"
+            )
+        )
+        add(connection, "a", 1)
+
+    with pytest.raises(Unavailable, match="during the commit"):
+        await database.write(die_in_the_commit)
+    assert attempts == [1]
+    assert await database.read(total) == 0
+
+
+async def test_a_stalled_transaction_does_not_keep_its_locks(database: Database) -> None:
+    await database.write(add, "a", 0)
+    holding, go_on = threading.Event(), threading.Event()
+
+    def stall(connection: Connection) -> None:
+        connection.execute(ROWS.update().values(amount=5))
+        holding.set()
+        assert go_on.wait(30)
+        connection.execute(select(1))
+
+    stalled = asyncio.create_task(database.write(stall, timeout_s=0.5))
+    assert await asyncio.to_thread(holding.wait, 30)
+    # It waits for the row until the server ends the stalled session.
+    await database.write(lambda connection: connection.execute(ROWS.update().values(amount=7)))
+    go_on.set()
+    with pytest.raises(Unavailable):
+        await stalled
+    assert await database.read(total) == 7
+
+
+async def test_an_unreachable_server_is_named_without_its_password(
+    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = tmp_path_factory.mktemp("n")
+    with pytest.raises(Unavailable) as raised:
+        async with Database.open(f"postgresql://me:pa55word@/db?host={nowhere}", schema="shop"):
+            pass
+    assert "LLMLAB_SHOP_DATABASE_URL" in raised.value.message
+    assert "pa55word" not in raised.value.message + caplog.text
