@@ -48,12 +48,12 @@ class Product:
 
     def address(self, index: int) -> CellAddress:
         """The digits of a cell's index; IndexError outside 0 ... cells - 1."""
-        if not 0 <= index < self.cells:
-            raise IndexError(f"cell {index} is outside the product of {self.cells} cells")
         rest, repeat = divmod(index, self.repeats)
         rest, point = divmod(rest, self.points)
         rest, model = divmod(rest, self.models)
         prompt, row = divmod(rest, self.rows)
+        if not 0 <= prompt < self.prompts:
+            raise IndexError(f"cell {index} is outside the product of {self.cells} cells")
         return CellAddress(prompt, row, model, point, repeat)
 
     def index(self, address: CellAddress) -> int:

@@ -6,28 +6,38 @@ and no later commit shows a smaller one. Deliveries that come late or twice leav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, update
 
 from services.orchestrator.ledger import CellAgain, CellResult, CellScores, CellSettled, Sent, ShardEnd, Write
 from services.orchestrator.records import EventKind
-from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.late import deliver_late
 from services.orchestrator.store.rows import bill_values, statistics_of
 from services.orchestrator.store.run_commit import COUNTED_OUTCOMES, RunCommit, attempt_row, close_calls, write_results
-from services.orchestrator.store.runs import COUNTERS, end_run_if_done, event_row, lock_progress
-from services.runtime.database import Database
+from services.orchestrator.store.runs import end_run_if_done, event_row, lock_progress
+from services.orchestrator.store.statements import (
+    COUNT_COMPLETE,
+    COUNT_OPEN_CALLS,
+    COUNTERS,
+    DELETE_RETRIES_OF_RANGE,
+    DELETE_SHARD,
+    HELD_SHARDS,
+    LOCK_SHARD,
+    PASS_SLOTS,
+    SAVE_PROGRESS,
+    Statements,
+)
 
 DEFAULT_SCORE_SET = "default"
 
 
 def commit(
-    connection: Connection, database: Database, worker_id: str, batches: Sequence[Sequence[Write]]
+    connection: Connection, statements: Statements, worker_id: str, batches: Sequence[Sequence[Write]]
 ) -> list[list[bool]]:
     """Write everything; answers each Write: False means that the ledger did not accept it (see the Write)."""
-    now_us = database.now_us(connection)
+    now_us = statements.database.now_us(connection)
     answers = [[True] * len(batch) for batch in batches]
     by_run: dict[str, list[tuple[Write, int, int]]] = {}
     for outer, batch in enumerate(batches):
@@ -37,22 +47,20 @@ def commit(
     # Always in the order of the ids, so that two transactions never wait for each other.
     for run_id in sorted(by_run):
         placed = by_run[run_id]
-        refused = _commit_run(connection, database, worker_id, run_id, [write for write, _, _ in placed], now_us=now_us)
-        for index in refused:
+        run = RunCommit(connection, statements, run_id, now_us, {})
+        for index in _commit_run(run, worker_id, [write for write, _, _ in placed]):
             answers[placed[index][1]][placed[index][2]] = False
     return answers
 
 
-def _commit_run(
-    connection: Connection, database: Database, worker_id: str, run_id: str, writes: list[Write], *, now_us: int
-) -> list[int]:
+def _commit_run(run: RunCommit, worker_id: str, writes: list[Write]) -> list[int]:
     """Write what concerns one run; the indices of the writes that are refused."""
     refused: list[int] = []
     if not all(isinstance(write, Sent) for write in writes):
-        progress = lock_progress(connection, run_id)
+        progress = lock_progress(run.connection, run.run_id)
         if progress is None:
             return list(range(len(writes)))
-        run = RunCommit(connection, database, run_id, now_us, progress)
+        run.progress = progress
         _write_outcomes(run, [write for write in writes if isinstance(write, CellResult | CellAgain)])
         _write_scores(run, [write for write in writes if isinstance(write, CellScores)])
         _write_bills(run, [write for write in writes if isinstance(write, CellSettled)])
@@ -61,25 +69,16 @@ def _commit_run(
         _write_progress(run, ending=len(refused) < len(ends))
     sent = [(index, write) for index, write in enumerate(writes) if isinstance(write, Sent)]
     if sent:
-        refused.extend(_write_sent(connection, worker_id, run_id, sent, now_us))
+        refused.extend(_write_sent(run, worker_id, sent))
     return refused
 
 
-def _write_sent(
-    connection: Connection, worker_id: str, run_id: str, sent: list[tuple[int, Sent]], now_us: int
-) -> list[int]:
+def _write_sent(run: RunCommit, worker_id: str, sent: list[tuple[int, Sent]]) -> list[int]:
     """Note calls that may leave; the indices of those that must not: shard lost, or result there."""
-    held = {
-        (row.first_cell, row.fence)
-        for row in connection.execute(
-            select(t.shards.c.first_cell, t.shards.c.fence)
-            .where(t.shards.c.run_id == run_id, t.shards.c.worker_id == worker_id)
-            .with_for_update(read=True)
-        )
-    }
+    held = {(row.first_cell, row.fence) for row in run.execute(HELD_SHARDS, {"of_worker": worker_id})}
     cells = [write.cell for _, write in sent]
-    ended = _ended_cells(connection, run_id, cells)
-    open_calls = _open_calls(connection, run_id, cells)
+    ended = _ended_cells(run, cells)
+    open_calls = _open_calls(run, cells)
     refused, rows = [], []
     for index, write in sent:
         lost = (write.shard.first_cell, write.shard.fence) not in held
@@ -88,34 +87,37 @@ def _write_sent(
             continue
         rows.append(
             {
-                "run_id": run_id,
+                "run_id": run.run_id,
                 "cell": write.cell,
                 "attempt": write.attempt,
                 "worker_id": worker_id,
                 "nonce": write.nonce,
-                "sent_us": now_us,
+                "sent_us": run.now_us,
             }
         )
-    if rows:
-        connection.execute(insert(t.in_flight), rows)
+    run.insert(t.in_flight, rows)
     repeated = [write.cell for _, write in sent if write.attempt > 1]
     if repeated:
-        connection.execute(delete(t.retries).where(t.retries.c.run_id == run_id, t.retries.c.cell.in_(repeated)))
+        run.execute(run.statements.delete_retries, {"cells": repeated})
     return refused
 
 
-def _ended_cells(connection: Connection, run_id: str, cells: list[int]) -> set[int]:
+def _ended_cells(run: RunCommit, cells: list[int]) -> set[int]:
     """Those of the cells that have a result."""
-    query = select(t.results.c.cell).where(t.results.c.run_id == run_id, t.results.c.cell.in_(cells))
-    return set(connection.execute(query).scalars())
+    return set(run.execute(run.statements.ended_cells, {"cells": cells}).scalars())
+
+
+def _open_calls(run: RunCommit, cells: list[int]) -> set[tuple[int, int]]:
+    """Cell and attempt of the cells' calls that may have left."""
+    return {(row.cell, row.attempt) for row in run.execute(run.statements.open_calls, {"cells": cells})}
 
 
 def _write_outcomes(run: RunCommit, outcomes: list[CellResult | CellAgain]) -> None:
     if not outcomes:
         return
     cells = sorted({outcome.cell for outcome in outcomes})
-    open_calls = _open_calls(run.connection, run.run_id, cells)
-    ended = _ended_cells(run.connection, run.run_id, cells)
+    open_calls = _open_calls(run, cells)
+    ended = _ended_cells(run, cells)
     results: list[CellResult] = []
     again: list[CellAgain] = []
     late_ones: list[CellResult | CellAgain] = []
@@ -132,19 +134,9 @@ def _write_outcomes(run: RunCommit, outcomes: list[CellResult | CellAgain]) -> N
             again.append(outcome)
     write_results(run, results)
     _write_again(run, again)
-    close_calls(run, [*results, *again])
+    close_calls(run, [*results, *again], all_of_cells=not open_calls and not late_ones)
     for outcome in late_ones:
         deliver_late(run, outcome)
-
-
-def _open_calls(connection: Connection, run_id: str, cells: list[int]) -> set[tuple[int, int]]:
-    """Cell and attempt of the cells' calls that may have left."""
-    rows = connection.execute(
-        select(t.in_flight.c.cell, t.in_flight.c.attempt).where(
-            t.in_flight.c.run_id == run_id, t.in_flight.c.cell.in_(cells)
-        )
-    )
-    return {(row.cell, row.attempt) for row in rows}
 
 
 def _write_again(run: RunCommit, again: list[CellAgain]) -> None:
@@ -152,7 +144,7 @@ def _write_again(run: RunCommit, again: list[CellAgain]) -> None:
         run.add_bill(call.usage, call.cost)
         if call.outcome in COUNTED_OUTCOMES:
             run.deltas["attempts_failed"] += 1
-    run.execute_many(insert(t.attempts), [attempt_row(run, call, call.outcome, call.reason) for call in again])
+    run.insert(t.attempts, [attempt_row(run, call, call.outcome, call.reason) for call in again])
     rows = [
         {
             "run_id": run.run_id,
@@ -163,42 +155,22 @@ def _write_again(run: RunCommit, again: list[CellAgain]) -> None:
         for call in again
         if call.not_before_us is not None
     ]
-    run.execute_many(insert(t.retries), rows)
-
-
-_SCORED = (
-    update(t.results)
-    .where(
-        t.results.c.run_id == bindparam("of_run"),
-        t.results.c.cell == bindparam("of_cell"),
-        t.results.c.scored.is_(False),
-        t.results.c.status == CellStatus.DONE.value,
-    )
-    .values(scored=True)
-)
+    run.insert(t.retries, rows)
 
 
 def _write_scores(run: RunCommit, scored: list[CellScores]) -> None:
     if not scored:
         return
-    cells = [write.cell for write in scored]
-    waiting = set(
-        run.connection.execute(
-            select(t.results.c.cell).where(
-                t.results.c.run_id == run.run_id,
-                t.results.c.cell.in_(cells),
-                t.results.c.scored.is_(False),
-                t.results.c.status == CellStatus.DONE.value,
-            )
-        ).scalars()
-    )
+    waiting = set(run.execute(run.statements.unscored_cells, {"cells": [write.cell for write in scored]}).scalars())
     fresh = {write.cell: write for write in scored if write.cell in waiting}
+    if not fresh:
+        return
     rows = [
         {"run_id": run.run_id, "cell": cell, "score_set": DEFAULT_SCORE_SET, "packed": write.packed}
         for cell, write in fresh.items()
     ]
-    run.execute_many(run.database.upsert(t.scores).on_conflict_do_nothing(), rows)
-    run.execute_many(_SCORED, [{"of_run": run.run_id, "of_cell": cell} for cell in fresh])
+    run.insert(t.scores, rows, on_conflict="DO NOTHING")
+    run.execute(run.statements.mark_scored, {"cells": list(fresh)})
     run.deltas["scored"] += len(fresh)
 
 
@@ -217,66 +189,30 @@ def _write_bills(run: RunCommit, bills: list[CellSettled]) -> None:
 def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
     """Delete a range whose cells are finished and pass its slots on; False when it is not, or is held by another."""
     shard = end.shard
-    row = run.connection.execute(
-        select(t.shards.c.cells, t.shards.c.slots)
-        .where(
-            t.shards.c.run_id == run.run_id,
-            t.shards.c.first_cell == shard.first_cell,
-            t.shards.c.fence == shard.fence,
-            t.shards.c.worker_id == worker_id,
-        )
-        .with_for_update()
+    row = run.execute(
+        LOCK_SHARD,
+        {"first_cell_of_range": shard.first_cell, "of_fence": shard.fence, "of_worker": worker_id},
     ).one_or_none()
-    if row is None or not _finished(run, shard.first_cell, row.cells):
+    if row is None:
         return False
-    last = shard.first_cell + row.cells - 1
-    run.connection.execute(
-        delete(t.shards).where(t.shards.c.run_id == run.run_id, t.shards.c.first_cell == shard.first_cell)
-    )
-    run.connection.execute(
-        delete(t.retries).where(t.retries.c.run_id == run.run_id, t.retries.c.cell.between(shard.first_cell, last))
-    )
+    cells = {"first_cell_of_range": shard.first_cell, "last_cell_of_range": shard.first_cell + row.cells - 1}
+    if not _finished(run, cells, row.cells):
+        return False
+    run.execute(DELETE_SHARD, {"first_cell_of_range": shard.first_cell})
+    run.execute(DELETE_RETRIES_OF_RANGE, cells)
     if end.heir is not None and row.slots:
-        run.connection.execute(
-            update(t.shards)
-            .where(
-                t.shards.c.run_id == run.run_id,
-                t.shards.c.first_cell == end.heir,
-                t.shards.c.worker_id == worker_id,
-            )
-            .values(slots=t.shards.c.slots + row.slots)
-        )
+        run.execute(PASS_SLOTS, {"first_cell_of_range": end.heir, "of_worker": worker_id, "more_slots": row.slots})
     return True
 
 
-def _finished(run: RunCommit, first_cell: int, cells: int) -> bool:
+def _finished(run: RunCommit, cells: Mapping[str, int], count: int) -> bool:
     """Whether nothing is left to do for a range.
 
     No call is open, and (unless cancelling) every cell has its result, every answer its scores, every bill its amount.
     """
-    last = first_cell + cells - 1
-    calls = run.connection.execute(
-        select(func.count())
-        .select_from(t.in_flight)
-        .where(t.in_flight.c.run_id == run.run_id, t.in_flight.c.cell.between(first_cell, last))
-    ).scalar_one()
-    if calls:
+    if run.execute(COUNT_OPEN_CALLS, cells).scalar_one():
         return False
-    if run.cancelling:
-        return True
-    done = t.results.c.status == CellStatus.DONE.value
-    owed = t.results.c.status.in_([CellStatus.DONE.value, CellStatus.FAILED.value])
-    complete = run.connection.execute(
-        select(func.count())
-        .select_from(t.results)
-        .where(
-            t.results.c.run_id == run.run_id,
-            t.results.c.cell.between(first_cell, last),
-            ~done | t.results.c.scored.is_(True),
-            ~owed | t.results.c.settled.is_(True),
-        )
-    ).scalar_one()
-    return bool(complete == cells)
+    return run.cancelling or bool(run.execute(COUNT_COMPLETE, cells).scalar_one() == count)
 
 
 def _write_progress(run: RunCommit, *, ending: bool) -> None:
@@ -287,20 +223,16 @@ def _write_progress(run: RunCommit, *, ending: bool) -> None:
     if ending and not run.ended:
         _save_progress(run)
         if end_run_if_done(run.connection, run.progress, run.now_us):
-            run.execute_many(insert(t.events), run.events)
+            run.insert(t.events, run.events)
             return
     if changed:
         if not run.ended:
             statistics = statistics_of(run.progress)
             run.events.append(event_row(run.run_id, run.next_sequence(), EventKind.PROGRESS, statistics, run.now_us))
         _save_progress(run)
-    run.execute_many(insert(t.events), run.events)
+    run.insert(t.events, run.events)
 
 
 def _save_progress(run: RunCommit) -> None:
     names = ("last_sequence", *COUNTERS)
-    run.connection.execute(
-        update(t.run_progress)
-        .where(t.run_progress.c.run_id == run.run_id)
-        .values({name: run.progress[name] for name in names})
-    )
+    run.execute(SAVE_PROGRESS, {f"new_{name}": run.progress[name] for name in names})

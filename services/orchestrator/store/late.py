@@ -55,7 +55,7 @@ def deliver_late(run: RunCommit, outcome: CellResult | CellAgain) -> None:
         _replace(run, answer, result, record)
     elif result["attempt"] != outcome.attempt and record is None:
         reason = outcome.error_reason if isinstance(outcome, CellResult) else outcome.reason
-        run.connection.execute(insert(t.attempts), attempt_row(run, outcome, "superseded", reason))
+        run.insert(t.attempts, [attempt_row(run, outcome, "superseded", reason)])
         amounts = bill_values(outcome.usage, outcome.cost)
         run.connection.execute(
             update(t.results)
@@ -97,7 +97,7 @@ def _replace(run: RunCommit, answer: CellResult, old: RowMapping, record: RowMap
     else:
         reason = old["error_reason"]
         lost = CellAgain(run.run_id, answer.cell, old["attempt"], "unknown", reason, None, own_usage, own_cost)
-        run.connection.execute(insert(t.attempts), attempt_row(run, lost, "unknown", reason))
+        run.insert(t.attempts, [attempt_row(run, lost, "unknown", reason)])
         run.deltas["attempts_failed"] += 1
     earlier = earlier_bills(run, [answer.cell]).get(answer.cell, NO_BILL)
     sequence = old["sequence"] if run.ended else run.next_sequence()

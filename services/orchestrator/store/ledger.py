@@ -20,6 +20,7 @@ from services.orchestrator.records import ExperimentRecord, RunEvent, RunRecord
 from services.orchestrator.states import RunStatus
 from services.orchestrator.store import claims, commit, events, experiments, results, runs, shards, tables
 from services.orchestrator.store.results import ResultQuery, StoredResult
+from services.orchestrator.store.statements import Statements
 from services.runtime.database import Database
 from services.runtime.requests import RememberedRequests, RequestKey
 
@@ -32,6 +33,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._statements = Statements(database)
         self._requests = RememberedRequests(database, tables.request_ids)
 
     # -- experiments
@@ -230,7 +232,7 @@ class SqlLedger:
 
     async def commit(self, worker_id: str, batches: Sequence[Sequence[Write]]) -> list[list[bool]]:
         """Write everything in one transaction; False answers say what the ledger did not accept."""
-        return await self._database.write(commit.commit, self._database, worker_id, batches)
+        return await self._database.write(commit.commit, self._statements, worker_id, batches)
 
 
 class _NewRequestError(Exception):

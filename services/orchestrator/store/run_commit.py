@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, CursorResult, Executable, Table
 
 from services.orchestrator.calls import Money, Usage
 from services.orchestrator.ledger import CellAgain, CellResult
 from services.orchestrator.states import ENDED, CellStatus, RunStatus
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.rows import BILL_COLUMNS, bill_columns, bill_of, bill_values
+from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_values
+from services.orchestrator.store.statements import CLOSE_CALL, Statements
 from services.runtime.database import Database
 
 NO_BILL = (0,) * len(BILL_COLUMNS)
@@ -27,7 +28,7 @@ class RunCommit:
     """One run inside a transaction: its locked progress row, and what is to change in it."""
 
     connection: Connection
-    database: Database
+    statements: Statements
     run_id: str
     now_us: int
     progress: dict[str, Any]
@@ -62,23 +63,27 @@ class RunCommit:
         if status is CellStatus.DONE:
             self.deltas["latency_sum_us"] += sign * latency_us
 
-    def execute_many(self, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
-        """Run a statement for every row; nothing for none."""
-        if rows:
-            self.connection.execute(statement, rows)
+    @property
+    def database(self) -> Database:
+        """The database that is written to."""
+        return self.statements.database
+
+    def execute(self, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run one of the prepared statements for this run."""
+        return self.connection.execute(statement, {"of_run": self.run_id, **values})
+
+    def insert(self, table: Table, rows: Sequence[dict[str, Any]], on_conflict: str = "") -> None:
+        """Insert rows, nothing for none."""
+        self.database.insert_rows(self.connection, table, rows, on_conflict=on_conflict)
 
 
-_CLOSE = delete(t.in_flight).where(
-    t.in_flight.c.run_id == bindparam("of_run"),
-    t.in_flight.c.cell == bindparam("of_cell"),
-    t.in_flight.c.attempt == bindparam("of_attempt"),
-)
-
-
-def close_calls(run: RunCommit, outcomes: Iterable[CellResult | CellAgain]) -> None:
-    """Delete the `sent` rows of calls that have an outcome."""
-    rows = [{"of_run": run.run_id, "of_cell": each.cell, "of_attempt": each.attempt} for each in outcomes]
-    run.execute_many(_CLOSE, rows)
+def close_calls(run: RunCommit, outcomes: Sequence[CellResult | CellAgain], *, all_of_cells: bool = False) -> None:
+    """Delete the `sent` rows of calls that have an outcome; `all_of_cells`: their cells have no other calls open."""
+    if all_of_cells and outcomes:
+        run.execute(run.statements.close_calls, {"cells": [each.cell for each in outcomes]})
+        return
+    for each in outcomes:
+        run.execute(CLOSE_CALL, {"of_cell": each.cell, "of_attempt": each.attempt})
 
 
 def write_results(run: RunCommit, results: Sequence[CellResult]) -> None:
@@ -93,21 +98,16 @@ def write_results(run: RunCommit, results: Sequence[CellResult]) -> None:
         run.count(result.status, result.timing.latency_us)
         if result.answer or result.error:
             bodies.append({"run_id": run.run_id, "cell": result.cell, "answer": result.answer, "error": result.error})
-    run.execute_many(insert(t.results), rows)
-    run.execute_many(insert(t.result_bodies), bodies)
+    run.insert(t.results, rows)
+    run.insert(t.result_bodies, bodies)
 
 
 def earlier_bills(run: RunCommit, cells: list[int]) -> dict[int, tuple[int, ...]]:
     """Tokens and money of the cells' attempts that gave no result, in the order of BILL_COLUMNS."""
     if not cells:
         return {}
-    sums = [func.sum(column) for column in bill_columns(t.attempts)]
-    rows = run.connection.execute(
-        select(t.attempts.c.cell, *sums)
-        .where(t.attempts.c.run_id == run.run_id, t.attempts.c.cell.in_(cells))
-        .group_by(t.attempts.c.cell)
-    )
-    return {row[0]: tuple(int(amount) for amount in row[1:]) for row in rows}
+    rows = run.execute(run.statements.earlier_bills, {"cells": cells})
+    return {cell: tuple(map(int, amounts)) for cell, *amounts in rows}
 
 
 def result_row(run: RunCommit, result: CellResult, sequence: int, earlier: tuple[int, ...]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from services.orchestrator.records import EventKind, RunRecord, Statistics
 from services.orchestrator.states import ENDED, RunStatus, check_transition, final_status
 from services.orchestrator.statistics import encode_statistics
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.rows import BILL_COLUMNS, run_of, statistics_of
+from services.orchestrator.store.rows import run_of, statistics_of
+from services.orchestrator.store.statements import COUNTERS, LOCK_PROGRESS
 from services.runtime.errors import NotFound
 
 _END_EVENTS = {
@@ -19,9 +20,6 @@ _END_EVENTS = {
     RunStatus.FAILED: EventKind.FAILED,
     RunStatus.CANCELLED: EventKind.CANCELLED,
 }
-
-COUNTERS = ("done", "failed", "unknown", "cancelled", "scored", "attempts_failed", *BILL_COLUMNS, "latency_sum_us")
-"""Columns of `run_progress` that only add up."""
 
 
 def _runs() -> Select[Any]:
@@ -124,15 +122,8 @@ def cancel_run(connection: Connection, project_id: str, run_id: str, now_us: int
 
 def lock_progress(connection: Connection, run_id: str) -> dict[str, Any] | None:
     """Lock a run's progress row and give it, with the run's `cells`; None when the run has been deleted."""
-    row = (
-        connection.execute(select(t.run_progress).where(t.run_progress.c.run_id == run_id).with_for_update())
-        .mappings()
-        .one_or_none()
-    )
-    if row is None:
-        return None
-    cells = connection.execute(select(t.runs.c.cells).where(t.runs.c.run_id == run_id)).scalar_one()
-    return {**row, "cells": cells}
+    row = connection.execute(LOCK_PROGRESS, {"of_run": run_id}).mappings().one_or_none()
+    return None if row is None else dict(row)
 
 
 def set_status(connection: Connection, run_id: str, old: RunStatus, new: RunStatus, **values: Any) -> None:
