@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,8 +106,8 @@ def earlier_bills(run: RunCommit, cells: list[int]) -> dict[int, tuple[int, ...]
     """Tokens and money of the cells' attempts that gave no result, in the order of BILL_COLUMNS."""
     if not cells:
         return {}
-    rows = run.execute(run.statements.earlier_bills, {"cells": cells})
-    return {cell: tuple(map(int, amounts)) for cell, *amounts in rows}
+    rows: Iterable[Sequence[Any]] = run.execute(run.statements.earlier_bills, {"cells": cells})
+    return {row[0]: tuple(map(int, row[1:])) for row in rows}
 
 
 def result_row(run: RunCommit, result: CellResult, sequence: int, earlier: tuple[int, ...]) -> dict[str, Any]:
