@@ -40,10 +40,14 @@ def rpc_call(
 
 def options(**values: Any) -> gateway_pb2.Parameters:
     """Parameters that script the mock."""
+    return gateway_pb2.Parameters(provider_options={name: _value(value) for name, value in values.items()})
+
+
+def _value(value: Any) -> value_pb2.Value:
+    if isinstance(value, list):
+        return value_pb2.Value(list_value=value_pb2.ValueList(values=[_value(item) for item in value]))
     kinds = {str: "string_value", bool: "bool_value", int: "int_value", float: "double_value"}
-    return gateway_pb2.Parameters(
-        provider_options={name: value_pb2.Value(**{kinds[type(value)]: value}) for name, value in values.items()}
-    )
+    return value_pb2.Value(**{kinds[type(value)]: value})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import grpc
 from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from services.gateway.attempts import Attempt, AttemptRecord, CallOutcome, Completion, Cost, FailedCall
-from services.gateway.calls import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart
+from services.gateway.calls import Part, ReasoningPart, TextPart, ToolCallPart
 from services.gateway.catalogue import ModelInfo
 from services.gateway.chunks import (
     Event,
@@ -162,14 +162,7 @@ def _part(part: Part) -> content_pb2.ContentPart:
             return content_pb2.ContentPart(tool_call=call)
         case ReasoningPart(text, data):
             return content_pb2.ContentPart(reasoning=content_pb2.Reasoning(text=text, provider_data=data))
-        case ImagePart(url, data, media_type):
-            image = content_pb2.Image(media_type=media_type)
-            if data:
-                image.data = data
-            else:
-                image.url = url
-            return content_pb2.ContentPart(image=image)
-    raise AssertionError("a model does not answer with tool results")
+    raise AssertionError(f"a model does not answer with {type(part).__name__}")
 
 
 def _timing(timing: Timing) -> gateway_pb2.Timing:

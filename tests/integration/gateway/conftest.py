@@ -27,7 +27,13 @@ async def cost(tmp_path: Path) -> AsyncIterator[RunningServer]:
 @pytest.fixture
 def settings(cost: RunningServer, tmp_path: Path) -> GatewaySettings:
     return GatewaySettings(
-        port=0, home=tmp_path / "home", auth_service_key=SERVICE_KEY, cost_target=cost.address, hold_wait_ms=300
+        port=0,
+        home=tmp_path / "home",
+        auth_service_key=SERVICE_KEY,
+        cost_target=cost.address,
+        hold_wait_ms=2_000,
+        # A few outcomes fill a message, so that batches are split.
+        batch_flush_bytes=1_024,
     )
 
 

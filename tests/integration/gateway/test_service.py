@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import grpc
@@ -65,6 +66,42 @@ async def test_the_unary_answer_is_the_collected_stream(caller: Caller) -> None:
     assert "".join(chunk.text for chunk in chunks) == unary.parts[-1].text
     assert unary.parts[0].reasoning.text == "Let me think."
     assert unary.usage == end.usage
+
+
+async def test_tools_pictures_and_history_pass_both_ways(caller: Caller) -> None:
+    part = content_pb2.ContentPart
+    history = [
+        content_pb2.Message(role=content_pb2.ROLE_SYSTEM, parts=[part(text="Be brief.")]),
+        content_pb2.Message(
+            role=content_pb2.ROLE_USER,
+            parts=[part(image=content_pb2.Image(data=b"png", media_type="image/png")), part(text="What is this?")],
+        ),
+        content_pb2.Message(
+            role=content_pb2.ROLE_ASSISTANT,
+            parts=[
+                part(reasoning=content_pb2.Reasoning(text="Hm.", provider_data=b"opaque")),
+                part(tool_call=content_pb2.ToolCall(id="t1", name="look", arguments_json="{}")),
+            ],
+        ),
+        content_pb2.Message(
+            role=content_pb2.ROLE_TOOL,
+            parts=[part(tool_result=content_pb2.ToolResult(tool_call_id="t1", text="a cat"))],
+        ),
+    ]
+    tool = gateway_pb2.Tool(name="look", parameters_json_schema='{"properties": {"at": {"type": "string"}}}')
+    call = gateway_pb2.Call(model="mock/instant", messages=history, tools=[tool], tool_choice="look")
+    call.parameters.CopyFrom(options(report_usage=True, error_kinds=["auth", "billing"]))
+    unary = await caller.complete(call)
+    assert unary.finish_reason == gateway_pb2.FINISH_REASON_TOOL_CALLS
+    asked = unary.parts[0].tool_call
+    assert asked.name == "look"
+    assert "at" in json.loads(asked.arguments_json)
+    # The picture is most of the input.
+    assert unary.usage.input_tokens > 1_000
+    deltas = [chunk.tool_call for chunk in await caller.stream(call) if chunk.HasField("tool_call")]
+    assert deltas[0].name == "look"
+    assert deltas[0].id
+    assert "at" in json.loads("".join(delta.arguments_json for delta in deltas))
 
 
 async def test_a_batch_answers_every_call_with_its_own_outcome(caller: Caller) -> None:
@@ -201,7 +238,7 @@ async def test_a_call_that_was_dispatched_before_is_not_sent_again(caller: Calle
 
 
 async def test_the_calls_deadline_ends_it_with_an_outcome(caller: Caller) -> None:
-    call = rpc_call(call_id="c/1", timeout_ms=50, parameters=options(ttft_ms=600_000))
+    call = rpc_call(call_id="c/1", timeout_ms=1_500, parameters=options(ttft_ms=600_000))
     refused, error = await refusal_of(caller.complete(call))
     assert (refused.code, error.dispatched) == ("DEADLINE_EXCEEDED", True)
     assert (await caller.attempt_state("c/1/1")).state == cost_pb2.ATTEMPT_STATE_SETTLED
@@ -209,7 +246,7 @@ async def test_the_calls_deadline_ends_it_with_an_outcome(caller: Caller) -> Non
 
 async def test_the_rpcs_deadline_holds_beside_the_calls(caller: Caller) -> None:
     call = rpc_call(call_id="c/1", parameters=options(ttft_ms=600_000))
-    refused, error = await refusal_of(caller.complete(call, timeout=0.5))
+    refused, error = await refusal_of(caller.complete(call, timeout=1.5))
     # The call ends a little before its RPC, so that its outcome is still told.
     assert (refused.code, error.reason) == ("DEADLINE_EXCEEDED", error_pb2.ERROR_REASON_DEADLINE_EXCEEDED)
 
