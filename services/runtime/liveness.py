@@ -144,8 +144,7 @@ class PostgresqlLiveness:
             yield held
         finally:
             loop.remove_reader(socket)
-            with suppress(psycopg.Error):
-                await asyncio.to_thread(connection.close)
+            await asyncio.to_thread(_unlock, connection)
 
     async def is_dead(self, name: str) -> bool:
         """True when the server knows of no such lock."""
@@ -170,6 +169,13 @@ def _lock(connection_info: str, key: int) -> psycopg.Connection | None:
         return connection
     connection.close()
     return None
+
+
+def _unlock(connection: psycopg.Connection) -> None:
+    # Closing alone releases it too, but some time after this side has gone on.
+    with suppress(psycopg.Error):
+        connection.rollback()
+    connection.close()
 
 
 def _no_lock(connection: Connection, key: int) -> bool:
