@@ -125,7 +125,7 @@ def check_against_the_witness(laboratory: Laboratory, run: run_pb2.Run, *, kills
     records = Counter((row["cell"], row["attempt"]) for row in (*results, *attempts))
 
     calls = Counter(
-        _attempt_of(call, run.run_id) for call in laboratory.mock.calls() if run.run_id in call["attempt_id"]
+        _attempt_of(call, run.run_id) for call in laboratory.mock.calls() if run.run_id in call["idempotency_key"]
     )
     assert set(calls.values()) == {1}, "the provider saw an attempt twice"
     assert all(records[call] == 1 for call in calls), "a call without exactly one record in the ledger"
@@ -139,7 +139,7 @@ def check_against_the_witness(laboratory: Laboratory, run: run_pb2.Run, *, kills
 
 def _attempt_of(call: dict[str, Any], run_id: str) -> tuple[int, int]:
     """The cell and attempt of a logged call, from its attempt id run/cell/attempt/ordinal."""
-    run, cell, attempt, ordinal = call["attempt_id"].split("/")
+    run, cell, attempt, ordinal = call["idempotency_key"].split("/")
     assert (run, ordinal) == (run_id, "1")
     return int(cell), int(attempt)
 
