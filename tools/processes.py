@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import psutil
 from dotenv import dotenv_values
 from grpc_health.v1 import health_pb2
 
+from llmlab.cli.embedded import service_key
 from services.runtime.settings import ServiceSettings, SettingsError, load_settings
 from tools.local_servers import LocalServer, local_postgres, local_redis
 
@@ -212,19 +212,6 @@ def is_healthy(target: str) -> bool:
         except grpc.RpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def service_key(home: Path) -> str:
-    """The secret that the services share: the one of `home`, made on the first start (as `llmlab up` does)."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = home / "service.key"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key := secrets.token_hex(32))
-    return key
 
 
 def publish_endpoints(home: Path, targets: dict[str, str]) -> None:

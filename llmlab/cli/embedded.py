@@ -45,7 +45,7 @@ async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endp
     """
     runtime = _Runtime()
     with _exclusive(home):
-        shared = {"home": home, "auth_service_key": _service_key(home)}
+        shared = {"home": home, "auth_service_key": service_key(home)}
         targets: dict[str, str] = {}
         async with AsyncExitStack() as stack:
             log = stack.enter_context((home / LOG_FILE).open("w", encoding="utf-8"))
@@ -118,7 +118,9 @@ def _exclusive(home: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _service_key(home: Path) -> str:
+def service_key(home: Path) -> str:
+    """Returns the secret that the services of a home share, made at the first start and readable by nobody else."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = home / SERVICE_KEY_FILE
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

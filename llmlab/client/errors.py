@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import grpc
+from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from llmlab.api.common.v1 import error_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
-_REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID_KEY = "request_id"
 
 
 class LlmlabError(Exception):
@@ -49,11 +52,15 @@ class LlmlabError(Exception):
     @property
     def error_class(self) -> str:
         """One of the four classes that simple callers branch on."""
-        return _CLASS_BY_CODE.get(self.code, "server_error")
+        if self.call is not None and self.call.error_class:
+            return error_pb2.ErrorClass.Name(self.call.error_class).removeprefix("ERROR_CLASS_").lower()
+        return "invalid_request" if self.reason == _TOO_LARGE else _CLASS_BY_CODE.get(self.code, "server_error")
 
     @property
     def retryable(self) -> bool:
         """True where the same request may succeed later."""
+        if self.call is not None:
+            return self.call.retryable
         return self.retry_after_ms is not None or self.code in ("UNAVAILABLE", "ABORTED")
 
 
@@ -117,7 +124,12 @@ class ServerError(LlmlabError):
     """A service or the provider failed."""
 
 
+_TOO_LARGE = "MESSAGE_TOO_LARGE"
+
 _BY_REASON: dict[str, type[LlmlabError]] = {
+    _TOO_LARGE: InvalidRequestError,
+    "PROVIDER_UNAVAILABLE": ServerError,
+    "PROVIDER_OVERLOADED": ServerError,
     "BUDGET_EXCEEDED": BudgetExceededError,
     "PROVIDER_QUOTA": ProviderQuotaError,
     "CIRCUIT_OPEN": CircuitOpenError,
@@ -159,43 +171,64 @@ def error_from_rpc(error: grpc.aio.AioRpcError, target: str) -> LlmlabError:
         target: Where the RPC went, for the message when nobody answered there.
     """
     code = error.code().name
-    metadata = {key: value for key, value in (error.trailing_metadata() or ()) if isinstance(key, str)}
-    status = _status(metadata.get(_DETAILS_KEY))
-    request_id = metadata.get(_REQUEST_ID_KEY, "")
-    reason, message = code, status.message or error.details() or code
-    fields: dict[str, str] = {}
-    retry_after_ms: int | None = None
-    call: error_pb2.CallError | None = None
-    for detail in status.details:
-        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        failed_call = error_pb2.CallError()
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(bad):
-            fields = {violation.field: violation.description for violation in bad.field_violations}
-        elif detail.Unpack(retry):
-            retry_after_ms = retry.retry_delay.ToMilliseconds()
-        elif detail.Unpack(failed_call):
-            call = failed_call
-    if code == "UNAVAILABLE" and not status.details:
-        message = f"No service answers at {target}. Start it with `llmlab up`, or correct the target. ({message})"
-    kind = _BY_REASON.get(reason) or _BY_CODE.get(code, ServerError)
+    status = _status(error)
+    details = _Details(reason=code)
+    for packed in status.details:
+        details.read(packed)
+    message = status.message or error.details() or code
+    if not status.details:  # grpc itself refused, or something that is not llmlab answered
+        details.reason, message = _own_words(code, message, target)
+    kind = _BY_REASON.get(details.reason) or _BY_CODE.get(code, ServerError)
     return kind(
         message,
-        reason=reason,
+        reason=details.reason,
         code=code,
-        fields=fields,
-        retry_after_ms=retry_after_ms,
-        request_id=request_id if isinstance(request_id, str) else "",
-        call=call,
+        fields=details.fields,
+        retry_after_ms=details.retry_after_ms,
+        request_id=details.request_id,
+        call=details.call,
     )
 
 
-def _status(packed: str | bytes | None) -> status_pb2.Status:
-    status = status_pb2.Status()
-    if isinstance(packed, bytes):
-        try:
-            status.ParseFromString(packed)
-        except DecodeError:
-            return status_pb2.Status()
-    return status
+@dataclass(slots=True)
+class _Details:
+    """What the details of a status say."""
+
+    reason: str
+    request_id: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+    retry_after_ms: int | None = None
+    call: error_pb2.CallError | None = None
+
+    def read(self, packed: PackedMessage) -> None:
+        """Takes over what one detail says; one of an unknown kind says nothing."""
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        call = error_pb2.CallError()
+        if packed.Unpack(info):
+            self.reason, self.request_id = info.reason, info.metadata.get(_REQUEST_ID_KEY, "")
+        elif packed.Unpack(bad):
+            self.fields = {violation.field: violation.description for violation in bad.field_violations}
+        elif packed.Unpack(retry):
+            self.retry_after_ms = retry.retry_delay.ToMilliseconds()
+        elif packed.Unpack(call):
+            self.call = call
+
+
+def _own_words(code: str, message: str, target: str) -> tuple[str, str]:
+    """Reason and message of a failure that carries no details."""
+    if code == "UNAVAILABLE":
+        return code, f"No service answers at {target}. Start it with `llmlab up`, or correct the target. ({message})"
+    if code == "RESOURCE_EXHAUSTED" and "larger than max" in message:
+        return _TOO_LARGE, f"The message is above the size limit; send less at once. ({message})"
+    return code, message
+
+
+def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """The rich status of an error; an empty one where there is none, or none that can be read."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+    return status_pb2.Status()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 WATCH_ATTEMPTS_MAX = 30
 WATCH_BACKOFF_S = 0.2
 WATCH_BACKOFF_S_MAX = 5.0
-_LAST_EVENTS = ("completed", "failed", "cancelled")
 
 
 class OrchestratorCalls(Connection):
@@ -120,11 +119,10 @@ class OrchestratorCalls(Connection):
                     for event in message.events:
                         after_sequence = event.sequence
                         yield event
-                        if event.WhichOneof("event") in _LAST_EVENTS:
-                            return
+                return  # the orchestrator ends the stream in peace only where the run has ended
             except LlmlabError as error:
                 failures += 1
-                if failures > WATCH_ATTEMPTS_MAX or not _resumable(error):
+                if failures > WATCH_ATTEMPTS_MAX or not (_resumable(error) or self._renewable(error)):
                     raise
             await asyncio.sleep(min(WATCH_BACKOFF_S * 2**failures, WATCH_BACKOFF_S_MAX))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmlab.cli import embedded
 from tools import processes
 from tools.local_servers import local_redis, socket_directory
 
@@ -73,9 +74,9 @@ def test_nobody_is_healthy_where_nothing_listens() -> None:
 
 
 def test_the_services_key_is_made_once_and_private(tmp_path: Path) -> None:
-    key = processes.service_key(tmp_path / "home")
+    key = embedded.service_key(tmp_path / "home")
     assert len(bytes.fromhex(key)) == 32
-    assert processes.service_key(tmp_path / "home") == key
+    assert embedded.service_key(tmp_path / "home") == key
     assert (tmp_path / "home" / "service.key").stat().st_mode & 0o777 == 0o600
 
 
