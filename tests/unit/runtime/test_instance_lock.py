@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.database import Database
+from services.runtime.dialects import DatabaseOptions
 from services.runtime.instance_lock import instance_lock
 from services.runtime.settings import SettingsError
 
@@ -36,4 +38,13 @@ def test_a_killed_holder_releases_the_lock(tmp_path: Path) -> None:
         holder.kill()
         holder.wait()
     with instance_lock(path):
+        pass
+
+
+async def test_a_database_that_is_opened_exclusively_has_one_process(sqlite_url: str) -> None:
+    exclusive = DatabaseOptions(exclusive=True)
+    async with Database.open(sqlite_url, schema="cost", options=exclusive):
+        with pytest.raises(SettingsError, match="LLMLAB_HOME"):
+            Database(sqlite_url, schema="cost", options=exclusive)
+    async with Database.open(sqlite_url, schema="cost", options=exclusive):
         pass
