@@ -28,7 +28,7 @@ def dollars(nano_usd: int) -> str:
         return f"${amount:,.2f}"
     if abs(amount) >= 0.01:
         return f"${amount:.4f}"
-    digits = 3 - math.floor(math.log10(abs(amount))) - 1
+    digits = 1 - math.floor(math.log10(abs(amount)))  # two significant ones
     return f"${amount:.{min(digits, 9)}f}".rstrip("0")
 
 

@@ -48,7 +48,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
             *((f"{name}\n95 %", True) for name in score_names),
             ("latency\np95", True),
             ("TTFT\np95", True),
-            ("tokens\nin, out", True),
+            ("tokens\nin/out", True),
             ("cost", True),
         ],
     )
