@@ -8,6 +8,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+# Read when grpc is imported. Its handlers around fork() abort a child that tests start while a channel is busy: the
+# child closes the poller's descriptor before it becomes another program.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 import hypothesis
 import pytest
 from sqlalchemy import MetaData
