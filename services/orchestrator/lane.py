@@ -114,6 +114,11 @@ class Lane:
             and len(self._queue.shards) < self._context.policy.shards_per_run_max
         )
 
+    def holds(self, key: ShardKey) -> bool:
+        """Whether the lane works on this range under this claim."""
+        shard = self._queue.shards.get(key.first_cell)
+        return shard is not None and shard.key == key
+
     @property
     def slotless_shard(self) -> ShardKey | None:
         """A shard to ask slots for, when the lane has cells and not a single slot."""
@@ -125,9 +130,8 @@ class Lane:
 
     def grant(self, key: ShardKey, slots: int) -> None:
         """The ledger has given slots to a shard."""
-        shard = self._queue.shards.get(key.first_cell)
-        if shard is not None and shard.key == key:
-            shard.slots += slots
+        if self.holds(key):
+            self._queue.shards[key.first_cell].slots += slots
             self._dispatcher.wake()
 
     async def add(self, claim: Claim) -> None:

@@ -162,9 +162,9 @@ class ShardState(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """What a heartbeat reads: the ranges that the worker still holds, and where their runs stand."""
+    """What a heartbeat reads: the ranges that the worker holds, and where their runs stand."""
 
-    held: frozenset[ShardKey]
+    held: tuple[Claim, ...]
     statuses: dict[str, RunStatus]
 
 

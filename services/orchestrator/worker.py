@@ -95,6 +95,8 @@ class Incarnation:
         self._may_send_until_s = float("-inf")
         self._wake = asyncio.Event()
         self._pulse_now = asyncio.Event()
+        # Between a claim and its lane the worker holds cells that no lane knows: nobody looks meanwhile.
+        self._claiming = asyncio.Lock()
         self._look_for_new = True
         self._draining = False
         self._background: set[asyncio.Future[None]] = set()
@@ -149,16 +151,26 @@ class Incarnation:
             await asyncio.sleep(_PULSE_MIN_S)
 
     async def _pulse(self) -> None:
-        """Renew the lease, let go of what is lost, notice cancels, and bury the dead."""
-        # Counted from before the renewal leaves: the ledger's own count starts later.
-        asked_s = self._ports.clock.monotonic_s()
-        pulse = await self._ports.ledger.heartbeat(self._id, self._policy.lease_ms)
-        self._may_send_until_s = asked_s + self._policy.lease_ms / 1_000
-        for run_id, lane in list(self._lanes.items()):
-            await lane.check_held(pulse.held)
-            if pulse.statuses.get(run_id) is RunStatus.CANCELLING:
-                lane.cancel()
+        """Renew the lease, let go of what is lost, pick up what fell, notice cancels, and bury the dead."""
+        async with self._claiming:
+            # Counted from before the renewal leaves: the ledger's own count starts later.
+            asked_s = self._ports.clock.monotonic_s()
+            pulse = await self._ports.ledger.heartbeat(self._id, self._policy.lease_ms)
+            self._may_send_until_s = asked_s + self._policy.lease_ms / 1_000
+            held = frozenset(claim.shard for claim in pulse.held)
+            for run_id, lane in list(self._lanes.items()):
+                await lane.check_held(held)
+                if pulse.statuses.get(run_id) is RunStatus.CANCELLING:
+                    lane.cancel()
+            for claim in pulse.held:
+                await self._pick_up(claim)
         await self._forget_dead_workers()
+
+    async def _pick_up(self, claim: Claim) -> None:
+        """Go on with a range that the worker holds and no lane works on: its lane broke, or never came to be."""
+        lane = self._lanes.get(claim.shard.run_id)
+        if not self._draining and (lane is None or lane.finished or not lane.holds(claim.shard)):
+            await self._take_on(claim)
 
     async def _forget_dead_workers(self) -> None:
         others = await self._ports.ledger.other_workers(self._id)
@@ -204,10 +216,11 @@ class Incarnation:
         request = ClaimRequest(
             self._id, capacity, extend, self._policy.shard_cells, self._policy.grant_max, _TAKEOVERS_MAX
         )
-        claims = await self._ports.ledger.claim(request)
-        for claim in claims:
-            await self._take_on(claim)
-        await self._ask_for_slots()
+        async with self._claiming:
+            claims = await self._ports.ledger.claim(request)
+            for claim in claims:
+                await self._take_on(claim)
+            await self._ask_for_slots()
         found = {claim.shard.run_id for claim in claims}
         for run_id in extend:
             if run_id not in found:
@@ -229,10 +242,10 @@ class Incarnation:
             if record is None:
                 return
             lane = Lane(RunPlan(record.run, record.encoded_spec), self._context)
-            self._lanes[claim.shard.run_id] = lane
+            await lane.add(claim)
             if record.run.status is RunStatus.CANCELLING:
                 lane.cancel()
-            await lane.add(claim)
+            self._lanes[claim.shard.run_id] = lane
             task = asyncio.create_task(lane.run(), name=f"lane-{claim.shard.run_id}")
             self._tasks[task] = lane
             task.add_done_callback(self._lane_ended)
@@ -258,19 +271,14 @@ class Incarnation:
         if error is None:
             self._in_background(self._revoke_delegation(lane))
         else:
-            _log.error("run %s: the lane broke; its cells are handed back", run_id, exc_info=error)
-            self._in_background(self._hand_back(run_id))
+            _log.error("run %s: the lane broke and is begun again", run_id, exc_info=error)
+            # Not at once: what broke a lane may break the next one too.
+            task.get_loop().call_later(self._policy.poll_ms / 1_000, self._pulse_now.set)
 
     def _in_background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-    async def _hand_back(self, run_id: str) -> None:
-        # Not at once: what broke a lane may break the next one too.
-        await asyncio.sleep(self._policy.poll_ms / 1_000)
-        with contextlib.suppress(DomainError):
-            await self._ports.ledger.release_run(self._id, run_id)
 
     async def _revoke_delegation(self, lane: Lane) -> None:
         """End the right to act for the user when the run has ended. If this fails it ends by itself, later."""

@@ -25,15 +25,15 @@ def heartbeat(connection: Connection, database: Database, worker_id: str, lease_
     connection.execute(
         upsert.on_conflict_do_update(index_elements=["worker_id"], set_={"expires_us": row["expires_us"]})
     )
-    held = connection.execute(
-        select(t.shards.c.run_id, t.shards.c.first_cell, t.shards.c.fence).where(t.shards.c.worker_id == worker_id)
-    ).all()
+    held = connection.execute(select(t.shards).where(t.shards.c.worker_id == worker_id)).all()
     run_ids = sorted({row.run_id for row in held})
     statuses = connection.execute(
         select(t.run_progress.c.run_id, t.run_progress.c.status).where(t.run_progress.c.run_id.in_(run_ids))
     )
     return Pulse(
-        held=frozenset(ShardKey(row.run_id, row.first_cell, row.fence) for row in held),
+        held=tuple(
+            Claim(ShardKey(row.run_id, row.first_cell, row.fence), row.cells, row.slots, inherited=True) for row in held
+        ),
         statuses={row.run_id: RunStatus(row.status) for row in statuses},
     )
 
@@ -53,12 +53,6 @@ def release(connection: Connection, worker_id: str) -> None:
     """Hand everything back: a worker that stops in good order leaves nothing to wait for."""
     connection.execute(update(t.shards).where(t.shards.c.worker_id == worker_id).values(worker_id="", slots=0))
     forget_workers(connection, [worker_id])
-
-
-def release_run(connection: Connection, worker_id: str, run_id: str) -> None:
-    """Hand one run's ranges back."""
-    mine = (t.shards.c.worker_id == worker_id, t.shards.c.run_id == run_id)
-    connection.execute(update(t.shards).where(*mine).values(worker_id="", slots=0))
 
 
 def claim(connection: Connection, database: Database, request: ClaimRequest) -> list[Claim]:

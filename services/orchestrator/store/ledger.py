@@ -199,10 +199,6 @@ class SqlLedger:
         """Hand everything back."""
         await self._database.write(claims.release, worker_id)
 
-    async def release_run(self, worker_id: str, run_id: str) -> None:
-        """Hand one run's ranges back."""
-        await self._database.write(claims.release_run, worker_id, run_id)
-
     async def claim(self, request: ClaimRequest) -> list[Claim]:
         """Ranges of cells for a worker."""
         return await self._database.write(claims.claim, self._database, request)

@@ -260,8 +260,8 @@ async def test_a_worker_that_lost_its_range_can_send_nothing(ledger: SqlLedger) 
     assert await write(ledger, *sent(taken.shard, 0, 1), worker="w2") == [True, True]
     assert await write(ledger, ShardEnd(first.shard, None), worker="w1") == [False]
     pulse = await ledger.heartbeat("w1", LEASE_MS)
-    assert pulse.held == frozenset()
-    assert (await ledger.heartbeat("w2", LEASE_MS)).held == {taken.shard}
+    assert pulse.held == ()
+    assert (await ledger.heartbeat("w2", LEASE_MS)).held == (taken,)
 
 
 async def test_a_stopping_worker_hands_its_ranges_back(ledger: SqlLedger) -> None:

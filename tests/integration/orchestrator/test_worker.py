@@ -318,7 +318,7 @@ async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
     worker = asyncio.create_task(Worker(lab.ports(), POLICY).run())
     cells = await lab.start(study(rows=10))
     await eventually(lambda: lab.world.under_way >= 8)
-    lab.ledger.release = lab.ledger.release_run = nothing  # type: ignore[assignment, method-assign]
+    lab.ledger.release = nothing  # type: ignore[assignment, method-assign]
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
     lab.world.gate.set()
