@@ -70,7 +70,8 @@ class _Watcher(Generic[T]):
         self._queue_max = queue_max
 
     def offer(self, hand_out: _HandOut[T]) -> None:
-        if len(self.queue) >= self._queue_max:
+        # Once something was left out nothing may follow it: the watcher would take the gap for the run's history.
+        if self.too_slow or len(self.queue) >= self._queue_max:
             self.too_slow = True
         else:
             self.queue.append(hand_out)
