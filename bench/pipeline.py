@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from llmlab.api.common.v1 import content_pb2, value_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
 from llmlab.cli.embedded import start_services
 from llmlab.client import SERVICES, Client, Endpoints, find_credentials
+from services.runtime import telemetry
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = 5000
@@ -109,13 +111,24 @@ async def embedded(cells: int) -> dict[str, Any]:
             async with Client(endpoints, api_key=api_key or "") as client:
                 await run_study(client, 100)  # connections, caches and the scorers' processes are warm after it
                 memory = PeakMemory({"all": this})
-                before_s, threads_before = cpu_s(this), thread_cpu_s()
+                before_s, threads_before, counted = cpu_s(this), thread_cpu_s(), telemetry.snapshot()
                 with ServiceSampler(ROOT, SERVICES) as sampler:
                     async with memory.following():
                         seconds = await run_study(client, cells)
                 used_s, threads = cpu_s(this) - before_s, thread_cpu_s()
+                counts = _counts(counted, telemetry.snapshot())
     by_service = _embedded_shares(sampler.shares(), threads_before, threads, used_s)
-    return _figures(cells, seconds, used_s, by_service, memory.peak_mb)
+    return {**_figures(cells, seconds, used_s, by_service, memory.peak_mb), "counts": counts}
+
+
+def _counts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
+    """RPCs by method, commits and rows inserted by schema, in the measured run: a shortcut would show here."""
+    counts: dict[str, int] = {}
+    for series, value in after.items():
+        if series.startswith(("rpcs{", "commits{", "rows_inserted{")):
+            name = re.sub(r"code=OK,|service=\w+", "", series).replace(",}", "}")
+            counts[name] = counts.get(name, 0) + int(value - before.get(series, 0))
+    return {name: count for name, count in sorted(counts.items()) if count}
 
 
 def _embedded_shares(

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, text
 from sqlalchemy.exc import DBAPIError
 
+from services.runtime import telemetry
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.dialect_postgresql import PostgresqlDialect
 from services.runtime.dialect_sqlite import SqliteDialect
@@ -57,6 +58,8 @@ class Database:
         self.url = parse_url(url)
         self.schema = checked_schema(schema)
         self._clock = clock
+        self._commits = telemetry.counter("commits", schema=schema)
+        self._rows = telemetry.counter("rows_inserted", schema=schema)
         self._closing = ExitStack()
         self._dialect: Dialect
         if self.url.get_backend_name() == "sqlite":
@@ -125,7 +128,10 @@ class Database:
         ON CONFLICT: "DO NOTHING", "(day) DO UPDATE SET cost = spend.cost + excluded.cost"; an update needs rows that
         differ in the conflict's columns.
         """
-        return self._dialect.insert_rows(connection, table, rows, on_conflict) if rows else 0
+        if not rows:
+            return 0
+        self._rows.add(len(rows))
+        return self._dialect.insert_rows(connection, table, rows, on_conflict)
 
     def now_us(self, connection: Connection) -> int:
         """The database's clock, microseconds UTC.
@@ -187,6 +193,8 @@ class Database:
                     self._dialect.begin(connection, write=write, deadline=deadline)
                     result = fn(connection, *args)
                     committing = write
+                if write:
+                    self._commits.add()
                 return result
             except DBAPIError as error:
                 fault = self._dialect.fault_of(error, write=write)
