@@ -187,7 +187,8 @@ class OpenBills:
                 succeeded=bill.status is CellStatus.DONE,
             )
             for bill, attempt in zip(due, attempts, strict=True)
-            if attempt.state is AttemptState.HELD
+            # What expired was charged at a guess; the cost service puts it right when the usage is told.
+            if attempt.state in (AttemptState.HELD, AttemptState.EXPIRED)
         ]
         costs = await self._bills.settle(self._project_id, held) if held else []
         settled = {item.attempt_id: cost for item, cost in zip(held, costs, strict=True)}

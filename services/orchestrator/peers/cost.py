@@ -62,5 +62,7 @@ class GrpcBills:
 def _resolved(attempt: pb.ResolvedAttempt) -> ResolvedAttempt:
     # A state that this release does not know is no reason to dispatch again.
     state = _STATES.get(attempt.state, AttemptState.EXPIRED)
-    cost = money_of(attempt.cost) if attempt.HasField("cost") else None
+    # Of a held attempt it is the amount reserved, the worst case: nothing is charged yet.
+    known = attempt.HasField("cost") and state is not AttemptState.HELD
+    cost = money_of(attempt.cost) if known else None
     return ResolvedAttempt(attempt.attempt_id, state, usage_of(attempt.usage), cost)

@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, case, func, select
 
+from services.orchestrator.calls import Usage
 from services.orchestrator.ledger import Dangling, DueRetry, OpenBill, ShardState, StoredAnswer
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.rows import usage_of
+from services.orchestrator.store.rows import USAGE_COLUMNS, usage_of
 
 
 def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int) -> ShardState:
@@ -36,7 +37,7 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
         retries=tuple(DueRetry(row.cell, row.attempt, row.not_before_us) for row in retries),
         histories={row.cell: _history(row.all, int(row.refused), int(row.unsent)) for row in histories},
         unscored=tuple(row["cell"] for row in results if row["status"] == CellStatus.DONE.value and not row["scored"]),
-        open_bills=tuple(_open_bill(row) for row in results if not row["settled"]),
+        open_bills=_open_bills(connection, run_id, [row for row in results if not row["settled"]]),
     )
 
 
@@ -44,15 +45,38 @@ def _history(dispatches: int, refused: int, unsent: int) -> CellHistory:
     return CellHistory(dispatches - refused - unsent, refused, unsent)
 
 
-def _open_bill(row: Mapping[Any, Any]) -> OpenBill:
-    return OpenBill(
-        cell=row["cell"],
-        attempt=row["attempt"],
-        status=CellStatus(row["status"]),
-        usage=usage_of(row),
-        provider_model=row["provider_model"],
-        created_us=row["created_us"],
+def _open_bills(connection: Connection, run_id: str, rows: Sequence[Mapping[Any, Any]]) -> tuple[OpenBill, ...]:
+    """What the results' own calls took: a row has the earlier attempts in it, which have bills of their own."""
+    if not rows:
+        return ()
+    columns = [t.attempts.c[name] for name in USAGE_COLUMNS]
+    earlier: dict[int, list[Any]] = {}
+    attempts = connection.execute(
+        select(t.attempts.c.cell, *columns).where(
+            t.attempts.c.run_id == run_id, t.attempts.c.cell.in_([row["cell"] for row in rows])
+        )
     )
+    for cell, *counts in attempts:
+        before = earlier.get(cell, [0] * len(counts))
+        earlier[cell] = [a + b for a, b in zip(before, counts, strict=True)]
+    return tuple(
+        OpenBill(
+            cell=row["cell"],
+            attempt=row["attempt"],
+            status=CellStatus(row["status"]),
+            usage=_own_usage(usage_of(row), earlier.get(row["cell"])),
+            provider_model=row["provider_model"],
+            created_us=row["created_us"],
+        )
+        for row in rows
+    )
+
+
+def _own_usage(total: Usage, earlier: Sequence[int] | None) -> Usage:
+    if earlier is None:
+        return total
+    # One flag says that some figure of the cell is estimated; which call's it was is not kept.
+    return Usage(*(a - b for a, b in zip(total, earlier, strict=True)))._replace(estimated=total.estimated)
 
 
 def stored_answers(connection: Connection, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]:

@@ -250,6 +250,24 @@ async def test_a_dead_workers_ranges_are_taken_over_with_their_history(ledger: S
     assert [answer.body for answer in await ledger.stored_answers("run_1", [0])] == [b"answer"]
 
 
+async def test_an_open_bill_has_the_usage_of_its_own_call_alone(ledger: SqlLedger) -> None:
+    await start(ledger)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, 0, 1))
+    paid = Usage(input_tokens=100, output_tokens=50, estimated=1)
+    await write(ledger, CellAgain("run_1", 0, 1, "failed", "STREAM_TRUNCATED", 99, usage=paid, cost=Money(7)))
+    await write(ledger, *sent(first.shard, 0, attempt=2))
+    await write(ledger, result(0, attempt=2, settled=False), result(1, settled=False))
+
+    state = await ledger.load_shard("run_1", 0, 4)
+
+    # Settling the sum would bill the first attempt a second time.
+    assert [(bill.cell, bill.attempt, *bill.usage[:1], bill.usage.output_tokens) for bill in state.open_bills] == [
+        (0, 2, 3, 2),
+        (1, 1, 3, 2),
+    ]
+
+
 async def test_a_worker_that_lost_its_range_can_send_nothing(ledger: SqlLedger) -> None:
     await start(ledger)
     (first,) = await claim(ledger, "w1")
