@@ -1,62 +1,146 @@
-"""Watchers of a run: every event once and in order, also where one reads too slowly."""
-
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import pytest
 
 from services.orchestrator.records import EventKind, RunEvent, Statistics
+from services.orchestrator.topics import run_topic
 from services.orchestrator.watch import Watching, WatchPolicy
-from services.runtime.errors import ResourceExhausted
+from services.runtime.errors import OutOfRange, ResourceExhausted, Unavailable
 from services.runtime.hints import LocalHints
-from tests.support.orchestrator import eventually
 
-Sequences = list[int]
+QUICK = WatchPolicy(page_events=3, flush_ms=1, poll_ms=20, heartbeat_ms=5_000, queue_max=50)
 
 
 class Source:
-    """A run's events, one hand-out at a time."""
+    """Events in memory."""
 
     def __init__(self) -> None:
-        self.last = 0
-        self.read_up_to = 0
+        self.events: list[RunEvent] = []
+        self.reads = 0
+        self.away = False
+
+    def add(self, count: int, *, last: bool = False) -> None:
+        for number in range(count):
+            kind = EventKind.COMPLETED if last and number == count - 1 else EventKind.PROGRESS
+            self.events.append(RunEvent(len(self.events) + 1, kind, 0, Statistics()))
 
     async def read_events(self, run_id: str, after: int, limit: int) -> list[RunEvent]:
-        self.read_up_to = after
-        until = min(self.last, after + limit)
-        return [RunEvent(at, EventKind.PROGRESS, 0, statistics=Statistics()) for at in range(after + 1, until + 1)]
+        self.reads += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise Unavailable("DEPENDENCY_UNAVAILABLE", "the ledger is away")
+        return self.events[after : after + limit]
 
     async def last_sequence(self, run_id: str) -> int:
-        return self.last
+        return len(self.events)
 
 
-def encode(events: Sequence[RunEvent], latest: int) -> Sequences:
-    return [event.sequence for event in events]
+def encode(events: Sequence[RunEvent], latest: int) -> tuple[list[int], int]:
+    return [event.sequence for event in events], latest
 
 
-async def test_a_slow_watcher_gets_no_gap_before_it_is_sent_away() -> None:
+def watching(source: Source, policy: WatchPolicy = QUICK) -> tuple[Watching[tuple[list[int], int]], LocalHints]:
+    hints = LocalHints()
+    return Watching(source, hints, policy), hints
+
+
+async def collect(watch: Watching[tuple[list[int], int]], after: int = 0) -> list[int]:
+    return [sequence async for message in watch.watch("run_1", after, encode) for sequence in message[0]]
+
+
+async def test_a_watcher_catches_up_and_goes_on_live_to_the_last_event() -> None:
     source = Source()
-    watching: Watching[Sequences] = Watching(
-        source, LocalHints(), WatchPolicy(page_events=1, flush_ms=1, poll_ms=1, heartbeat_ms=1, queue_max=2)
-    )
-    seen: Sequences = []
-    messages = watching.watch("run_1", 0, encode)
-    try:
-        # A heartbeat: from now on the watcher follows.
-        assert await anext(messages) == []
-        source.last = 4
-        await eventually(lambda: source.read_up_to == 4)
-        seen += await anext(messages)
-        # Its queue has room again, but what did not fit is lost to it.
-        source.last = 6
-        await eventually(lambda: source.read_up_to == 6)
-        with pytest.raises(ResourceExhausted) as refused:
-            while True:
-                seen += await anext(messages)
-    finally:
-        await messages.aclose()
-        await watching.close()
+    source.add(8)
+    watch, hints = watching(source)
+    watcher = asyncio.create_task(collect(watch, after=2))
+    await asyncio.sleep(0.01)
+    for _ in range(5):
+        source.add(4)
+        hints.publish(run_topic("run_1"))
+        await asyncio.sleep(0.002)
+    source.add(1, last=True)
+    hints.publish(run_topic("run_1"))
 
-    assert seen == [1, 2]
-    assert refused.value.metadata["resume_from_sequence"] == "2"
+    assert await watcher == list(range(3, 30))
+    await watch.close()
+
+
+async def test_many_watchers_share_one_reader() -> None:
+    source = Source()
+    watch, hints = watching(source)
+    watchers = [asyncio.create_task(collect(watch)) for _ in range(30)]
+    await asyncio.sleep(0.01)
+    before = source.reads
+    source.add(6, last=True)
+    hints.publish(run_topic("run_1"))
+
+    assert await asyncio.gather(*watchers) == [list(range(1, 7))] * 30
+    assert source.reads - before < 30
+
+
+async def test_a_watcher_of_what_has_ended_ends() -> None:
+    source = Source()
+    source.add(5, last=True)
+    watch, _ = watching(source)
+
+    assert await collect(watch) == [1, 2, 3, 4, 5]
+    assert await collect(watch, after=5) == []
+    with pytest.raises(OutOfRange) as caught:
+        await collect(watch, after=6)
+    assert caught.value.metadata == {"latest_sequence": "5"}
+
+
+async def test_silence_is_broken_by_heartbeats_with_the_latest_sequence() -> None:
+    source = Source()
+    source.add(4)
+    watch, _ = watching(source, WatchPolicy(heartbeat_ms=10, poll_ms=5, flush_ms=1))
+    async with aclosing(watch.watch("run_1", 1, encode)) as messages:
+        assert await anext(messages) == ([2, 3, 4], 4)
+        assert await anext(messages) == ([], 4)
+        assert await anext(messages) == ([], 4)
+    await watch.close()
+
+
+async def test_a_slow_watcher_is_told_where_to_resume() -> None:
+    source = Source()
+    source.add(1)
+    watch, hints = watching(source, WatchPolicy(page_events=1, flush_ms=1, poll_ms=5, queue_max=2))
+    messages = watch.watch("run_1", 0, encode)
+    assert (await anext(messages))[0] == [1]
+    pending = asyncio.ensure_future(anext(messages))
+    source.add(1)
+    hints.publish(run_topic("run_1"))
+    assert (await pending)[0] == [2]
+    source.add(20)
+    await asyncio.sleep(0.1)
+
+    seen: list[int] = []
+    with pytest.raises(ResourceExhausted, match="watch again after sequence") as caught:
+        await _drain(messages, seen)
+    resume = int(caught.value.metadata["resume_from_sequence"])
+    assert seen == list(range(3, resume + 1))
+    await watch.close()
+
+
+async def _drain(messages: object, seen: list[int]) -> None:
+    async for message in messages:  # type: ignore[attr-defined]
+        seen.extend(message[0])
+
+
+async def test_a_ledger_that_is_away_for_a_while_loses_nothing() -> None:
+    source = Source()
+    source.add(1)
+    watch, hints = watching(source)
+    watcher = asyncio.create_task(collect(watch))
+    await asyncio.sleep(0.01)
+    source.away = True
+    hints.publish(run_topic("run_1"))
+    await asyncio.sleep(0.03)
+    source.add(3, last=True)
+    source.away = False
+
+    assert await watcher == [1, 2, 3, 4]
