@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.runtime.errors import Unauthenticated
+from services.runtime.errors import INTERRUPTED_KEY, Unauthenticated
 from services.runtime.ids import new_id
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Call:
     def end(self, error: DomainError) -> None:
         """End the call from outside with `error`: its handler is cancelled, its caller gets the error."""
         if self.task is not None and self.ending is None:
+            # The same reasons refuse a call at its beginning; the caller of a paid one has to tell them apart.
+            error.metadata[INTERRUPTED_KEY] = "true"
             self.ending = error
             self.task.cancel()
 

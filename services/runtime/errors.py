@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+INTERRUPTED_KEY = "interrupted"
+"""In the metadata of an error that ended a call which had begun: what the call did until then is done."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:

@@ -37,7 +37,7 @@ from services.orchestrator.rpc.codec import (
     text_of,
     usage_of,
 )
-from services.runtime.errors import DomainError
+from services.runtime.errors import INTERRUPTED_KEY, DomainError
 from services.runtime.status import error_from_rpc
 
 _FINISH_PREFIX: Final = "FINISH_REASON_"
@@ -53,11 +53,12 @@ _REFUSALS: Final = frozenset(
         "PERMISSION_DENIED",
         "INVALID_FIELD",
         "OVERLOADED",
+        "SHUTTING_DOWN",
         "MESSAGE_TOO_LARGE",
         "UNKNOWN_METHOD",
     }
 )
-"""Errors of a batch that are raised before any of its calls is looked at."""
+"""Errors of a batch that are raised before any of its calls is looked at, unless they say that they interrupted it."""
 
 _HOPELESS_REFUSALS: Final = frozenset({"PERMISSION_DENIED", "INVALID_FIELD", "MESSAGE_TOO_LARGE", "DELEGATION_ENDED"})
 
@@ -88,7 +89,7 @@ class GrpcGateway:
                     begun = True
                     yield [CallOutcome(each.call_id, _ending(each)) for each in message.outcomes]
         except DomainError as error:
-            if begun or error.reason not in _REFUSALS:
+            if begun or error.reason not in _REFUSALS or INTERRUPTED_KEY in error.metadata:
                 raise
             if error.reason.startswith("CREDENTIAL_"):
                 self._tokens.forget(credential)

@@ -1,0 +1,74 @@
+"""What a gateway that refuses a batch, or stops in the middle of one, means for its calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from llmlab.api.gateway.v1 import gateway_pb2 as pb
+from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
+from services.gateway.settings import GatewaySettings
+from services.orchestrator.calls import CallPlan, PlannedCall
+from services.orchestrator.peers.gateway import GrpcGateway
+from services.orchestrator.peers.identity import DelegatedTokens
+from services.orchestrator.ports import NotSent, RunCredential
+from services.runtime.channel import open_channel
+from services.runtime.errors import DomainError
+from services.runtime.server import serve
+
+CREDENTIAL = RunCredential("prj_1", "dlg_1")
+
+
+class NoTokens:
+    """Authentication is off."""
+
+    async def token(self, credential: RunCredential) -> str:
+        return ""
+
+
+class Busy(GatewayServiceServicer):
+    """A gateway whose calls are under way for ever."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    async def CompleteBatch(
+        self, request: pb.CompleteBatchRequest, context: Any
+    ) -> AsyncIterator[pb.CompleteBatchResponse]:
+        self.begun.set()
+        await asyncio.Event().wait()
+        yield pb.CompleteBatchResponse()
+
+
+async def dispatch(gateway: GrpcGateway) -> None:
+    call = PlannedCall("run_1/0/1", "nonce", CallPlan("run_1", "mock/small", {}, {}, 10_000), (("user", "Hi"),))
+    async for _ in gateway.complete_batch(CREDENTIAL, [call], 20):
+        pass
+
+
+async def test_a_draining_gateway_refuses_new_calls_and_leaves_those_it_cuts_in_doubt(tmp_path: Path) -> None:
+    settings = GatewaySettings(home=tmp_path, port=0, auth_required=False)
+    busy = Busy()
+    async with (
+        serve(settings, [busy], verifier=None) as server,
+        open_channel(server.address, settings) as channel,
+    ):
+        gateway = GrpcGateway(channel, cast("DelegatedTokens", NoTokens()))
+        under_way = asyncio.create_task(dispatch(gateway))
+        await busy.begun.wait()
+        draining = asyncio.create_task(server.load.drain(0.05))
+        await asyncio.sleep(0)
+
+        with pytest.raises(NotSent) as refused:
+            await dispatch(gateway)
+        # The provider may have been asked: whoever takes this for a refusal pays twice.
+        with pytest.raises(DomainError) as cut:
+            await under_way
+        await draining
+
+    assert (refused.value.reason, refused.value.retryable) == ("SHUTTING_DOWN", True)
+    assert cut.value.reason == "SHUTTING_DOWN"
