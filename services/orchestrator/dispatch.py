@@ -16,6 +16,9 @@ from services.orchestrator.resolving import wait_for
 from services.runtime.errors import DomainError
 from services.runtime.failpoints import failpoint
 
+_ABOUT_ONE_CALL = frozenset({"INVALID_FIELD", "MESSAGE_TOO_LARGE"})
+"""Refusals of a whole batch for what is wrong with one of its calls, or for their size together."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -162,6 +165,12 @@ class Dispatcher:
                     if call is not None:
                         self._ended(call, outcome.ending)
         except NotSent as error:
+            if error.reason in _ABOUT_ONE_CALL and len(planned) > 1:
+                # One call of them is wrong; the others must not fail with it.
+                middle = len(planned) // 2
+                await self._stream(planned[:middle], open_calls)
+                await self._stream(planned[middle:], open_calls)
+                return
             self._pause()
             failure = Failure(error.reason, error.message, error.retryable, dispatched=False)
             for each in planned:

@@ -20,6 +20,7 @@ from services.orchestrator.ledger import (
     Write,
 )
 from services.orchestrator.scores import ScorerDeclaration
+from services.runtime.errors import DomainError
 
 
 class NotSent(Exception):
@@ -96,6 +97,10 @@ class Metrics(Protocol):
 
         Raises DomainError where the service cannot be reached.
         """
+        ...
+
+    def refused(self, error: DomainError) -> bytes:
+        """The encoded scores of a sample that the service does not take: absent, with the error as the reason."""
         ...
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:

@@ -14,6 +14,11 @@ from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.ports import Metrics, Sample
 from services.runtime.errors import DomainError
 
+_ABOUT_ONE_SAMPLE = frozenset({"INVALID_FIELD", "MESSAGE_TOO_LARGE"})
+"""Reasons to refuse a whole request for what is wrong with one of its samples, or for their size together."""
+_REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"})
+"""Codes of refusals that no waiting cures, as for a scorer's parameter that turns out to be wrong."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,14 +88,22 @@ class ScoringBacklog:
                 if self._giving_up:
                     self._dropped(samples)
                     return
+                if error.reason in _ABOUT_ONE_SAMPLE and len(samples) > 1:
+                    middle = len(samples) // 2
+                    await self._score(samples[:middle])
+                    await self._score(samples[middle:])
+                    return
+                if error.reason in _ABOUT_ONE_SAMPLE or error.code in _REFUSALS:
+                    await self._keep(samples, [self._metrics.refused(error)] * len(samples))
+                    return
                 failures += 1
                 _log.warning("run %s: answers wait for their scores: %s", self._plan.run_id, error.message)
                 await asyncio.sleep(self._policy.peer.delay_ms(failures, self._rng) / 1_000)
                 continue
-            await self._scored(
-                [
-                    CellScores(self._plan.run_id, sample.cell, scores)
-                    for sample, scores in zip(samples, packed, strict=True)
-                ]
-            )
+            await self._keep(samples, packed)
             return
+
+    async def _keep(self, samples: Sequence[Sample], packed: Sequence[bytes]) -> None:
+        await self._scored(
+            [CellScores(self._plan.run_id, sample.cell, scores) for sample, scores in zip(samples, packed, strict=True)]
+        )

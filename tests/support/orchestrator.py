@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from llmlab.api.common.v1.content_pb2 import ContentPart
+from llmlab.api.common.v1.error_pb2 import CallError
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1.metrics_pb2 import (
     DIRECTION_HIGHER_IS_BETTER,
@@ -35,10 +36,10 @@ from services.orchestrator.calls import (
 )
 from services.orchestrator.estimates import Estimate, Series
 from services.orchestrator.experiment import ExperimentSpec, MessageTemplate, ModelTarget, ParameterAxis, PromptTemplate
-from services.orchestrator.ports import KnownModels, RunCredential, Sample, ScorerGroup
+from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup
 from services.orchestrator.rpc.codec import answer_body
 from services.orchestrator.scores import ScorerDeclaration
-from services.runtime.errors import Unavailable
+from services.runtime.errors import DomainError, InvalidField, Unavailable
 
 PRICE = Money(5)
 USAGE = Usage(input_tokens=3, output_tokens=2)
@@ -99,6 +100,10 @@ class World:
     most_under_way: int = 0
     score_requests: int = 0
     settled_by_ledger: list[Settlement] = field(default_factory=list)
+    unsendable: frozenset[str] = frozenset()
+    """Call ids for which the gateway refuses a whole batch."""
+    unscorable: frozenset[int] = frozenset()
+    """Cells for which metrics refuses a whole batch."""
 
 
 class WorldGateway:
@@ -114,6 +119,8 @@ class WorldGateway:
         await asyncio.sleep(0)
         if world.gateway_down:
             raise unavailable("the gateway")
+        if world.unsendable.intersection(call.call_id for call in calls):
+            raise NotSent("INVALID_FIELD", "a call breaks a rule", retryable=False)
         given = 0
         endings: list[tuple[PlannedCall, Ending]] = []
         try:
@@ -210,7 +217,12 @@ class WorldMetrics:
         await asyncio.sleep(0)
         if self._world.metrics_down:
             raise unavailable("metrics")
+        if self._world.unscorable.intersection(sample.cell for sample in samples):
+            raise InvalidField("samples", "a sample breaks a rule")
         return [_scores(sample) for sample in samples]
+
+    def refused(self, error: DomainError) -> bytes:
+        return SampleScores(error=CallError(message=error.message)).SerializeToString()
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         if self._world.metrics_down:

@@ -7,14 +7,17 @@ from typing import Final
 
 import grpc
 
+from llmlab.api.common.v1.error_pb2 import ERROR_CLASS_INVALID_REQUEST
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.orchestrator.estimates import Estimate, Series
 from services.orchestrator.peers.identity import metadata_for
 from services.orchestrator.ports import Sample, ScorerGroup
+from services.orchestrator.rpc.codec import reason_number
 from services.orchestrator.rpc.specs import scorer_message
 from services.orchestrator.scores import ScorerDeclaration
 from services.runtime.auth import ServiceTokenMinter
+from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
 
 _KINDS: Final = {
@@ -57,6 +60,13 @@ class GrpcMetrics:
         if len(answers) == 1:
             return [_packed(scored) for scored in answers[0].samples]
         return [_merged([answer.samples[index] for answer in answers]) for index in range(len(samples))]
+
+    def refused(self, error: DomainError) -> bytes:
+        scored = pb.SampleScores()
+        scored.error.reason = reason_number(error.reason)
+        scored.error.error_class = ERROR_CLASS_INVALID_REQUEST
+        scored.error.message = error.message
+        return scored.SerializeToString()
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         scorers: list[ScorerDeclaration] = []

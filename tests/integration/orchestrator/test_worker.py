@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
 from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import Answer, AttemptState, Failure, PlannedCall
 from services.orchestrator.experiment import ExperimentSpec
@@ -370,3 +371,28 @@ async def test_a_lane_that_breaks_anywhere_is_begun_again(lab: Lab, where: str) 
     assert points.hits[f"orchestrator.{where}"] >= 2
     assert run.status is RunStatus.COMPLETED
     assert_whole(run, await lab.results(), lab.world)
+
+
+async def test_a_call_that_the_gateway_does_not_take_fails_alone(lab: Lab) -> None:
+    lab.world.unsendable = frozenset({"run_1/3/1"})
+    async with lab.worker():
+        await lab.start(study(rows=4))
+        run = await lab.ended()
+
+    results = await lab.results()
+    assert run.status is RunStatus.COMPLETED
+    assert [stored.record.cell for stored in results if stored.record.status is not CellStatus.DONE] == [3]
+    assert results[3].record.error_reason == "INVALID_FIELD"
+    assert sum(lab.world.dispatched.values()) == run.statistics.done
+
+
+async def test_an_answer_that_metrics_does_not_take_stays_without_scores_and_the_run_ends(lab: Lab) -> None:
+    lab.world.unscorable = frozenset({3})
+    async with lab.worker():
+        cells = await lab.start(study(rows=4))
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.scored) == (RunStatus.COMPLETED, cells)
+    scored = [SampleScores.FromString(stored.bodies.scores) for stored in await lab.results()]
+    assert [cell for cell, sample in enumerate(scored) if not sample.scores] == [3]
+    assert scored[3].error.message == "a sample breaks a rule"
