@@ -6,6 +6,8 @@ import json
 import stat
 from pathlib import Path
 
+from llmlab.client import SERVICES
+from tests.support.cluster import mock_provider
 from tests.support.command import llmlab
 
 
@@ -32,8 +34,37 @@ def test_the_owners_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path)
     assert json.loads(credentials.read_text()) == first
 
 
-def test_a_targetless_service_is_a_clear_error(tmp_path: Path) -> None:
-    finished = llmlab("runs", home=tmp_path / "home", LLMLAB_GATEWAY_TARGET="127.0.0.1:9", LLMLAB_API_KEY="llmlab_x")
+def test_services_that_do_not_answer_are_a_clear_error(tmp_path: Path) -> None:
+    nowhere = {f"LLMLAB_{name.upper()}_TARGET": "127.0.0.1:9" for name in SERVICES}
+    finished = llmlab("runs", home=tmp_path / "home", LLMLAB_API_KEY="llmlab_x", **nowhere)
     assert finished.exit_code == 1
     assert "No service answers at" in finished.notes
     assert "Traceback" not in finished.notes
+
+
+def test_the_study_for_real_providers_runs_with_keys_from_the_environment(tmp_path: Path) -> None:
+    """OpenAI's and Anthropic's base URLs point to a server on the loopback interface that speaks their formats."""
+    with mock_provider(tmp_path, any_model="small") as mock:
+        host = mock.base_url.removesuffix("/v1")
+        finished = llmlab(
+            *("run", "examples/providers.yaml", "--study", "openai-and-anthropic", "--json"),
+            home=tmp_path / "home",
+            OPENAI_API_KEY="sk-test",
+            OPENAI_BASE_URL=mock.base_url,
+            ANTHROPIC_API_KEY="sk-ant-test",
+            ANTHROPIC_BASE_URL=host,
+        )
+        assert finished.exit_code == 0, finished.notes
+        summary = finished.json()
+        assert summary["run"]["statistics"]["cells_done"] == 8
+        assert {point["model"] for point in summary["points"]} == {"openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"}
+        assert all(point["cost"]["cost_nano_usd"] > 0 for point in summary["points"])
+        assert len(mock.calls()) == 8
+        assert "sk-" not in (tmp_path / "home" / "llmlab.log").read_text()
+
+
+def test_without_a_key_the_setting_is_named(tmp_path: Path) -> None:
+    finished = llmlab("run", "examples/providers.yaml", "--study", "openai-only", home=tmp_path / "home")
+    assert finished.exit_code == 1
+    assert "OPENAI_API_KEY" in finished.notes
+    assert "spec.models[0].model" in finished.notes
