@@ -136,27 +136,28 @@ class Lane:
 
     async def add(self, claim: Claim) -> None:
         """Take a claimed range on, with what is in the ledger about it."""
-        shard = Shard(claim.shard, claim.cells, claim.slots)
+        # Nothing can be said of inherited cells until the ledger has told about them.
+        shard = Shard(claim.shard, claim.cells, claim.slots, suspended=claim.inherited)
         self._queue.add(shard)
         if claim.inherited:
             await self._adopt(shard)
         else:
             self._queue.push(shard, shard.range)
         self._exhausted = self._exhausted or shard.range.stop >= self.plan.cells
-        if self._cancelling:
-            self._queue.drop_waiting()
         self._end_finished_shards()
         self._dispatcher.wake()
 
     async def check_held(self, held: frozenset[ShardKey]) -> None:
         """Let go of shards that are not held any more, and look again at those about which the ledger said no."""
         for shard in list(self._queue.shards.values()):
+            if shard.ending:
+                # It may be given back already; the answer says so, and where its slots went.
+                continue
             if shard.key not in held:
                 _log.warning("run %s: cells from %d on were taken over", self.plan.run_id, shard.key.first_cell)
                 self._queue.remove(shard)
             elif shard.suspended:
                 await self._adopt(shard)
-                shard.suspended = False
         self._end_finished_shards()
         self._dispatcher.wake()
 
@@ -309,7 +310,9 @@ class Lane:
 
     def _again_committed(self, write: CellAgain) -> None:
         self._queue.calls.pop(write.cell, None)
-        self._queue.count(write.cell, write.outcome)
+        # The ledger may have been read between the commit and now, and have told of this call.
+        if write.attempt >= self._queue.history(write.cell).next_attempt:
+            self._queue.count(write.cell, write.outcome)
         if write.not_before_us is None or self._cancelling:
             self._queue.finish(write.cell)
             return
@@ -365,8 +368,13 @@ class Lane:
                 self._to_score.add(stored.cell)
                 text = self._context.answer_text(stored.body)
                 self._scoring.add(stored.cell, text, stored.finish_reason)
+        if self._cancelling:
+            self._queue.drop_waiting()
+        if self._cancelling:
+            self._queue.drop_waiting()
         for cell in list(shard.open):
             self._finish_if_done(cell)
+        shard.suspended = False
 
     def _adopt_waiting(self, shard: Shard, state: ShardState) -> None:
         now_us = self._context.clock.now_us()

@@ -11,6 +11,7 @@ from services.orchestrator.topics import run_topic
 from services.orchestrator.watch import Watching, WatchPolicy
 from services.runtime.errors import OutOfRange, ResourceExhausted, Unavailable
 from services.runtime.hints import LocalHints
+from tests.support.orchestrator import eventually
 
 QUICK = WatchPolicy(page_events=3, flush_ms=1, poll_ms=20, heartbeat_ms=5_000, queue_max=50)
 
@@ -21,6 +22,7 @@ class Source:
     def __init__(self) -> None:
         self.events: list[RunEvent] = []
         self.reads = 0
+        self.read_up_to = 0
         self.away = False
 
     def add(self, count: int, *, last: bool = False) -> None:
@@ -30,6 +32,7 @@ class Source:
 
     async def read_events(self, run_id: str, after: int, limit: int) -> list[RunEvent]:
         self.reads += 1
+        self.read_up_to = after
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("DEPENDENCY_UNAVAILABLE", "the ledger is away")
@@ -124,6 +127,27 @@ async def test_a_slow_watcher_is_told_where_to_resume() -> None:
     resume = int(caught.value.metadata["resume_from_sequence"])
     assert seen == list(range(3, resume + 1))
     await watch.close()
+
+
+async def test_a_slow_watcher_gets_no_gap_before_it_is_sent_away() -> None:
+    source = Source()
+    watch, _ = watching(source, WatchPolicy(page_events=1, flush_ms=1, poll_ms=1, heartbeat_ms=1, queue_max=2))
+    seen: list[int] = []
+    async with aclosing(watch.watch("run_1", 0, encode)) as messages:
+        # A heartbeat: from now on the watcher follows.
+        assert (await anext(messages))[0] == []
+        source.add(4)
+        await eventually(lambda: source.read_up_to == 4)
+        seen += (await anext(messages))[0]
+        # Its queue has room again, but what did not fit is lost to it.
+        source.add(2)
+        await eventually(lambda: source.read_up_to == 6)
+        with pytest.raises(ResourceExhausted) as refused:
+            await _drain(messages, seen)
+    await watch.close()
+
+    assert seen == [1, 2]
+    assert refused.value.metadata["resume_from_sequence"] == "2"
 
 
 async def _drain(messages: object, seen: list[int]) -> None:
