@@ -1,8 +1,10 @@
 """Runs in virtual time: workers die, freeze and come back, the gateway, cost and metrics fail, streams break anywhere.
 
 Each seed is one story. Whatever happens, in the end every cell has exactly one result, every call that reached the
-provider has exactly one record, none was made twice, and the events have no gap. LLMLAB_TEST_SIMULATION_SEEDS sets how many
-seeds are run, LLMLAB_TEST_SIMULATION_FIRST where to begin; a failing seed is named and replays by itself.
+provider has exactly one record, none was made twice, and the events have no gap.
+
+LLMLAB_TEST_SIMULATION_SEEDS sets how many seeds are run, LLMLAB_TEST_SIMULATION_FIRST where to begin; a failing seed is
+named and replays by itself.
 """
 
 from __future__ import annotations
