@@ -83,8 +83,10 @@ class CellQueue:
         return self._histories.get(cell, _NO_HISTORY)
 
     def know(self, histories: Mapping[int, CellHistory]) -> None:
-        """Learn what earlier dispatches came to."""
-        self._histories.update(histories)
+        """Learn what earlier dispatches came to, unless more is known here: a call id is never used again."""
+        for cell, history in histories.items():
+            if history.next_attempt > self.history(cell).next_attempt:
+                self._histories[cell] = history
 
     def open_cell(self, shard: Shard, cell: int) -> None:
         """A cell of the range is not finished."""

@@ -143,6 +143,8 @@ class Lane:
             await self._adopt(shard)
         else:
             self._queue.push(shard, shard.range)
+            if self._cancelling:
+                self._queue.drop_waiting()
         self._exhausted = self._exhausted or shard.range.stop >= self.plan.cells
         self._end_finished_shards()
         self._dispatcher.wake()
@@ -368,8 +370,6 @@ class Lane:
                 self._to_score.add(stored.cell)
                 text = self._context.answer_text(stored.body)
                 self._scoring.add(stored.cell, text, stored.finish_reason)
-        if self._cancelling:
-            self._queue.drop_waiting()
         if self._cancelling:
             self._queue.drop_waiting()
         for cell in list(shard.open):

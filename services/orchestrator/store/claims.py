@@ -68,11 +68,12 @@ def claim(connection: Connection, database: Database, request: ClaimRequest) -> 
 
 def grant_slots(connection: Connection, shard: ShardKey, worker_id: str, grant_max: int) -> int:
     """Slots for a worker that holds a range of a run but none of its slots; 0 where the run has none left."""
-    run = connection.execute(_candidates().where(t.runs.c.run_id == shard.run_id)).one_or_none()
-    locked = connection.execute(
+    # The lock comes first: what others were granted a moment ago has to be seen.
+    connection.execute(
         select(t.run_progress.c.run_id).where(t.run_progress.c.run_id == shard.run_id).with_for_update()
     ).one_or_none()
-    if run is None or locked is None:
+    run = connection.execute(_candidates().where(t.runs.c.run_id == shard.run_id)).one_or_none()
+    if run is None:
         return 0
     slots = grant(_candidate(run), capacity=grant_max, grant_max=grant_max)
     changed = connection.execute(

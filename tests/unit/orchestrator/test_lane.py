@@ -65,7 +65,7 @@ class Scripted:
 
 
 class Scene:
-    """A lane of a run of eight cells, and what it told its worker."""
+    """A lane of a run of 64 cells, and what it told its worker."""
 
     def __init__(self, ledger: Scripted, world: World) -> None:
         self.suspicions = 0
@@ -81,7 +81,7 @@ class Scene:
             "",
             "dlg_1",
             created_us=1,
-            statistics=Statistics(cells_total=8),
+            statistics=Statistics(cells_total=64),
         )
         rng = random.Random(1)
         port = cast("Ledger", ledger)
@@ -100,7 +100,7 @@ class Scene:
             changed=lambda: None,
             suspects=self._suspect,
         )
-        self.lane = Lane(RunPlan(run, encode_spec(study(rows=2))), context)
+        self.lane = Lane(RunPlan(run, encode_spec(study(rows=16))), context)
 
     def _suspect(self) -> None:
         self.suspicions += 1
@@ -115,7 +115,7 @@ async def test_slots_pass_on_when_the_lease_is_renewed_before_the_end_of_a_range
     ledger.gate = asyncio.Event()
     scene = Scene(ledger, World())
     await scene.lane.add(Claim(FIRST, 4, slots=4, inherited=False))
-    await scene.lane.add(Claim(SECOND, 4, slots=0, inherited=False))
+    await scene.lane.add(Claim(SECOND, 60, slots=0, inherited=False))
     running = asyncio.create_task(scene.run())
     await eventually(lambda: any(isinstance(write, ShardEnd) for write in ledger.written))
 
@@ -124,7 +124,7 @@ async def test_slots_pass_on_when_the_lease_is_renewed_before_the_end_of_a_range
     ledger.gate.set()
     await running
 
-    assert sorted(write.cell for write in ledger.written if isinstance(write, CellResult)) == list(range(8))
+    assert sorted(write.cell for write in ledger.written if isinstance(write, CellResult)) == list(range(64))
 
 
 async def test_a_cancelled_lane_that_looks_at_a_range_again_ends() -> None:
@@ -137,6 +137,21 @@ async def test_a_cancelled_lane_that_looks_at_a_range_again_ends() -> None:
     await scene.lane.check_held(frozenset({FIRST}))
 
     await running
+
+
+async def test_a_range_that_was_claimed_just_before_the_cancel_is_given_back() -> None:
+    ledger = Scripted()
+    world = World()
+    scene = Scene(ledger, world)
+    await scene.lane.add(Claim(SECOND, 4, slots=0, inherited=False))
+    running = asyncio.create_task(scene.run())
+    scene.lane.cancel()
+
+    await scene.lane.add(Claim(FIRST, 4, slots=4, inherited=False))
+    await running
+
+    assert {write.shard for write in ledger.written if isinstance(write, ShardEnd)} == {FIRST, SECOND}
+    assert not world.dispatched
 
 
 async def test_a_stale_look_at_the_ledger_makes_no_call_id_anew() -> None:
