@@ -20,6 +20,8 @@ from services.gateway.chunks import (
 from services.gateway.usage import TokenUsage
 
 RAW_MAX_BYTES = 262_144
+PROVIDER_MODEL_MAX = 256
+"""Longest name that a settlement may carry; servers that serve a file answer with its path, of any length."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Collector:
             elif isinstance(event, Finished):
                 self.finish_reason = event.reason
             elif isinstance(event, Started):
-                self.provider_model = event.provider_model or self.provider_model
+                self.provider_model = event.provider_model[:PROVIDER_MODEL_MAX] or self.provider_model
                 self.provider_request_id = event.provider_request_id or self.provider_request_id
                 self.streamed = event.streamed
             elif isinstance(event, RawBytes):

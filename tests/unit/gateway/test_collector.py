@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from protovalidate import Validator
 
+from llmlab.api.cost.v1 import cost_pb2
 from services.gateway.calls import ReasoningPart, TextPart, ToolCallPart
 from services.gateway.chunks import (
     Event,
@@ -17,7 +19,7 @@ from services.gateway.chunks import (
     ToolCallDelta,
     UsageSoFar,
 )
-from services.gateway.collector import RAW_MAX_BYTES, Collector
+from services.gateway.collector import PROVIDER_MODEL_MAX, RAW_MAX_BYTES, Collector
 from services.gateway.usage import TokenUsage
 
 
@@ -84,3 +86,12 @@ def test_how_text_is_cut_changes_nothing(pieces: list[str], reads: int) -> None:
         collector.add([TextDelta(piece) for piece in pieces[start : start + reads]])
     assert collector.text() == "".join(pieces)
     assert collector.content_events == len(pieces)
+
+
+def test_a_model_name_of_any_length_fits_into_a_settlement() -> None:
+    # One that is too long would have the cost service refuse the settlements of all calls in its batch.
+    collector = collect(Started("/models/" + "x" * 1_000, "id"))
+
+    assert len(collector.provider_model) == PROVIDER_MODEL_MAX
+    item = cost_pb2.SettleItem(attempt_id="a/1", provider_model=collector.provider_model)
+    assert Validator().collect_violations(item) == []
