@@ -73,6 +73,8 @@ class Worker:
                     await Incarnation(worker_id, self._ports, self._policy).run(self._stopping, hold.lost)
             except DomainError as error:
                 _log.warning("the worker cannot work, trying again: %s", error.message)
+            except Exception:  # noqa: BLE001 (any fault is logged; without its worker no run would go on)
+                _log.exception("the worker broke and begins anew")
             # A worker that ends without having been told to will be followed by another, but not in a hurry.
             failures += 1
             await wait_for(self._stopping, self._policy.peer.delay_ms(failures, self._ports.rng) / 1_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from services.runtime.database import Database
 from services.runtime.errors import NotFound
 from services.runtime.failpoints import arm
 from services.runtime.hints import LocalHints
-from services.runtime.liveness import liveness_of
+from services.runtime.liveness import Hold, Liveness, liveness_of
 from services.runtime.requests import RequestKey
 from tests.support.orchestrator import (
     World,
@@ -396,3 +396,34 @@ async def test_an_answer_that_metrics_does_not_take_stays_without_scores_and_the
     scored = [SampleScores.FromString(stored.bodies.scores) for stored in await lab.results()]
     assert [cell for cell, sample in enumerate(scored) if not sample.scores] == [3]
     assert scored[3].error.message == "a sample breaks a rule"
+
+
+class BrokenAtFirst:
+    """A proof of life whose directory cannot be written, once."""
+
+    def __init__(self, liveness: Liveness) -> None:
+        self._liveness = liveness
+        self.failures = 0
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[Hold]:
+        if not self.failures:
+            self.failures += 1
+            raise PermissionError("read-only file system")
+        return self._liveness.hold(name)
+
+    async def is_dead(self, name: str) -> bool:
+        return await self._liveness.is_dead(name)
+
+
+async def test_no_fault_ends_a_worker_for_good(lab: Lab) -> None:
+    broken = BrokenAtFirst(liveness_of(lab.database))
+    worker = Worker(replace(lab.ports(), liveness=broken), POLICY)
+    task = asyncio.create_task(worker.run())
+    await lab.start(study(rows=2))
+    try:
+        run = await lab.ended()
+    finally:
+        worker.stop()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert (run.status, broken.failures) == (RunStatus.COMPLETED, 1)
