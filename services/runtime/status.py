@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2 as rich
 from google.rpc.status_pb2 import Status
 
-from services.runtime.errors import DomainError, FieldViolation, error_of_code
+from services.runtime.errors import INTERRUPTED_KEY, DomainError, FieldViolation, error_of_code
 
 ERROR_DOMAIN = "llmlab"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
@@ -27,6 +27,9 @@ MAX_BAD_REQUEST_BYTES = 2_400
 
 _CODES = {code.name: code for code in grpc.StatusCode}
 _NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
+
+# gRPC's words for an answer, not a request, that is too large: the call was made.
+_ANSWER_TOO_LARGE = ("CLIENT: Received message larger", "SERVER: Sent message larger")
 
 # Reason of an error that gRPC itself made, so that no server of ours could name one.
 _REASON_OF_CODE = {
@@ -89,7 +92,8 @@ def error_from_rpc(error: grpc.RpcError) -> DomainError:
     text: str = call.details() or ""
     status = _rich_status(call)
     if status is None:
-        return error_of_code(code, _plain_reason(code, text), _plain_message(code, text))
+        metadata = {INTERRUPTED_KEY: "true"} if any(words in text for words in _ANSWER_TOO_LARGE) else None
+        return error_of_code(code, _plain_reason(code, text), _plain_message(code, text), metadata=metadata)
     return _unpack(code, text, status)
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from llmlab.api.common.v1 import content_pb2
 from llmlab.api.gateway.v1 import gateway_pb2 as pb
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
 from services.gateway.settings import GatewaySettings
@@ -72,3 +73,28 @@ async def test_a_draining_gateway_refuses_new_calls_and_leaves_those_it_cuts_in_
 
     assert (refused.value.reason, refused.value.retryable) == ("SHUTTING_DOWN", True)
     assert cut.value.reason == "SHUTTING_DOWN"
+
+
+class Wordy(GatewayServiceServicer):
+    """A gateway that answers more than its caller takes."""
+
+    async def CompleteBatch(
+        self, request: pb.CompleteBatchRequest, context: Any
+    ) -> AsyncIterator[pb.CompleteBatchResponse]:
+        parts = [content_pb2.ContentPart(text="x" * 10_000)]
+        outcome = pb.CallOutcome(call_id=request.calls[0].call_id, completion=pb.Completion(parts=parts))
+        yield pb.CompleteBatchResponse(outcomes=[outcome])
+
+
+async def test_an_answer_that_is_too_large_was_paid_for_all_the_same(tmp_path: Path) -> None:
+    settings = GatewaySettings(home=tmp_path, port=0, auth_required=False)
+    small = GatewaySettings(home=tmp_path, auth_required=False, max_message_bytes=4_096)
+    async with (
+        serve(settings, [Wordy()], verifier=None) as server,
+        open_channel(server.address, small) as channel,
+    ):
+        gateway = GrpcGateway(channel, cast("DelegatedTokens", NoTokens()))
+        with pytest.raises(DomainError) as too_large:
+            await dispatch(gateway)
+
+    assert too_large.value.reason == "MESSAGE_TOO_LARGE"
