@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from sqlalchemy.engine import URL
 
@@ -15,10 +16,7 @@ from services.runtime.settings import ServiceSettings, SettingsError
 
 def database_url(settings: ServiceSettings) -> str:
     """`database_url`, or the URL of the SQLite file <home>/<service>.db where it is empty."""
-    if settings.database_url:
-        return settings.database_url
-    file = settings.home_directory / f"{settings.service}.db"
-    return URL.create("sqlite", database=str(file)).render_as_string()
+    return settings.database_url or URL.create("sqlite", database=str(_file(settings))).render_as_string()
 
 
 @asynccontextmanager
@@ -27,10 +25,12 @@ async def open_service_database(
 ) -> AsyncIterator[Database]:
     """Open the service's database, migrated to services/<service>/migrations, and close it at the end.
 
-    `exclusive`: one process at a time may have the SQLite file. Raises SettingsError for a useless URL, Unavailable
-    where the database cannot be reached.
+    `exclusive`: one process at a time may have the SQLite file. Raises SettingsError for a useless URL or
+    home, Unavailable where the database cannot be reached.
     """
     url = database_url(settings)
+    if not settings.database_url:
+        _make_private(_file(settings), settings)
     try:
         parse_url(url)
     except ValueError as error:
@@ -41,3 +41,16 @@ async def open_service_database(
         url, schema=settings.service, migrations=migrations, options=options, clock=clock
     ) as database:
         yield database
+
+
+def _file(settings: ServiceSettings) -> Path:
+    return settings.home_directory / f"{settings.service}.db"
+
+
+def _make_private(file: Path, settings: ServiceSettings) -> None:
+    """Make the file before SQLite does, for its owner only: it holds keys and people's data."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+    except OSError as error:
+        raise SettingsError(f"{settings.variable('home')}: {file} cannot be made: {error.strerror}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 from llmlab.client import SERVICES
 from tests.support.cluster import mock_provider
@@ -35,7 +36,7 @@ def test_the_owners_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path)
 
 
 def test_services_that_do_not_answer_are_a_clear_error(tmp_path: Path) -> None:
-    nowhere = {f"LLMLAB_{name.upper()}_TARGET": "127.0.0.1:9" for name in SERVICES}
+    nowhere: dict[str, Any] = {f"LLMLAB_{name.upper()}_TARGET": "127.0.0.1:9" for name in SERVICES}
     finished = llmlab("runs", home=tmp_path / "home", LLMLAB_API_KEY="llmlab_x", **nowhere)
     assert finished.exit_code == 1
     assert "No service answers at" in finished.notes
