@@ -67,7 +67,9 @@ def _fail(message: str, exit_code: int) -> None:
 
 def _explain(error: LlmlabError) -> str:
     lines = [error.message]
-    lines += [f"  {field}: {description}" for field, description in error.fields.items()]
+    for field, description in error.fields.items():
+        # Where one field is all that is wrong, its description is the message, perhaps shortened.
+        lines.append(f"  at {field}" if error.message.startswith(description) else f"  {field}: {description}")
     if error.retry_after_ms:
         lines.append(f"  Try again in {error.retry_after_ms / 1000:.1f} s.")
     lines.append(f"  ({error.reason}{f', request {error.request_id}' if error.request_id else ''})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -53,7 +54,11 @@ def run(
 
 async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_json: bool) -> None:
     """Shows a run until its end, then its closing table; a run without any answer is a failed command."""
-    ended = await follow(client, run_id, notes, label)
+    try:
+        ended = await follow(client, run_id, notes, label)
+    except asyncio.CancelledError:
+        notes.print(f"What has finished is kept; `llmlab watch {run_id}` goes on.", highlight=False)
+        raise
     summary = await client.summarize_run(run_id)
     if as_json:
         print_json(to_plain(summary))
@@ -170,7 +175,7 @@ def export(
                 with partial.open("wb") as file:
                     written = await _export_to(client, chosen.run_id, file_format, file)
             except OSError as error:
-                raise CommandError(f"{partial}: can't be written ({error.strerror}).", EXIT_USAGE) from error
+                raise CommandError(f"{output}: can't be written ({error.strerror}).", EXIT_USAGE) from error
             partial.replace(output)
             notes.print(f"{written:,} results written to {output}", highlight=False)
 

@@ -75,7 +75,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             raise StudyError(f"{path}: larger than {STUDY_FILE_BYTES_MAX // 2**20} MiB; put rows into a dataset file")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: can't be read ({error})") from error
+        raise StudyError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
     try:
         document = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -194,7 +194,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             raise StudyError(f"{path}: larger than {DATASET_FILE_BYTES_MAX // 2**20} MiB")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: can't be read ({error})") from error
+        raise StudyError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
     rows = _csv_rows(path, text) if path.suffix == ".csv" else _json_lines(path, text)
     if not rows:
         raise StudyError(f"{path}: has no rows")

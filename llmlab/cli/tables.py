@@ -18,13 +18,16 @@ from llmlab.cli.studies import from_value
 
 QUALITY_SCORE = "quality"
 ANSWER_PREVIEW_CHARACTERS = 60
+ID_HEADING = "run"
 
 
 def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
     """Makes an empty table; columns are (heading, whether it holds numbers)."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in columns:
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        # An id is there to be copied: it is never broken over lines.
+        unbroken = numeric or heading == ID_HEADING
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=unbroken, overflow="fold")
     return table
 
 
@@ -97,7 +100,14 @@ def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
     """Builds the list of runs."""
     table = _table(
         "Runs",
-        [("run", False), ("experiment", False), ("state", False), ("cells", True), ("failed", True), ("cost", True)],
+        [
+            (ID_HEADING, False),
+            ("experiment", False),
+            ("state", False),
+            ("cells", True),
+            ("failed", True),
+            ("cost", True),
+        ],
     )
     for run in runs:
         statistics = run.statistics
@@ -120,29 +130,25 @@ def run_state(status: run_pb2.RunStatus.ValueType) -> Text:
 
 
 def results_table(results: Iterable[run_pb2.Result]) -> Table:
-    """Builds the list of a run's results."""
+    """Builds the list of a run's results; an entry has two lines, so that it fits a narrow terminal."""
     table = _table(
         "Results",
         [
             ("cell", True),
-            ("prompt", False),
-            ("model", False),
-            ("parameters", False),
-            ("state", False),
-            ("latency", True),
-            ("cost", True),
+            ("prompt\nstate", False),
+            ("model\nparameters", False),
+            ("latency\ncost", True),
             ("answer", False),
         ],
     )
     for result in results:
+        state = enum_name(run_pb2.CellStatus.DESCRIPTOR, result.status).lower()
+        latency = figures.milliseconds(result.timing.latency_us) if result.timing.latency_us else "-"
         table.add_row(
             str(result.cell_index),
-            f"{result.prompt_name} #{result.row_index}",
-            result.model,
-            parameters_text(result.parameters),
-            enum_name(run_pb2.CellStatus.DESCRIPTOR, result.status).lower(),
-            figures.milliseconds(result.timing.latency_us) if result.timing.latency_us else "-",
-            figures.money(result.cost),
+            f"{result.prompt_name} #{result.row_index}\n{state}",
+            f"{result.model}\n{parameters_text(result.parameters)}",
+            f"{latency}\n{figures.money(result.cost)}",
             Text(_preview(result)),
         )
     return table
