@@ -78,7 +78,7 @@ async def test_a_draining_gateway_refuses_new_calls_and_leaves_those_it_cuts_in_
 class Wordy(GatewayServiceServicer):
     """A gateway that answers more than its caller takes."""
 
-    async def CompleteBatch(
+    async def CompleteBatch(  # noqa: N802
         self, request: pb.CompleteBatchRequest, context: Any
     ) -> AsyncIterator[pb.CompleteBatchResponse]:
         parts = [content_pb2.ContentPart(text="x" * 10_000)]
@@ -90,7 +90,7 @@ async def test_an_answer_that_is_too_large_was_paid_for_all_the_same(tmp_path: P
     settings = GatewaySettings(home=tmp_path, port=0, auth_required=False)
     small = GatewaySettings(home=tmp_path, auth_required=False, max_message_bytes=4_096)
     async with (
-        serve(settings, [Wordy()], verifier=None) as server,  # type: ignore[abstract]  # type: ignore[abstract]
+        serve(settings, [Wordy()], verifier=None) as server,  # type: ignore[abstract]
         open_channel(server.address, small) as channel,
     ):
         gateway = GrpcGateway(channel, cast("DelegatedTokens", NoTokens()))
