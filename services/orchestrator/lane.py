@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from services.orchestrator import endings
 from services.orchestrator.calls import Answer, CallId, Failure, ResolvedAttempt
@@ -393,9 +394,16 @@ class Lane:
         for shard in self._queue.shards.values():
             if not (shard.open or shard.ending or shard.suspended):
                 shard.ending = True
-                self._post(ShardEnd(shard.key, self._heir(shard)))
+                unknown = [self._unknown.pop(cell) for cell in shard.range if cell in self._unknown]
+                if unknown:
+                    self._bills.ask_last(unknown, partial(self._end_shard, shard))
+                else:
+                    self._end_shard(shard)
         if not (self._queue.shards or self.calls_open or self._outbox or self._to_score):
             self._done.set()
+
+    def _end_shard(self, shard: Shard) -> None:
+        self._post(ShardEnd(shard.key, self._heir(shard)))
 
     def _heir(self, ending: Shard) -> int | None:
         if not self._context.keeps_slots():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -125,6 +126,7 @@ class OpenBills:
         self._clock = clock
         self._settled = settled
         self._open: dict[int, tuple[float, OpenBill]] = {}
+        self._last: deque[tuple[Sequence[OpenBill], Callable[[], None]]] = deque()
         self._wake = asyncio.Event()
         self._failures = 0
 
@@ -133,9 +135,19 @@ class OpenBills:
         self._open[bill.cell] = (self._clock.monotonic_s() + self._policy.settle_after_ms / 1_000, bill)
         self._wake.set()
 
+    def ask_last(self, bills: Sequence[OpenBill], then: Callable[[], None]) -> None:
+        """Ask once more what UNKNOWN results have cost, then go on: what is not known by now stays open."""
+        self._last.append((bills, then))
+        self._wake.set()
+
     async def run(self) -> None:
         """Settle until cancelled."""
         while True:
+            while self._last:
+                bills, then = self._last.popleft()
+                for settled in await self._known(bills):
+                    self._settled(settled)
+                then()
             now_s = self._clock.monotonic_s()
             due = [bill for due_s, bill in self._open.values() if due_s <= now_s][:_ASK_MAX]
             if due:
@@ -145,8 +157,8 @@ class OpenBills:
             next_s = min((due_s for due_s, _ in self._open.values()), default=None)
             await wait_for(self._wake, None if next_s is None else next_s - now_s)
 
-    async def ask_once(self, bills: Sequence[OpenBill]) -> list[CellSettled]:
-        """The bills of UNKNOWN results that are known by now; what is not known, or cannot be asked, is left out."""
+    async def _known(self, bills: Sequence[OpenBill]) -> list[CellSettled]:
+        """The bills that are known by now; what is not known, or cannot be asked, is left out."""
         try:
             attempts = await self._bills.resolve_attempts(self._project_id, [self._hold_id(bill) for bill in bills])
         except DomainError:

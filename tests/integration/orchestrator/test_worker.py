@@ -275,6 +275,22 @@ async def test_a_bill_that_the_gateway_did_not_confirm_is_settled_from_the_ledge
     assert set(lab.world.holds.values()) == {AttemptState.SETTLED}
 
 
+async def test_a_bill_that_becomes_known_before_the_end_is_added_to_an_unknown_result(lab: Lab) -> None:
+    lab.world.script = lambda call: answer(cost=None)
+    lab.world.cut_after = 3
+    async with lab.worker():
+        await lab.start(study(rows=4))
+        await lab.until(lambda run: run.statistics.unknown > 0)
+        lab.world.cut_after = None
+        # The gateway was only cut off: what it held is settled a little later.
+        lab.world.holds.update(dict.fromkeys(lab.world.holds, AttemptState.SETTLED))
+        run = await lab.ended()
+
+    assert run.statistics.unknown > 0
+    assert run.statistics.cost.nano_usd == 5 * 16
+    assert all(stored.record.cost.nano_usd == 5 for stored in await lab.results())
+
+
 async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
     async with lab.worker():
         await lab.start(study(rows=50), limits=RunLimits(concurrency=4))
