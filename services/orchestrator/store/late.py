@@ -49,7 +49,7 @@ def deliver_late(run: RunCommit, outcome: CellResult | CellAgain) -> None:
             run.connection.execute(
                 delete(t.retries).where(t.retries.c.run_id == run.run_id, t.retries.c.cell == outcome.cell)
             )
-            write_results(run, [answer])
+            write_results(run, [answer], late=True)
             _reopen(run, outcome.cell)
     elif answer is not None and CellStatus(result["status"]) in _REPLACEABLE:
         _replace(run, answer, result, record)

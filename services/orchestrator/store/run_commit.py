@@ -86,11 +86,14 @@ def close_calls(run: RunCommit, outcomes: Sequence[CellResult | CellAgain], *, a
         run.execute(CLOSE_CALL, {"of_cell": each.cell, "of_attempt": each.attempt})
 
 
-def write_results(run: RunCommit, results: Sequence[CellResult]) -> None:
-    """Insert results of cells that have none, each with its sequence."""
+def write_results(run: RunCommit, results: Sequence[CellResult], *, late: bool = False) -> None:
+    """Insert results of cells that have none, each with its sequence.
+
+    The result of a first dispatch has no other attempts, unless it comes `late`: then some may have been made since.
+    """
     if not results:
         return
-    earlier = earlier_bills(run, [result.cell for result in results if result.attempt > 1])
+    earlier = earlier_bills(run, [result.cell for result in results if late or result.attempt > 1])
     rows, bodies = [], []
     for result in results:
         rows.append(result_row(run, result, run.next_sequence(), earlier.get(result.cell, NO_BILL)))

@@ -379,6 +379,20 @@ async def test_every_call_has_one_record_when_an_earlier_attempt_comes_back(ledg
     assert state.histories == {0: CellHistory(1, 0)}
 
 
+async def test_a_late_answer_includes_the_bill_of_attempts_made_since(ledger: SqlLedger) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger, "w1")
+    for attempt in (1, 2):
+        await write(ledger, *sent(first.shard, 0, attempt=attempt))
+        await write(ledger, CellAgain("run_1", 0, attempt, "unknown", "", 0, cost=Money(3)))
+
+    await write(ledger, result(0, attempt=1), worker="zombie")
+
+    stored = await ledger.get_result("run_1", 0)
+    assert stored is not None
+    assert stored.record.cost == (await ledger.get_run(PROJECT, "run_1")).statistics.cost == Money(8)
+
+
 async def test_results_include_the_bill_of_earlier_attempts(ledger: SqlLedger) -> None:
     await start(ledger, cells=1)
     (first,) = await claim(ledger, "w1")
