@@ -21,8 +21,7 @@ from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
 from tests.support.cluster import Cluster, MockProvider, cluster, mock_provider
 from tests.support.databases import fresh_database, fresh_redis_url
 
-# All tests of this module share one cluster, so they run in one process of the test runner.
-pytestmark = [pytest.mark.xdist_group("crash"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 CONCURRENCY = 32
 RUN_TIMEOUT_S = 90.0
