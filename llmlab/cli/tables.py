@@ -18,15 +18,15 @@ from llmlab.cli.studies import from_value
 
 QUALITY_SCORE = "quality"
 ANSWER_PREVIEW_CHARACTERS = 60
-ID_HEADING = "run"
+# An id is there to be copied, and a state is one short word: neither is broken over lines.
+UNBROKEN_HEADINGS = ("run", "state")
 
 
 def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
     """Makes an empty table; columns are (heading, whether it holds numbers)."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in columns:
-        # An id is there to be copied: it is never broken over lines.
-        unbroken = numeric or heading == ID_HEADING
+        unbroken = numeric or heading in UNBROKEN_HEADINGS
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=unbroken, overflow="fold")
     return table
 
@@ -101,7 +101,7 @@ def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
     table = _table(
         "Runs",
         [
-            (ID_HEADING, False),
+            ("run", False),
             ("experiment", False),
             ("state", False),
             ("cells", True),
