@@ -32,13 +32,14 @@ def _iterating(
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
         items = method(self._client, *args, **kwargs)
         try:
-            while True:
+            while self._is_open:
                 try:
                     yield self._wait(_next(items))
                 except StopAsyncIteration:
                     return
         finally:
-            self._wait(_close(items))
+            if self._is_open:
+                self._wait(_close(items))
 
     update_wrapper(call, method)
     return call
@@ -67,6 +68,7 @@ class SyncClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llmlab-client", daemon=True)
         self._thread.start()
+        self._is_open = True
         self._client = self._wait(_open(endpoints, api_key, access_token))
 
     def __enter__(self) -> Self:
@@ -79,7 +81,10 @@ class SyncClient:
 
     def close(self) -> None:
         """Closes all channels and ends the thread."""
+        self._is_open = False
         self._wait(self._client.close())
+        # Iterations that were left open end here, not when they happen to be collected.
+        self._wait(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
