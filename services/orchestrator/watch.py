@@ -99,6 +99,9 @@ class _Feed(Generic[T]):
                 except DomainError as error:
                     _log.warning("events of run %s cannot be read for now: %s", self._run_id, error.message)
                     events = []
+                except Exception:  # noqa: BLE001 (watchers would wait for a dead reader forever, hearing heartbeats)
+                    _log.exception("events of run %s cannot be read", self._run_id)
+                    events = []
                 if events:
                     self._hand_out(events)
                     await asyncio.sleep(self._policy.flush_ms / 1_000)

@@ -38,7 +38,7 @@ SERVICE_TOKEN_RENEW_S = 60
 # Clocks of two machines may differ by this much.
 LEEWAY_S = 5
 
-LOG_IN = "run `llmlab` to log in, or set LLMLAB_API_KEY"
+LOG_IN = "set LLMLAB_API_KEY, or send the token that `llmlab token` prints"
 
 Kind = Literal["user", "service", "delegated"]
 _KINDS = frozenset({"user", "service", "delegated"})

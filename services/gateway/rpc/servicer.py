@@ -92,8 +92,10 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         wake = asyncio.Event()
 
         async def run(call: Call) -> None:
-            ready.append(encode_outcome(await self._outcome(call, owner)))
-            wake.set()
+            try:
+                ready.append(encode_outcome(await self._outcome(call, owner)))
+            finally:
+                wake.set()
 
         tasks = [asyncio.create_task(run(call), name=f"call {call.call_id}") for call in calls]
         told = 0
@@ -103,6 +105,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                 if told + len(ready) < len(tasks):
                     await asyncio.sleep(self._settings.batch_flush_ms / 1_000)
                 wake.clear()
+                for task in tasks:
+                    if task.done():
+                        task.result()  # a fault of ours ends the stream; the caller would wait for that call forever
                 outcomes, ready[:] = ready[:], []
                 told += len(outcomes)
                 for part in _split(outcomes, self._settings.batch_flush_bytes):
