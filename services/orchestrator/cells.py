@@ -118,9 +118,9 @@ class CellQueue:
             self._waiting.add(cell)
             heapq.heappush(self._due, (self._clock.monotonic_s() + delay_s, cell))
 
-    def count(self, cell: int, outcome: str) -> None:
+    def count(self, cell: int, outcome: str, attempt: int) -> None:
         """One more dispatch of the cell gave no result."""
-        self._histories[cell] = self.history(cell).plus(outcome)
+        self._histories[cell] = self.history(cell).plus(outcome, attempt)
 
     def drop_waiting(self) -> None:
         """Give up all cells that are not under way: they stay without a result."""

@@ -315,7 +315,7 @@ class Lane:
         self._queue.calls.pop(write.cell, None)
         # The ledger may have been read between the commit and now, and have told of this call.
         if write.attempt >= self._queue.history(write.cell).next_attempt:
-            self._queue.count(write.cell, write.outcome)
+            self._queue.count(write.cell, write.outcome, write.attempt)
         if write.not_before_us is None or self._cancelling:
             self._queue.finish(write.cell)
             return

@@ -86,25 +86,28 @@ Resolution: TypeAlias = Finish | Again | AskAgain | Drop
 class CellHistory(NamedTuple):
     """What a cell's earlier dispatches came to.
 
-    `counted` may have reached a provider, `refused` were turned away by the gateway, `unsent` never got to it.
+    `counted` may have reached a provider, `refused` were turned away by the gateway, `unsent` never got to it. `last`
+    is the highest number that is known to be used: a dispatch that was never noted leaves a gap below it.
     """
 
     counted: int = 0
     refused: int = 0
     unsent: int = 0
+    last: int = 0
 
     @property
     def next_attempt(self) -> int:
-        """The number of the next dispatch, from 1."""
-        return self.counted + self.refused + self.unsent + 1
+        """The number of the next dispatch, from 1; one that was used is never used again."""
+        return max(self.last, self.counted + self.refused + self.unsent) + 1
 
-    def plus(self, outcome: str) -> CellHistory:
+    def plus(self, outcome: str, attempt: int) -> CellHistory:
         """The history with one more dispatch; outcomes as in records.AttemptRecord."""
+        history = self._replace(last=max(self.last, attempt))
         if outcome == "refused":
-            return self._replace(refused=self.refused + 1)
+            return history._replace(refused=self.refused + 1)
         if outcome == "unsent":
-            return self._replace(unsent=self.unsent + 1)
-        return self._replace(counted=self.counted + 1)
+            return history._replace(unsent=self.unsent + 1)
+        return history._replace(counted=self.counted + 1)
 
 
 def decide_failure(

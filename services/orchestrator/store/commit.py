@@ -74,15 +74,18 @@ def _commit_run(run: RunCommit, worker_id: str, writes: list[Write]) -> list[int
 
 
 def _write_sent(run: RunCommit, worker_id: str, sent: list[tuple[int, Sent]]) -> list[int]:
-    """Note calls that may leave; the indices of those that must not: shard lost, or result there."""
+    """Note calls that may leave; the indices of those that must not: shard lost, result there, or number used."""
     held = {(row.first_cell, row.fence) for row in run.execute(HELD_SHARDS, {"of_worker": worker_id})}
     cells = [write.cell for _, write in sent]
     ended = _ended_cells(run, cells)
-    open_calls = _open_calls(run, cells)
+    used = _open_calls(run, cells)
+    repeated = [write.cell for _, write in sent if write.attempt > 1]
+    if repeated:
+        used.update((row.cell, row.attempt) for row in run.execute(run.statements.recorded_calls, {"cells": repeated}))
     refused, rows = [], []
     for index, write in sent:
         lost = (write.shard.first_cell, write.shard.fence) not in held
-        if lost or write.cell in ended or (write.cell, write.attempt) in open_calls:
+        if lost or write.cell in ended or (write.cell, write.attempt) in used:
             refused.append(index)
             continue
         rows.append(
@@ -96,7 +99,6 @@ def _write_sent(run: RunCommit, worker_id: str, sent: list[tuple[int, Sent]]) ->
             }
         )
     run.insert(t.in_flight, rows)
-    repeated = [write.cell for _, write in sent if write.attempt > 1]
     if repeated:
         run.execute(run.statements.delete_retries, {"cells": repeated})
     return refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, func, select
+from sqlalchemy import Connection, Row, Table, case, func, select
 
 from services.orchestrator.calls import Usage
 from services.orchestrator.ledger import Dangling, DueRetry, OpenBill, ShardState, StoredAnswer
@@ -27,7 +27,13 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
     refused = func.sum(case((t.attempts.c.outcome == "refused", 1), else_=0))
     unsent = func.sum(case((t.attempts.c.outcome == "unsent", 1), else_=0))
     histories = connection.execute(
-        select(t.attempts.c.cell, func.count().label("all"), refused.label("refused"), unsent.label("unsent"))
+        select(
+            t.attempts.c.cell,
+            func.count().label("all"),
+            refused.label("refused"),
+            unsent.label("unsent"),
+            func.max(t.attempts.c.attempt).label("last"),
+        )
         .where(*of(t.attempts))
         .group_by(t.attempts.c.cell)
     ).all()
@@ -35,14 +41,15 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
         finished=frozenset(row["cell"] for row in results),
         in_flight=tuple(Dangling(row.cell, row.attempt) for row in calls),
         retries=tuple(DueRetry(row.cell, row.attempt, row.not_before_us) for row in retries),
-        histories={row.cell: _history(row.all, int(row.refused), int(row.unsent)) for row in histories},
+        histories={row.cell: _history(row) for row in histories},
         unscored=tuple(row["cell"] for row in results if row["status"] == CellStatus.DONE.value and not row["scored"]),
         open_bills=_open_bills(connection, run_id, [row for row in results if not row["settled"]]),
     )
 
 
-def _history(dispatches: int, refused: int, unsent: int) -> CellHistory:
-    return CellHistory(dispatches - refused - unsent, refused, unsent)
+def _history(row: Row[Any]) -> CellHistory:
+    refused, unsent = int(row.refused), int(row.unsent)
+    return CellHistory(row.all - refused - unsent, refused, unsent, row.last)
 
 
 def _open_bills(connection: Connection, run_id: str, rows: Sequence[Mapping[Any, Any]]) -> tuple[OpenBill, ...]:

@@ -87,6 +87,9 @@ class Statements:
         unscored = (*results, t.results.c.scored.is_(False), _IS_DONE)
         self.open_calls = select(t.in_flight.c.cell, t.in_flight.c.attempt).where(*in_flight)
         self.close_calls = delete(t.in_flight).where(*in_flight)
+        self.recorded_calls = select(t.attempts.c.cell, t.attempts.c.attempt).where(
+            t.attempts.c.run_id == _RUN, database.among(t.attempts.c.cell, "cells")
+        )
         self.ended_cells = select(t.results.c.cell).where(*results)
         self.unscored_cells = select(t.results.c.cell).where(*unscored)
         self.mark_scored = update(t.results).where(*unscored).values(scored=True)

@@ -246,7 +246,7 @@ async def test_a_dead_workers_ranges_are_taken_over_with_their_history(ledger: S
     assert state.unscored == (0,)
     assert [(call.cell, call.attempt) for call in state.in_flight] == [(2, 1)]
     assert state.retries == (DueRetry(1, 2, 99),)
-    assert state.histories == {1: CellHistory(1, 0)}
+    assert state.histories == {1: CellHistory(1, last=1)}
     assert [answer.body for answer in await ledger.stored_answers("run_1", [0])] == [b"answer"]
 
 
@@ -280,6 +280,20 @@ async def test_a_worker_that_lost_its_range_can_send_nothing(ledger: SqlLedger) 
     pulse = await ledger.heartbeat("w1", LEASE_MS)
     assert pulse.held == ()
     assert (await ledger.heartbeat("w2", LEASE_MS)).held == (taken,)
+
+
+async def test_a_number_that_was_used_is_not_used_again(ledger: SqlLedger) -> None:
+    await start(ledger)
+    (first,) = await claim(ledger, "w1")
+    for attempt in (1, 3):
+        assert await write(ledger, *sent(first.shard, 0, attempt=attempt)) == [True]
+        await write(ledger, CellAgain("run_1", 0, attempt, "unsent", "", 0))
+
+    state = await ledger.load_shard("run_1", 0, 4)
+
+    assert state.histories[0].next_attempt == 4
+    assert await write(ledger, *sent(first.shard, 0, attempt=3)) == [False]
+    assert await write(ledger, *sent(first.shard, 0, attempt=4)) == [True]
 
 
 async def test_a_stopping_worker_hands_its_ranges_back(ledger: SqlLedger) -> None:
@@ -376,7 +390,7 @@ async def test_every_call_has_one_record_when_an_earlier_attempt_comes_back(ledg
     assert run.statistics.done == 1
     state = await ledger.load_shard("run_1", 0, 1)
     assert state.in_flight == ()
-    assert state.histories == {0: CellHistory(1, 0)}
+    assert state.histories == {0: CellHistory(1, last=2)}
 
 
 async def test_a_late_answer_includes_the_bill_of_attempts_made_since(ledger: SqlLedger) -> None:

@@ -48,7 +48,7 @@ def test_fresh_cells_come_in_order_and_retries_when_they_are_due() -> None:
     cells, _ = queue(clock)
     assert take(cells, 3) == [(0, 1), (1, 1), (2, 1)]
     cells.calls.pop(1)
-    cells.count(1, "failed")
+    cells.count(1, "failed", 1)
     cells.push_later(1, 2.0)
 
     assert take(cells, 1) == [(3, 1)]

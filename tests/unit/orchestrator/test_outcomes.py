@@ -123,8 +123,9 @@ def test_an_unknown_call_is_dispatched_again_only_when_asked_to() -> None:
 
 def test_a_history_knows_the_next_attempt() -> None:
     history = FRESH
-    for outcome in ("refused", "unsent", "failed", "unknown", "superseded"):
-        history = history.plus(outcome)
+    for attempt, outcome in enumerate(("refused", "unsent", "failed", "unknown", "superseded"), start=1):
+        history = history.plus(outcome, attempt)
 
-    assert history == CellHistory(counted=3, refused=1, unsent=1)
+    assert history == CellHistory(counted=3, refused=1, unsent=1, last=5)
     assert history.next_attempt == 6
+    assert history.plus("failed", 9).next_attempt == 10
