@@ -19,7 +19,7 @@ _CHARACTER_TABLE_LIMIT = 65_536
 _WORD_CHARACTER = regex.compile(r"[\p{L}\p{M}\p{N}]")
 # Scripts that put no space between words: each character counts as a word.
 _UNSPACED_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-UNSPACED_CHARACTER = regex.compile(rf"[{_UNSPACED_SCRIPTS}--\p{{M}}]", flags=regex.V1)
+UNSPACED_CHARACTER = regex.compile(rf"[[{_UNSPACED_SCRIPTS}]&&[\p{{L}}\p{{N}}]]", flags=regex.V1)
 _APOSTROPHES = "'\u2019\u02bc\uff07"
 _HYPHENS = "-\u2010\u2011"
 

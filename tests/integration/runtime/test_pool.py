@@ -135,7 +135,9 @@ def test_a_service_run_as_a_module_from_a_path_with_a_space(tmp_path: Path) -> N
     (package / "work.py").write_text("def twice(number):\n    return 2 * number\n")
     # Without a guard, as the services' own: a worker that imported it would start a service.
     (package / "__main__.py").write_text(MAIN)
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{REPOSITORY}"}
+    # Without the measurement of coverage, which has warnings of its own to print.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    environment = {**inherited, "PYTHONPATH": f"{root}{os.pathsep}{REPOSITORY}"}
     command = [sys.executable, "-m", "services.shop"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("42\n", "", 0)

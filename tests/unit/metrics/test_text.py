@@ -2,7 +2,7 @@ import string
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.metrics.text import Text, split_sentences, split_words
@@ -57,6 +57,7 @@ def test_paragraphs_and_lines() -> None:
 
 
 @given(st.text())
+@example("\u2e80")  # a sign of a script without spaces that is no letter
 def test_any_text_is_taken_apart(raw: str) -> None:
     text = Text(raw)
     assert all(word and word == word.strip(" '-.") for word in text.words)
