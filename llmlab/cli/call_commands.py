@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from llmlab.api.common.v1 import content_pb2
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import spend_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.cli import figures, tables
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, notes, run_async
@@ -23,10 +23,10 @@ CHAT_TEMPERATURE = 0.7
 CHAT_OUTPUT_TOKENS_MAX = 10_000
 CHAT_MESSAGES_MAX = 200
 DIMENSIONS = {
-    "day": cost_pb2.SPEND_DIMENSION_DAY,
-    "provider": cost_pb2.SPEND_DIMENSION_PROVIDER,
-    "model": cost_pb2.SPEND_DIMENSION_MODEL,
-    "tag": cost_pb2.SPEND_DIMENSION_TAG,
+    "day": spend_pb2.SPEND_DIMENSION_DAY,
+    "provider": spend_pb2.SPEND_DIMENSION_PROVIDER,
+    "model": spend_pb2.SPEND_DIMENSION_MODEL,
+    "tag": spend_pb2.SPEND_DIMENSION_TAG,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import spend_pb2
 from llmlab.cli import figures, tables
 from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, notes, run_async
 from llmlab.cli.connection import connect, home_folder
@@ -38,7 +38,7 @@ def demo(
             run = await client.start_run(experiment.experiment_id)
             console.print(f"{study.description.strip()}\n{experiment.cells:,} cells, run {run.run_id}", highlight=False)
             await follow_and_conclude(client, run.run_id, study.name, as_json=False)
-            spend = await client.summarize_spend(group_by=[cost_pb2.SPEND_DIMENSION_MODEL])
+            spend = await client.summarize_spend(group_by=[spend_pb2.SPEND_DIMENSION_MODEL])
             console.print(tables.spend_table(spend, ["model"]))
         notes.print(
             "Next: `llmlab results latest`, `llmlab export latest --format csv`, `llmlab chat 'Hello'`, "

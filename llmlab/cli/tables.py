@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmlab.api.common.v1 import value_pb2
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import spend_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import figures
@@ -160,7 +160,7 @@ def _preview(result: run_pb2.Result) -> str:
     return line if len(line) <= ANSWER_PREVIEW_CHARACTERS else line[: ANSWER_PREVIEW_CHARACTERS - 1] + "…"
 
 
-def spend_table(spend: cost_pb2.SummarizeSpendResponse, dimensions: Sequence[str]) -> Table:
+def spend_table(spend: spend_pb2.SummarizeSpendResponse, dimensions: Sequence[str]) -> Table:
     """Builds the spend table with its total."""
     table = _table(
         "Spend",

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from llmlab.api.common.v1 import options_pb2, server_pb2
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import budget_pb2, hold_pb2, price_pb2, spend_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.identity.v1 import identity_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
@@ -27,7 +27,10 @@ _FILES: tuple[FileDescriptor, ...] = (
     experiment_pb2.DESCRIPTOR,
     run_pb2.DESCRIPTOR,
     metrics_pb2.DESCRIPTOR,
-    cost_pb2.DESCRIPTOR,
+    budget_pb2.DESCRIPTOR,
+    hold_pb2.DESCRIPTOR,
+    price_pb2.DESCRIPTOR,
+    spend_pb2.DESCRIPTOR,
     identity_pb2.DESCRIPTOR,
 )
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import field_mask_pb2
 
-from llmlab.api.cost.v1 import cost_pb2
-from llmlab.api.cost.v1.cost_pb2_grpc import BudgetServiceStub, PriceServiceStub, UsageServiceStub
+from llmlab.api.cost.v1 import budget_pb2, price_pb2, spend_pb2
+from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceStub
+from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceStub
+from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
 from llmlab.client.connection import Connection
 
 if TYPE_CHECKING:
-    from llmlab.api.cost.v1.cost_pb2_grpc import BudgetServiceAsyncStub, PriceServiceAsyncStub, UsageServiceAsyncStub
+    from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceAsyncStub
+    from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceAsyncStub
+    from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceAsyncStub
 
 SPEND_PAGE_SIZE = 1000
 
@@ -33,9 +37,9 @@ class CostCalls(Connection):
     def _budgets(self) -> BudgetServiceAsyncStub:
         return BudgetServiceStub(self._channel("cost"))
 
-    async def record_usage(self, events: Iterable[cost_pb2.UsageEvent]) -> cost_pb2.RecordUsageResponse:
+    async def record_usage(self, events: Iterable[spend_pb2.UsageEvent]) -> spend_pb2.RecordUsageResponse:
         """Records usage events, all or none; they are durable when this returns."""
-        request = cost_pb2.RecordUsageRequest(events=events)
+        request = spend_pb2.RecordUsageRequest(events=events)
         return await self._unary("cost", self._usage.RecordUsage, request)
 
     async def summarize_spend(
@@ -43,8 +47,8 @@ class CostCalls(Connection):
         *,
         start: datetime | None = None,
         end: datetime | None = None,
-        group_by: Iterable[cost_pb2.SpendDimension.ValueType] = (),
-    ) -> cost_pb2.SummarizeSpendResponse:
+        group_by: Iterable[spend_pb2.SpendDimension.ValueType] = (),
+    ) -> spend_pb2.SummarizeSpendResponse:
         """Sums what was spent; the rows of all pages in one answer.
 
         Args:
@@ -52,12 +56,12 @@ class CostCalls(Connection):
             end: Before this time; now if absent.
             group_by: Dimensions of the rows.
         """
-        request = cost_pb2.SummarizeSpendRequest(group_by=group_by, page_size=SPEND_PAGE_SIZE)
+        request = spend_pb2.SummarizeSpendRequest(group_by=group_by, page_size=SPEND_PAGE_SIZE)
         if start is not None:
             request.start_time.FromDatetime(start)
         if end is not None:
             request.end_time.FromDatetime(end)
-        joined: cost_pb2.SummarizeSpendResponse | None = None
+        joined: spend_pb2.SummarizeSpendResponse | None = None
         async for page in self._pages("cost", self._usage.SummarizeSpend, request):
             if joined is None:
                 joined = page
@@ -67,35 +71,35 @@ class CostCalls(Connection):
         joined.next_page_token = ""
         return joined
 
-    async def get_model_price(self, model: str) -> cost_pb2.GetModelPriceResponse:
+    async def get_model_price(self, model: str) -> price_pb2.GetModelPriceResponse:
         """Returns the current price of "provider/model"."""
-        request = cost_pb2.GetModelPriceRequest(model=model)
+        request = price_pb2.GetModelPriceRequest(model=model)
         return await self._unary("cost", self._prices.GetModelPrice, request)
 
     async def create_budget(
         self, name: str, limit_nano_usd: int, *, time_zone: str = "", request_id: str = ""
-    ) -> cost_pb2.Budget:
+    ) -> budget_pb2.Budget:
         """Creates a hard monthly budget of the project."""
-        budget = cost_pb2.Budget(name=name, limit_nano_usd=limit_nano_usd, time_zone=time_zone)
-        request = cost_pb2.CreateBudgetRequest(request_id=request_id, budget=budget)
+        budget = budget_pb2.Budget(name=name, limit_nano_usd=limit_nano_usd, time_zone=time_zone)
+        request = budget_pb2.CreateBudgetRequest(request_id=request_id, budget=budget)
         return (await self._unary("cost", self._budgets.CreateBudget, request)).budget
 
-    async def get_budget(self, budget_id: str) -> cost_pb2.Budget:
+    async def get_budget(self, budget_id: str) -> budget_pb2.Budget:
         """Returns one budget with its status."""
-        request = cost_pb2.GetBudgetRequest(budget_id=budget_id)
+        request = budget_pb2.GetBudgetRequest(budget_id=budget_id)
         return (await self._unary("cost", self._budgets.GetBudget, request)).budget
 
-    async def list_budgets(self) -> AsyncIterator[cost_pb2.Budget]:
+    async def list_budgets(self) -> AsyncIterator[budget_pb2.Budget]:
         """Yields the project's budgets with their status, oldest first."""
-        async for page in self._pages("cost", self._budgets.ListBudgets, cost_pb2.ListBudgetsRequest()):
+        async for page in self._pages("cost", self._budgets.ListBudgets, budget_pb2.ListBudgetsRequest()):
             for budget in page.budgets:
                 yield budget
 
     async def update_budget(
-        self, budget: cost_pb2.Budget, fields: Iterable[str], *, request_id: str = ""
-    ) -> cost_pb2.Budget:
+        self, budget: budget_pb2.Budget, fields: Iterable[str], *, request_id: str = ""
+    ) -> budget_pb2.Budget:
         """Changes the named fields ("name", "limit_nano_usd") to those of `budget`."""
-        request = cost_pb2.UpdateBudgetRequest(
+        request = budget_pb2.UpdateBudgetRequest(
             request_id=request_id,
             budget_id=budget.budget_id,
             budget=budget,
@@ -105,5 +109,5 @@ class CostCalls(Connection):
 
     async def delete_budget(self, budget_id: str) -> None:
         """Deletes a budget."""
-        request = cost_pb2.DeleteBudgetRequest(budget_id=budget_id)
+        request = budget_pb2.DeleteBudgetRequest(budget_id=budget_id)
         await self._unary("cost", self._budgets.DeleteBudget, request)

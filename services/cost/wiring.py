@@ -10,7 +10,8 @@ from services.cost.catalogue import Catalogue
 from services.cost.reconciler import Reconciler
 from services.cost.rpc.budgets import BudgetServicer
 from services.cost.rpc.holds import HoldServicer
-from services.cost.rpc.usage import PriceServicer, UsageServicer
+from services.cost.rpc.prices import PriceServicer
+from services.cost.rpc.usage import UsageServicer
 from services.cost.settings import CostSettings
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from llmlab.api.common.v1 import error_pb2, usage_pb2
-from llmlab.api.cost.v1 import cost_pb2, cost_pb2_grpc
+from llmlab.api.cost.v1 import hold_pb2, hold_pb2_grpc, spend_pb2
 from services.gateway.accounting import Reservation, Settlement
 from services.gateway.attempts import Cost
 from services.gateway.calls import Owner
@@ -35,7 +35,7 @@ class CostPeer:
     """CostPort over gRPC, with a service token for the project of the call."""
 
     def __init__(self, channel: grpc.aio.Channel, minter: ServiceTokenMinter, settings: GatewaySettings) -> None:
-        self._stub = cost_pb2_grpc.HoldServiceStub(channel)
+        self._stub = hold_pb2_grpc.HoldServiceStub(channel)
         self._minter = minter
         self._settings = settings
         self._projects: OrderedDict[str, _ProjectBatches] = OrderedDict()
@@ -70,19 +70,19 @@ class CostPeer:
         return batches
 
     def _open(self, project_id: str) -> _ProjectBatches:
-        async def hold(items: list[cost_pb2.HoldItem]) -> Sequence[Exception | None]:
-            answer = await self._ask(project_id, self._stub.HoldBatch, cost_pb2.HoldBatchRequest(items=items))
+        async def hold(items: list[hold_pb2.HoldItem]) -> Sequence[Exception | None]:
+            answer = await self._ask(project_id, self._stub.HoldBatch, hold_pb2.HoldBatchRequest(items=items))
             return [_error(outcome.error) if outcome.HasField("error") else None for outcome in answer.outcomes]
 
-        async def settle(items: list[cost_pb2.SettleItem]) -> Sequence[Cost | Exception]:
-            answer = await self._ask(project_id, self._stub.SettleBatch, cost_pb2.SettleBatchRequest(items=items))
+        async def settle(items: list[hold_pb2.SettleItem]) -> Sequence[Cost | Exception]:
+            answer = await self._ask(project_id, self._stub.SettleBatch, hold_pb2.SettleBatchRequest(items=items))
             return [
                 _error(outcome.error) if outcome.HasField("error") else _cost(outcome.cost)
                 for outcome in answer.outcomes
             ]
 
         async def release(attempt_ids: list[str]) -> Sequence[Exception | None]:
-            request = cost_pb2.ReleaseBatchRequest(attempt_ids=attempt_ids)
+            request = hold_pb2.ReleaseBatchRequest(attempt_ids=attempt_ids)
             answer = await self._ask(project_id, self._stub.ReleaseBatch, request)
             refused = {outcome.attempt_id: _error(outcome.error) for outcome in answer.refused}
             return [refused.get(attempt_id) for attempt_id in attempt_ids]
@@ -116,8 +116,8 @@ class CostPeer:
 class _ProjectBatches:
     """The queues of one project; a service token is for one project, so batches are too."""
 
-    holds: Batcher[cost_pb2.HoldItem, None]
-    settlements: Batcher[cost_pb2.SettleItem, Cost]
+    holds: Batcher[hold_pb2.HoldItem, None]
+    settlements: Batcher[hold_pb2.SettleItem, Cost]
     releases: Batcher[str, None]
 
     async def close(self) -> None:
@@ -141,23 +141,23 @@ def encode_usage(usage: TokenUsage) -> usage_pb2.TokenUsage:
     )
 
 
-def _hold_item(owner: Owner, reservation: Reservation) -> cost_pb2.HoldItem:
-    return cost_pb2.HoldItem(
+def _hold_item(owner: Owner, reservation: Reservation) -> hold_pb2.HoldItem:
+    return hold_pb2.HoldItem(
         attempt_id=reservation.attempt_id,
         nonce=reservation.nonce,
         provider=reservation.provider,
         model=reservation.model,
         input_tokens_max=reservation.input_tokens_max,
         output_tokens_max=reservation.output_tokens_max,
-        attribution=cost_pb2.Attribution(
+        attribution=spend_pb2.Attribution(
             user_id=owner.user_id, key_id=owner.key_id, run_id=reservation.run_id, tags=dict(reservation.tags)
         ),
         expires_in_ms=reservation.expires_in_ms,
     )
 
 
-def _settle_item(settlement: Settlement) -> cost_pb2.SettleItem:
-    item = cost_pb2.SettleItem(
+def _settle_item(settlement: Settlement) -> hold_pb2.SettleItem:
+    item = hold_pb2.SettleItem(
         attempt_id=settlement.attempt_id,
         usage=None if settlement.usage is None else encode_usage(settlement.usage),
         provider_model=settlement.provider_model,

@@ -9,10 +9,10 @@ A servicer takes `request`, returns the answer, and raises what it refuses; it n
 comes from a context variable, and so does the project. A server stream is an async generator; cleaning up is done in
 `finally`, and CancelledError is never swallowed. A stream that only watches is marked `@endless`.
 
-    class CostServicer(cost_pb2_grpc.CostServiceServicer):
+    class CostServicer(budget_pb2_grpc.BudgetServiceServicer):
         async def GetBudget(self, request, context):
             budget = await self._budgets.get(current_principal().project_id, request.budget_id)   # raises NotFound
-            return cost_pb2.GetBudgetResponse(budget=encode(budget))
+            return budget_pb2.GetBudgetResponse(budget=encode(budget))
 
 Errors (services.runtime.errors): the class gives the gRPC code, `reason` is the name of an ErrorReason.
 
@@ -39,7 +39,7 @@ Calling a peer: one channel per target for the life of the process. Every call h
 never more than what is left of the RPC being served) and carries the request id; idempotent RPCs are retried.
 
     minter = ServiceTokenMinter.from_settings(settings)
-    stub = cost_pb2_grpc.CostServiceStub(channel)
+    stub = budget_pb2_grpc.BudgetServiceStub(channel)
     try:
         answer = await stub.Hold(request, metadata=call_metadata(minter.token(project_id)))
     except grpc.aio.AioRpcError as error:

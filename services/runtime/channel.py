@@ -1,7 +1,7 @@
 """Channels to peers: every call has a deadline and a request id, and only what may be repeated is retried.
 
     async with open_channel(settings.cost_target, settings) as channel:
-        stub = cost_pb2_grpc.CostServiceStub(channel)
+        stub = budget_pb2_grpc.BudgetServiceStub(channel)
         answer = await stub.Hold(request, metadata=call_metadata(minter.token(project_id)))
 
 A failed call raises `grpc.aio.AioRpcError`; `services.runtime.status.error_from_rpc` turns it into a DomainError.

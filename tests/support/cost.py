@@ -8,13 +8,11 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from llmlab.api.common.v1 import usage_pb2
-from llmlab.api.cost.v1 import cost_pb2 as pb
-from llmlab.api.cost.v1.cost_pb2_grpc import (
-    BudgetServiceStub,
-    HoldServiceStub,
-    PriceServiceStub,
-    UsageServiceStub,
-)
+from llmlab.api.cost.v1 import hold_pb2, spend_pb2
+from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceStub
+from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceStub
+from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceStub
+from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
 from services.cost.budgets import Budget
 from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.ledger import Books, Ledger
@@ -25,12 +23,10 @@ from services.runtime.auth import ServiceTokenMinter
 from tests.support.credentials import Metadata, bearer
 
 if TYPE_CHECKING:
-    from llmlab.api.cost.v1.cost_pb2_grpc import (
-        BudgetServiceAsyncStub,
-        HoldServiceAsyncStub,
-        PriceServiceAsyncStub,
-        UsageServiceAsyncStub,
-    )
+    from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceAsyncStub
+    from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceAsyncStub
+    from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceAsyncStub
+    from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceAsyncStub
 
 SERVICE_KEY = "5e" * 32
 USD = 1_000_000_000
@@ -131,20 +127,20 @@ class Callers:
         return bearer(self._tokens.token(project_id, permissions=permissions or ("READ", "WRITE", "MANAGE")))
 
 
-def hold_item(attempt_id: str, *, model: str = "small", tokens: int = 1_000, nonce: str = "n1") -> pb.HoldItem:
+def hold_item(attempt_id: str, *, model: str = "small", tokens: int = 1_000, nonce: str = "n1") -> hold_pb2.HoldItem:
     """A hold for `tokens` tokens of output of a mock model, for a minute."""
-    return pb.HoldItem(
+    return hold_pb2.HoldItem(
         attempt_id=attempt_id,
         nonce=nonce,
         provider="mock",
         model=model,
         output_tokens_max=tokens,
-        attribution=pb.Attribution(run_id="run_1", tags={"team": "research"}),
+        attribution=spend_pb2.Attribution(run_id="run_1", tags={"team": "research"}),
         expires_in_ms=60_000,
     )
 
 
-def settle_item(attempt_id: str, *, tokens: int = 1_000) -> pb.SettleItem:
+def settle_item(attempt_id: str, *, tokens: int = 1_000) -> hold_pb2.SettleItem:
     """A call that worked and took so many tokens of output."""
     usage = usage_pb2.TokenUsage(output_tokens=tokens, source=usage_pb2.USAGE_SOURCE_MEASURED)
-    return pb.SettleItem(attempt_id=attempt_id, usage=usage, succeeded=True)
+    return hold_pb2.SettleItem(attempt_id=attempt_id, usage=usage, succeeded=True)

@@ -9,7 +9,7 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from llmlab.api.common.v1 import content_pb2, error_pb2, value_pb2
-from llmlab.api.cost.v1 import cost_pb2, cost_pb2_grpc
+from llmlab.api.cost.v1 import budget_pb2, budget_pb2_grpc, hold_pb2, hold_pb2_grpc, spend_pb2, spend_pb2_grpc
 from llmlab.api.gateway.v1 import gateway_pb2
 from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import Metadata, call_metadata
@@ -77,20 +77,20 @@ class Caller:
         assert len({outcome.call_id for outcome in outcomes}) == len(outcomes)
         return {outcome.call_id: outcome for outcome in outcomes}
 
-    async def attempt_state(self, attempt_id: str) -> cost_pb2.ResolvedAttempt:
-        request = cost_pb2.ResolveAttemptsRequest(attempt_ids=[attempt_id])
-        stub = cost_pb2_grpc.HoldServiceStub(self.costs)
+    async def attempt_state(self, attempt_id: str) -> hold_pb2.ResolvedAttempt:
+        request = hold_pb2.ResolveAttemptsRequest(attempt_ids=[attempt_id])
+        stub = hold_pb2_grpc.HoldServiceStub(self.costs)
         answer = await stub.ResolveAttempts(request, metadata=token_of())
         return answer.attempts[0]
 
-    async def spend(self) -> cost_pb2.SummarizeSpendResponse:
-        stub = cost_pb2_grpc.UsageServiceStub(self.costs)
-        return await stub.SummarizeSpend(cost_pb2.SummarizeSpendRequest(), metadata=token_of())
+    async def spend(self) -> spend_pb2.SummarizeSpendResponse:
+        stub = spend_pb2_grpc.UsageServiceStub(self.costs)
+        return await stub.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=token_of())
 
     async def limit_spending(self, limit_nano_usd: int) -> None:
-        budget = cost_pb2.Budget(name="all", limit_nano_usd=limit_nano_usd)
-        stub = cost_pb2_grpc.BudgetServiceStub(self.costs)
-        await stub.CreateBudget(cost_pb2.CreateBudgetRequest(budget=budget), metadata=token_of())
+        budget = budget_pb2.Budget(name="all", limit_nano_usd=limit_nano_usd)
+        stub = budget_pb2_grpc.BudgetServiceStub(self.costs)
+        await stub.CreateBudget(budget_pb2.CreateBudgetRequest(budget=budget), metadata=token_of())
 
 
 async def refusal_of(awaited: Any) -> tuple[DomainError, error_pb2.CallError]:

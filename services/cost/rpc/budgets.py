@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlab.api.cost.v1 import cost_pb2 as pb
-from llmlab.api.cost.v1.cost_pb2_grpc import BudgetServiceServicer
+from llmlab.api.cost.v1 import budget_pb2 as pb
+from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceServicer
 from services.cost.budgets import Balance, Budget, check_limit, check_mask, check_name
 from services.cost.periods import check_zone
 from services.cost.rpc.codec import timestamp_of

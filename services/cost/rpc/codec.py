@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import error_pb2, usage_pb2
-from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1 import spend_pb2
 from services.cost.events import Cost
 from services.cost.spend import Sums
 from services.cost.usage import Attribution, Usage, UsageSource
@@ -50,7 +50,7 @@ def usage_message(usage: Usage) -> usage_pb2.TokenUsage:
     return message
 
 
-def attribution_of(message: pb.Attribution) -> Attribution:
+def attribution_of(message: spend_pb2.Attribution) -> Attribution:
     """What a call is charged to; the tags are sorted, so that equal ones are equal."""
     return Attribution(message.user_id, message.key_id, message.run_id, tuple(sorted(message.tags.items())))
 
@@ -62,9 +62,9 @@ def cost_message(cost: Cost) -> usage_pb2.Cost:
     )
 
 
-def sums_message(keys: list[str], sums: Sums) -> pb.SpendRow:
+def sums_message(keys: list[str], sums: Sums) -> spend_pb2.SpendRow:
     """The sums of a group of calls."""
-    return pb.SpendRow(
+    return spend_pb2.SpendRow(
         keys=keys,
         calls=sums.calls,
         usage=_counts_message(sums.counts),

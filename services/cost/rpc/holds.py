@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlab.api.cost.v1 import cost_pb2 as pb
-from llmlab.api.cost.v1.cost_pb2_grpc import HoldServiceServicer
+from llmlab.api.cost.v1 import hold_pb2 as pb
+from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceServicer
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.events import HoldOrder, Settlement
 from services.cost.holds import HoldState

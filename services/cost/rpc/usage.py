@@ -4,25 +4,20 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from llmlab.api.cost.v1 import cost_pb2 as pb
-from llmlab.api.cost.v1.cost_pb2_grpc import PriceServiceServicer, UsageServiceServicer
+from llmlab.api.cost.v1 import spend_pb2 as pb
+from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceServicer
 from services.cost.bookkeeping import Bookkeeping
-from services.cost.catalogue import PriceSource
 from services.cost.events import UsageReport
-from services.cost.prices import Tier
 from services.cost.rpc.codec import (
     attribution_of,
     cost_message,
     microseconds_of,
-    split_model,
     sums_message,
     usage_of,
 )
 from services.cost.spend import Dimension, SpendQuery, SpendRow, check_groups
 from services.cost.store.spend import SpendStore
-from services.runtime.clock import Clock
 from services.runtime.context import current_principal
-from services.runtime.errors import NotFound
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
 if TYPE_CHECKING:
@@ -77,26 +72,6 @@ class UsageServicer(UsageServiceServicer):
         )
 
 
-class PriceServicer(PriceServiceServicer):
-    """Serves llmlab.api.cost.v1.PriceService."""
-
-    def __init__(self, prices: PriceSource, clock: Clock) -> None:
-        self._prices = prices
-        self._clock = clock
-
-    async def GetModelPrice(self, request: pb.GetModelPriceRequest, context: "Context") -> pb.GetModelPriceResponse:
-        """Gives the price of a model; NOT_FOUND for an unpriced one."""
-        found = self._prices.find(*split_model(request.model, "model"))
-        if found is None:
-            raise NotFound("price of model", request.model)
-        at_us = microseconds_of(request.at) if request.HasField("at") else self._clock.now_us()
-        return pb.GetModelPriceResponse(
-            model=request.model,
-            price_version=found.version,
-            tiers=[_tier(tier) for tier in found.at(at_us).tiers],
-        )
-
-
 def _report(event: pb.UsageEvent) -> UsageReport:
     return UsageReport(
         event.event_id,
@@ -115,18 +90,3 @@ def _row(group_by: Sequence[Dimension], row: SpendRow) -> pb.SpendRow:
         for dimension, key in zip(group_by, row.keys, strict=True)
     ]
     return sums_message(keys, row.sums)
-
-
-def _tier(tier: Tier) -> pb.PriceTier:
-    rates = tier.rates
-    return pb.PriceTier(
-        input_tokens_from=tier.input_tokens_from,
-        input_nano_usd_per_mtok=rates.input,
-        cache_read_nano_usd_per_mtok=rates.cache_read,
-        cache_write_5m_nano_usd_per_mtok=rates.cache_write_5m,
-        cache_write_1h_nano_usd_per_mtok=rates.cache_write_1h,
-        input_audio_nano_usd_per_mtok=rates.input_audio,
-        output_nano_usd_per_mtok=rates.output,
-        reasoning_nano_usd_per_mtok=rates.reasoning,
-        output_audio_nano_usd_per_mtok=rates.output_audio,
-    )

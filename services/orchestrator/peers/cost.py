@@ -7,8 +7,8 @@ from typing import Final
 
 import grpc
 
-from llmlab.api.cost.v1 import cost_pb2 as pb
-from llmlab.api.cost.v1.cost_pb2_grpc import HoldServiceStub
+from llmlab.api.cost.v1 import hold_pb2
+from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceStub
 from services.orchestrator.calls import AttemptState, Money, ResolvedAttempt, Settlement
 from services.orchestrator.peers.identity import metadata_for
 from services.orchestrator.rpc.codec import money_of, timestamp_of, usage_message, usage_of
@@ -16,11 +16,11 @@ from services.runtime.auth import ServiceTokenMinter
 from services.runtime.status import error_from_rpc
 
 _STATES: Final = {
-    pb.ATTEMPT_STATE_TOMBSTONED: AttemptState.TOMBSTONED,
-    pb.ATTEMPT_STATE_HELD: AttemptState.HELD,
-    pb.ATTEMPT_STATE_SETTLED: AttemptState.SETTLED,
-    pb.ATTEMPT_STATE_RELEASED: AttemptState.RELEASED,
-    pb.ATTEMPT_STATE_EXPIRED: AttemptState.EXPIRED,
+    hold_pb2.ATTEMPT_STATE_TOMBSTONED: AttemptState.TOMBSTONED,
+    hold_pb2.ATTEMPT_STATE_HELD: AttemptState.HELD,
+    hold_pb2.ATTEMPT_STATE_SETTLED: AttemptState.SETTLED,
+    hold_pb2.ATTEMPT_STATE_RELEASED: AttemptState.RELEASED,
+    hold_pb2.ATTEMPT_STATE_EXPIRED: AttemptState.EXPIRED,
 }
 
 
@@ -32,7 +32,7 @@ class GrpcBills:
         self._minter = minter
 
     async def resolve_attempts(self, project_id: str, hold_ids: Sequence[str]) -> list[ResolvedAttempt]:
-        request = pb.ResolveAttemptsRequest(attempt_ids=hold_ids)
+        request = hold_pb2.ResolveAttemptsRequest(attempt_ids=hold_ids)
         try:
             answer = await self._stub.ResolveAttempts(request, metadata=metadata_for(self._minter.token(project_id)))
         except grpc.aio.AioRpcError as error:
@@ -40,9 +40,9 @@ class GrpcBills:
         return [_resolved(attempt) for attempt in answer.attempts]
 
     async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
-        request = pb.SettleBatchRequest(
+        request = hold_pb2.SettleBatchRequest(
             items=[
-                pb.SettleItem(
+                hold_pb2.SettleItem(
                     attempt_id=item.attempt_id,
                     usage=usage_message(item.usage),
                     provider_model=item.provider_model,
@@ -59,7 +59,7 @@ class GrpcBills:
         return [None if each.HasField("error") else money_of(each.cost) for each in answer.outcomes]
 
 
-def _resolved(attempt: pb.ResolvedAttempt) -> ResolvedAttempt:
+def _resolved(attempt: hold_pb2.ResolvedAttempt) -> ResolvedAttempt:
     # A state that this release does not know is no reason to dispatch again.
     state = _STATES.get(attempt.state, AttemptState.EXPIRED)
     # Of a held attempt it is the amount reserved, the worst case: nothing is charged yet.

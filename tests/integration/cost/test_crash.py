@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1 import budget_pb2, hold_pb2, spend_pb2
 from tests.support.cost import SERVICE_KEY, Callers, hold_item, settle_item
 from tests.support.processes import start_child
 
@@ -41,10 +41,10 @@ async def running(home: Path, failpoints: str = "") -> AsyncIterator[tuple[Calle
 
 
 async def test_a_hold_and_a_settlement_survive_the_death_of_the_service(tmp_path: Path) -> None:
-    hold = pb.HoldRequest(item=hold_item("a/1"))
-    settle = pb.SettleRequest(item=settle_item("a/1", tokens=250))
+    hold = hold_pb2.HoldRequest(item=hold_item("a/1"))
+    settle = hold_pb2.SettleRequest(item=settle_item("a/1", tokens=250))
     async with running(tmp_path, "cost.hold_committed=kill") as (callers, process):
-        create = pb.CreateBudgetRequest(budget=pb.Budget(name="b", limit_nano_usd=USD))
+        create = budget_pb2.CreateBudgetRequest(budget=budget_pb2.Budget(name="b", limit_nano_usd=USD))
         made = (await callers.budgets.CreateBudget(create, metadata=callers.person())).budget
         with pytest.raises(grpc.aio.AioRpcError) as lost:
             await callers.holds.Hold(hold, metadata=callers.service())
@@ -53,7 +53,9 @@ async def test_a_hold_and_a_settlement_survive_the_death_of_the_service(tmp_path
     async with running(tmp_path, "cost.settle_committed=kill") as (callers, process):
         held = (await callers.holds.Hold(hold, metadata=callers.service())).outcome
         status = (
-            await callers.budgets.GetBudget(pb.GetBudgetRequest(budget_id=made.budget_id), metadata=callers.person())
+            await callers.budgets.GetBudget(
+                budget_pb2.GetBudgetRequest(budget_id=made.budget_id), metadata=callers.person()
+            )
         ).budget.status
         assert status.held_nano_usd == held.held_nano_usd > 0
         with pytest.raises(grpc.aio.AioRpcError):
@@ -61,9 +63,11 @@ async def test_a_hold_and_a_settlement_survive_the_death_of_the_service(tmp_path
         assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
     async with running(tmp_path) as (callers, _):
         settled = (await callers.holds.Settle(settle, metadata=callers.service())).outcome
-        spend = await callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(), metadata=callers.person())
+        spend = await callers.usage.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=callers.person())
         status = (
-            await callers.budgets.GetBudget(pb.GetBudgetRequest(budget_id=made.budget_id), metadata=callers.person())
+            await callers.budgets.GetBudget(
+                budget_pb2.GetBudgetRequest(budget_id=made.budget_id), metadata=callers.person()
+            )
         ).budget.status
     assert spend.total.calls == 1
     assert spend.total.cost.cost_nano_usd == settled.cost.cost_nano_usd == status.settled_nano_usd == 100_000

@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import error_pb2, usage_pb2
-from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1 import budget_pb2, hold_pb2, price_pb2, spend_pb2
 from services.cost.settings import CostSettings
 from services.cost.wiring import build
 from services.runtime.clock import ManualClock
@@ -36,25 +36,25 @@ def reasons(outcomes: Any) -> list[str]:
     return [names.Name(one.error.reason)[13:] if one.HasField("error") else "" for one in outcomes]
 
 
-async def budget(callers: Callers, limit_nano_usd: int = USD, **more: Any) -> pb.Budget:
-    wanted = pb.Budget(name="monthly", limit_nano_usd=limit_nano_usd, **more)
-    made = await callers.budgets.CreateBudget(pb.CreateBudgetRequest(budget=wanted), metadata=callers.person())
+async def budget(callers: Callers, limit_nano_usd: int = USD, **more: Any) -> budget_pb2.Budget:
+    wanted = budget_pb2.Budget(name="monthly", limit_nano_usd=limit_nano_usd, **more)
+    made = await callers.budgets.CreateBudget(budget_pb2.CreateBudgetRequest(budget=wanted), metadata=callers.person())
     return made.budget
 
 
-async def standing(callers: Callers, budget_id: str) -> pb.BudgetStatus:
-    got = await callers.budgets.GetBudget(pb.GetBudgetRequest(budget_id=budget_id), metadata=callers.person())
+async def standing(callers: Callers, budget_id: str) -> budget_pb2.BudgetStatus:
+    got = await callers.budgets.GetBudget(budget_pb2.GetBudgetRequest(budget_id=budget_id), metadata=callers.person())
     return got.budget.status
 
 
 async def test_a_call_is_held_settled_and_seen_in_the_spend(callers: Callers) -> None:
     made = await budget(callers)
-    held = await callers.holds.Hold(pb.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
+    held = await callers.holds.Hold(hold_pb2.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
     assert held.outcome.priced
     assert held.outcome.held_nano_usd >= 1_000 * SMALL_OUTPUT_NANO_USD
-    before = await callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(), metadata=callers.person())
+    before = await callers.usage.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=callers.person())
     assert before.held_nano_usd == held.outcome.held_nano_usd
-    settle = pb.SettleRequest(item=settle_item("a/1", tokens=250))
+    settle = hold_pb2.SettleRequest(item=settle_item("a/1", tokens=250))
     settled = await callers.holds.Settle(settle, metadata=callers.service())
     assert settled.outcome.cost.cost_nano_usd == 250 * SMALL_OUTPUT_NANO_USD
     assert settled.outcome.cost.price_version == "llmlab-prices-1"
@@ -64,7 +64,7 @@ async def test_a_call_is_held_settled_and_seen_in_the_spend(callers: Callers) ->
     assert status.remaining_nano_usd == USD - 100_000
     assert status.resets_at.ToJsonString() == "2026-12-01T00:00:00Z"
     spend = await callers.usage.SummarizeSpend(
-        pb.SummarizeSpendRequest(group_by=[pb.SPEND_DIMENSION_DAY, pb.SPEND_DIMENSION_MODEL]),
+        spend_pb2.SummarizeSpendRequest(group_by=[spend_pb2.SPEND_DIMENSION_DAY, spend_pb2.SPEND_DIMENSION_MODEL]),
         metadata=callers.person(),
     )
     assert [(list(row.keys), row.calls, row.cost.cost_nano_usd) for row in spend.rows] == [
@@ -73,7 +73,7 @@ async def test_a_call_is_held_settled_and_seen_in_the_spend(callers: Callers) ->
     assert spend.total.usage.output_tokens == 250
     assert spend.held_nano_usd == 0
     tags = await callers.usage.SummarizeSpend(
-        pb.SummarizeSpendRequest(group_by=[pb.SPEND_DIMENSION_TAG]), metadata=callers.person()
+        spend_pb2.SummarizeSpendRequest(group_by=[spend_pb2.SPEND_DIMENSION_TAG]), metadata=callers.person()
     )
     assert [list(row.keys) for row in tags.rows] == [["team=research"]]
 
@@ -82,7 +82,7 @@ async def test_batches_answer_each_item(callers: Callers) -> None:
     await budget(callers, 3 * 1_000 * SMALL_OUTPUT_NANO_USD)
     service = callers.service()
     items = [hold_item("a/1"), hold_item("b/1"), hold_item("c/1"), hold_item("d/1", model="unheard-of")]
-    held = await callers.holds.HoldBatch(pb.HoldBatchRequest(items=items), metadata=service)
+    held = await callers.holds.HoldBatch(hold_pb2.HoldBatchRequest(items=items), metadata=service)
     assert reasons(held.outcomes) == ["", "", "BUDGET_EXCEEDED", "UNPRICED"]
     exceeded = held.outcomes[2].error
     assert exceeded.error_class == error_pb2.ERROR_CLASS_RATE_LIMIT
@@ -90,25 +90,25 @@ async def test_batches_answer_each_item(callers: Callers) -> None:
     assert "'monthly'" in exceeded.message
     assert "2026-12-01T00:00:00Z" in exceeded.message
     settles = [settle_item("a/1"), settle_item("ghost/1"), settle_item("b/1", tokens=-1)]
-    settled = await callers.holds.SettleBatch(pb.SettleBatchRequest(items=settles), metadata=service)
+    settled = await callers.holds.SettleBatch(hold_pb2.SettleBatchRequest(items=settles), metadata=service)
     assert reasons(settled.outcomes) == ["", "NOT_FOUND", "INVALID_FIELD"]
     released = await callers.holds.ReleaseBatch(
-        pb.ReleaseBatchRequest(attempt_ids=["b/1", "a/1", "late/1"]), metadata=service
+        hold_pb2.ReleaseBatchRequest(attempt_ids=["b/1", "a/1", "late/1"]), metadata=service
     )
     assert [(one.attempt_id, *reasons([one])) for one in released.refused] == [("a/1", "HOLD_RESOLVED")]
-    await callers.holds.Release(pb.ReleaseRequest(attempt_id="b/1"), metadata=service)
+    await callers.holds.Release(hold_pb2.ReleaseRequest(attempt_id="b/1"), metadata=service)
     known = await callers.holds.ResolveAttempts(
-        pb.ResolveAttemptsRequest(attempt_ids=["a/1", "b/1", "late/1", "never/1"]), metadata=service
+        hold_pb2.ResolveAttemptsRequest(attempt_ids=["a/1", "b/1", "late/1", "never/1"]), metadata=service
     )
     assert [one.state for one in known.attempts] == [
-        pb.ATTEMPT_STATE_SETTLED,
-        pb.ATTEMPT_STATE_RELEASED,
-        pb.ATTEMPT_STATE_TOMBSTONED,
-        pb.ATTEMPT_STATE_TOMBSTONED,
+        hold_pb2.ATTEMPT_STATE_SETTLED,
+        hold_pb2.ATTEMPT_STATE_RELEASED,
+        hold_pb2.ATTEMPT_STATE_TOMBSTONED,
+        hold_pb2.ATTEMPT_STATE_TOMBSTONED,
     ]
     assert known.attempts[0].usage == settle_item("a/1").usage
     late = await callers.holds.HoldBatch(
-        pb.HoldBatchRequest(items=[hold_item("late/1"), hold_item("a/1"), hold_item("b/1", nonce="n2")]),
+        hold_pb2.HoldBatchRequest(items=[hold_item("late/1"), hold_item("a/1"), hold_item("b/1", nonce="n2")]),
         metadata=service,
     )
     assert reasons(late.outcomes) == ["HOLD_TOMBSTONED", "HOLD_RESOLVED", "HOLD_NONCE_MISMATCH"]
@@ -116,20 +116,24 @@ async def test_batches_answer_each_item(callers: Callers) -> None:
 
 async def test_refusals_of_single_holds_are_statuses(callers: Callers) -> None:
     made = await budget(callers, 1_000)
-    error = await refusal(callers.holds.Hold(pb.HoldRequest(item=hold_item("a/1")), metadata=callers.service()))
+    error = await refusal(callers.holds.Hold(hold_pb2.HoldRequest(item=hold_item("a/1")), metadata=callers.service()))
     assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "BUDGET_EXCEEDED")
     assert error.subject == f"budget:{made.budget_id}"
     assert error.metadata["remaining_nano_usd"] == "1000"
     unpriced = hold_item("a/1", model="unheard-of")
-    error = await refusal(callers.holds.Hold(pb.HoldRequest(item=unpriced), metadata=callers.service()))
+    error = await refusal(callers.holds.Hold(hold_pb2.HoldRequest(item=unpriced), metadata=callers.service()))
     assert (error.code, error.reason) == ("FAILED_PRECONDITION", "UNPRICED")
-    error = await refusal(callers.holds.Settle(pb.SettleRequest(item=settle_item("a/1")), metadata=callers.service()))
+    error = await refusal(
+        callers.holds.Settle(hold_pb2.SettleRequest(item=settle_item("a/1")), metadata=callers.service())
+    )
     assert (error.code, error.reason) == ("NOT_FOUND", "NOT_FOUND")
-    await callers.holds.Hold(pb.HoldRequest(item=hold_item("free/1", tokens=0)), metadata=callers.service())
-    await callers.holds.Settle(pb.SettleRequest(item=settle_item("free/1", tokens=0)), metadata=callers.service())
-    error = await refusal(callers.holds.Release(pb.ReleaseRequest(attempt_id="free/1"), metadata=callers.service()))
+    await callers.holds.Hold(hold_pb2.HoldRequest(item=hold_item("free/1", tokens=0)), metadata=callers.service())
+    await callers.holds.Settle(hold_pb2.SettleRequest(item=settle_item("free/1", tokens=0)), metadata=callers.service())
+    error = await refusal(
+        callers.holds.Release(hold_pb2.ReleaseRequest(attempt_id="free/1"), metadata=callers.service())
+    )
     assert (error.code, error.reason) == ("FAILED_PRECONDITION", "HOLD_RESOLVED")
-    error = await refusal(callers.holds.Release(pb.ReleaseRequest(attempt_id=""), metadata=callers.service()))
+    error = await refusal(callers.holds.Release(hold_pb2.ReleaseRequest(attempt_id=""), metadata=callers.service()))
     assert (error.code, error.field) == ("INVALID_ARGUMENT", "attempt_id")
 
 
@@ -137,86 +141,86 @@ async def test_an_expired_hold_is_charged_by_policy_and_corrected_by_its_settlem
     callers: Callers, clock: ManualClock
 ) -> None:
     made = await budget(callers)
-    held = await callers.holds.Hold(pb.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
+    held = await callers.holds.Hold(hold_pb2.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
     clock.advance(61)
-    request = pb.ResolveAttemptsRequest(attempt_ids=["a/1"])
+    request = hold_pb2.ResolveAttemptsRequest(attempt_ids=["a/1"])
     async with asyncio.timeout(20):
         while True:
             known = (await callers.holds.ResolveAttempts(request, metadata=callers.service())).attempts[0]
-            if known.state != pb.ATTEMPT_STATE_HELD:
+            if known.state != hold_pb2.ATTEMPT_STATE_HELD:
                 break
-    assert known.state == pb.ATTEMPT_STATE_EXPIRED
+    assert known.state == hold_pb2.ATTEMPT_STATE_EXPIRED
     assert known.cost.cost_nano_usd == held.outcome.held_nano_usd
     status = await standing(callers, made.budget_id)
     assert (status.settled_nano_usd, status.held_nano_usd) == (held.outcome.held_nano_usd, 0)
-    await callers.holds.Settle(pb.SettleRequest(item=settle_item("a/1", tokens=1)), metadata=callers.service())
+    await callers.holds.Settle(hold_pb2.SettleRequest(item=settle_item("a/1", tokens=1)), metadata=callers.service())
     assert (await standing(callers, made.budget_id)).settled_nano_usd == SMALL_OUTPUT_NANO_USD
 
 
 async def test_reported_usage_is_idempotent_and_priced(callers: Callers) -> None:
-    def event(event_id: str, model: str = "gpt-4o-mini", tokens: int = 1_000) -> pb.UsageEvent:
+    def event(event_id: str, model: str = "gpt-4o-mini", tokens: int = 1_000) -> spend_pb2.UsageEvent:
         usage = usage_pb2.TokenUsage(input_tokens=tokens)
-        return pb.UsageEvent(event_id=event_id, source="app", provider="openai", model=model, usage=usage)
+        return spend_pb2.UsageEvent(event_id=event_id, source="app", provider="openai", model=model, usage=usage)
 
-    request = pb.RecordUsageRequest(events=[event("e1"), event("e2", model="unheard-of")])
+    request = spend_pb2.RecordUsageRequest(events=[event("e1"), event("e2", model="unheard-of")])
     first = await callers.usage.RecordUsage(request, metadata=callers.person())
     assert [(cost.cost_nano_usd, cost.unpriced_calls) for cost in first.costs] == [(150_000, 0), (0, 1)]
     again = await callers.usage.RecordUsage(request, metadata=callers.person())
     assert (list(again.costs), again.duplicates) == (list(first.costs), 2)
-    other = pb.RecordUsageRequest(events=[event("e1", tokens=7), event("e3")])
+    other = spend_pb2.RecordUsageRequest(events=[event("e1", tokens=7), event("e3")])
     error = await refusal(callers.usage.RecordUsage(other, metadata=callers.person()))
     assert (error.code, error.reason) == ("ALREADY_EXISTS", "USAGE_EVENT_MISMATCH")
-    wrong = pb.RecordUsageRequest(events=[event("e4"), event("e5", tokens=-4)])
+    wrong = spend_pb2.RecordUsageRequest(events=[event("e4"), event("e5", tokens=-4)])
     error = await refusal(callers.usage.RecordUsage(wrong, metadata=callers.person()))
     assert error.field == "events[1].usage.input_tokens"
-    total = (await callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(), metadata=callers.person())).total
+    total = (await callers.usage.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=callers.person())).total
     assert (total.calls, total.cost.unpriced_calls, total.cost.cost_nano_usd) == (2, 1, 150_000)
 
 
 async def test_spend_is_paged_by_tokens_that_belong_to_their_question(callers: Callers) -> None:
     usage = usage_pb2.TokenUsage(output_tokens=1)
     events = [
-        pb.UsageEvent(event_id=f"e{number}", source="app", provider="mock", model=model, usage=usage)
+        spend_pb2.UsageEvent(event_id=f"e{number}", source="app", provider="mock", model=model, usage=usage)
         for number, model in enumerate(("small", "medium", "large"))
     ]
-    await callers.usage.RecordUsage(pb.RecordUsageRequest(events=events), metadata=callers.person())
-    question = pb.SummarizeSpendRequest(group_by=[pb.SPEND_DIMENSION_MODEL], page_size=2)
+    await callers.usage.RecordUsage(spend_pb2.RecordUsageRequest(events=events), metadata=callers.person())
+    question = spend_pb2.SummarizeSpendRequest(group_by=[spend_pb2.SPEND_DIMENSION_MODEL], page_size=2)
     first = await callers.usage.SummarizeSpend(question, metadata=callers.person())
     question.page_token = first.next_page_token
     second = await callers.usage.SummarizeSpend(question, metadata=callers.person())
     names = [row.keys[0] for row in [*first.rows, *second.rows]]
     assert names == ["mock/large", "mock/medium", "mock/small"]
     assert (second.next_page_token, second.total) == ("", first.total)
-    question.group_by[:] = [pb.SPEND_DIMENSION_PROVIDER]
+    question.group_by[:] = [spend_pb2.SPEND_DIMENSION_PROVIDER]
     error = await refusal(callers.usage.SummarizeSpend(question, metadata=callers.person()))
     assert error.reason == "INVALID_PAGE_TOKEN"
 
 
 async def test_wrong_questions_about_spend(callers: Callers) -> None:
     later, earlier = Timestamp(seconds=NOVEMBER_US // 10**6), Timestamp(seconds=NOVEMBER_US // 10**6 - 60)
-    backwards = pb.SummarizeSpendRequest(start_time=later, end_time=earlier)
+    backwards = spend_pb2.SummarizeSpendRequest(start_time=later, end_time=earlier)
     error = await refusal(callers.usage.SummarizeSpend(backwards, metadata=callers.person()))
     assert error.field == "start_time"
-    mixed = pb.SummarizeSpendRequest(group_by=[pb.SPEND_DIMENSION_TAG, pb.SPEND_DIMENSION_MODEL])
+    mixed = spend_pb2.SummarizeSpendRequest(group_by=[spend_pb2.SPEND_DIMENSION_TAG, spend_pb2.SPEND_DIMENSION_MODEL])
     error = await refusal(callers.usage.SummarizeSpend(mixed, metadata=callers.person()))
     assert error.field == "group_by"
 
 
 async def test_prices_are_told_by_tier(callers: Callers) -> None:
-    request = pb.GetModelPriceRequest(model="anthropic/claude-sonnet-4-5")
+    request = price_pb2.GetModelPriceRequest(model="anthropic/claude-sonnet-4-5")
     found = await callers.prices.GetModelPrice(request, metadata=callers.person())
     assert [tier.input_tokens_from for tier in found.tiers] == [0, 200_001]
     assert found.tiers[0].cache_write_1h_nano_usd_per_mtok == 6 * USD
-    malformed = pb.GetModelPriceRequest(model="no-slash")
+    malformed = price_pb2.GetModelPriceRequest(model="no-slash")
     assert (await refusal(callers.prices.GetModelPrice(malformed, metadata=callers.person()))).field == "model"
-    unpriced = pb.GetModelPriceRequest(model="openai/unheard-of")
+    unpriced = price_pb2.GetModelPriceRequest(model="openai/unheard-of")
     assert (await refusal(callers.prices.GetModelPrice(unpriced, metadata=callers.person()))).reason == "NOT_FOUND"
 
 
 async def test_budgets_from_creation_to_deletion(callers: Callers) -> None:
     person = callers.person()
-    create = pb.CreateBudgetRequest(
-        request_id="req-1", budget=pb.Budget(name="monthly", limit_nano_usd=USD, time_zone="Asia/Kathmandu")
+    create = budget_pb2.CreateBudgetRequest(
+        request_id="req-1", budget=budget_pb2.Budget(name="monthly", limit_nano_usd=USD, time_zone="Asia/Kathmandu")
     )
     made = await callers.budgets.CreateBudget(create, metadata=person)
     assert await callers.budgets.CreateBudget(create, metadata=person) == made
@@ -224,41 +228,41 @@ async def test_budgets_from_creation_to_deletion(callers: Callers) -> None:
     create.budget.name = "another"
     assert (await refusal(callers.budgets.CreateBudget(create, metadata=person))).reason == "REQUEST_ID_REUSED"
     others = [await budget(callers), await budget(callers)]
-    first = await callers.budgets.ListBudgets(pb.ListBudgetsRequest(page_size=2), metadata=person)
+    first = await callers.budgets.ListBudgets(budget_pb2.ListBudgetsRequest(page_size=2), metadata=person)
     rest = await callers.budgets.ListBudgets(
-        pb.ListBudgetsRequest(page_size=2, page_token=first.next_page_token), metadata=person
+        budget_pb2.ListBudgetsRequest(page_size=2, page_token=first.next_page_token), metadata=person
     )
     assert [one.budget_id for one in [*first.budgets, *rest.budgets]] == [
         made.budget.budget_id,
         *[one.budget_id for one in others],
     ]
-    too_many = pb.CreateBudgetRequest(budget=pb.Budget(name="one too many", limit_nano_usd=1))
+    too_many = budget_pb2.CreateBudgetRequest(budget=budget_pb2.Budget(name="one too many", limit_nano_usd=1))
     assert (await refusal(callers.budgets.CreateBudget(too_many, metadata=person))).reason == "LIMIT_REACHED"
-    update = pb.UpdateBudgetRequest(
+    update = budget_pb2.UpdateBudgetRequest(
         budget_id=made.budget.budget_id,
-        budget=pb.Budget(limit_nano_usd=5),
+        budget=budget_pb2.Budget(limit_nano_usd=5),
         update_mask=FieldMask(paths=["limit_nano_usd"]),
     )
     changed = (await callers.budgets.UpdateBudget(update, metadata=person)).budget
     assert (changed.name, changed.limit_nano_usd) == ("monthly", 5)
-    delete = pb.DeleteBudgetRequest(budget_id=made.budget.budget_id)
+    delete = budget_pb2.DeleteBudgetRequest(budget_id=made.budget.budget_id)
     await callers.budgets.DeleteBudget(delete, metadata=person)
     assert (await refusal(callers.budgets.DeleteBudget(delete, metadata=person))).reason == "NOT_FOUND"
 
 
 async def test_wrong_budgets_are_refused_by_their_field_and_not_made(callers: Callers) -> None:
     refused = [
-        (pb.Budget(name="b", limit_nano_usd=0), "budget.limit_nano_usd"),
-        (pb.Budget(name="b", limit_nano_usd=-5), "budget.limit_nano_usd"),
-        (pb.Budget(name="b", limit_nano_usd=10**18), "budget.limit_nano_usd"),
-        (pb.Budget(name="", limit_nano_usd=1), "budget.name"),
-        (pb.Budget(name="b", limit_nano_usd=1, time_zone="Mars/Olympus"), "budget.time_zone"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=0), "budget.limit_nano_usd"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=-5), "budget.limit_nano_usd"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=10**18), "budget.limit_nano_usd"),
+        (budget_pb2.Budget(name="", limit_nano_usd=1), "budget.name"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=1, time_zone="Mars/Olympus"), "budget.time_zone"),
     ]
     for wanted, field in refused:
-        create = pb.CreateBudgetRequest(budget=wanted)
+        create = budget_pb2.CreateBudgetRequest(budget=wanted)
         error = await refusal(callers.budgets.CreateBudget(create, metadata=callers.person()))
         assert (error.code, error.reason, error.field) == ("INVALID_ARGUMENT", "INVALID_FIELD", field)
-    listed = await callers.budgets.ListBudgets(pb.ListBudgetsRequest(), metadata=callers.person())
+    listed = await callers.budgets.ListBudgets(budget_pb2.ListBudgetsRequest(), metadata=callers.person())
     assert not listed.budgets
 
 
@@ -271,8 +275,8 @@ async def test_wrong_updates_are_refused_by_their_field_and_change_nothing(calle
         (["name"], 5, "budget.name"),
     ]
     for paths, limit, field in refused:
-        update = pb.UpdateBudgetRequest(
-            budget_id=made.budget_id, budget=pb.Budget(limit_nano_usd=limit), update_mask=FieldMask(paths=paths)
+        update = budget_pb2.UpdateBudgetRequest(
+            budget_id=made.budget_id, budget=budget_pb2.Budget(limit_nano_usd=limit), update_mask=FieldMask(paths=paths)
         )
         error = await refusal(callers.budgets.UpdateBudget(update, metadata=callers.person()))
         assert error.field == field
@@ -281,33 +285,34 @@ async def test_wrong_updates_are_refused_by_their_field_and_change_nothing(calle
 
 async def test_a_foreign_project_sees_and_changes_nothing(callers: Callers) -> None:
     made = await budget(callers)
-    await callers.holds.Hold(pb.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
+    await callers.holds.Hold(hold_pb2.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
     stranger = callers.person("prj_2")
     mine = {"budget_id": made.budget_id}
     mask = FieldMask(paths=["name"])
     for call in (
-        callers.budgets.GetBudget(pb.GetBudgetRequest(**mine), metadata=stranger),
-        callers.budgets.DeleteBudget(pb.DeleteBudgetRequest(**mine), metadata=stranger),
+        callers.budgets.GetBudget(budget_pb2.GetBudgetRequest(**mine), metadata=stranger),
+        callers.budgets.DeleteBudget(budget_pb2.DeleteBudgetRequest(**mine), metadata=stranger),
         callers.budgets.UpdateBudget(
-            pb.UpdateBudgetRequest(**mine, budget=pb.Budget(name="x"), update_mask=mask), metadata=stranger
+            budget_pb2.UpdateBudgetRequest(**mine, budget=budget_pb2.Budget(name="x"), update_mask=mask),
+            metadata=stranger,
         ),
-        callers.holds.Settle(pb.SettleRequest(item=settle_item("a/1")), metadata=callers.service("prj_2")),
+        callers.holds.Settle(hold_pb2.SettleRequest(item=settle_item("a/1")), metadata=callers.service("prj_2")),
     ):
         assert (await refusal(call)).reason == "NOT_FOUND"
-    spend = await callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(), metadata=stranger)
+    spend = await callers.usage.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=stranger)
     assert (spend.total.calls, spend.held_nano_usd) == (0, 0)
 
 
 async def test_permissions_are_those_of_the_contract(callers: Callers) -> None:
-    item = pb.HoldRequest(item=hold_item("a/1"))
+    item = hold_pb2.HoldRequest(item=hold_item("a/1"))
     everything = callers.person()
     assert (await refusal(callers.holds.Hold(item, metadata=everything))).reason == "PERMISSION_DENIED"
     assert (await refusal(callers.holds.Hold(item))).reason == "CREDENTIAL_MISSING"
     reader = callers.person("prj_1", "READ")
-    create = pb.CreateBudgetRequest(budget=pb.Budget(name="b", limit_nano_usd=1))
+    create = budget_pb2.CreateBudgetRequest(budget=budget_pb2.Budget(name="b", limit_nano_usd=1))
     assert (await refusal(callers.budgets.CreateBudget(create, metadata=reader))).reason == "PERMISSION_DENIED"
     service = callers.service()
-    summary = callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(), metadata=service)
+    summary = callers.usage.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=service)
     assert (await refusal(summary)).reason == "PERMISSION_DENIED"
 
 
@@ -315,12 +320,12 @@ async def test_what_was_acknowledged_is_there_after_a_restart(settings: CostSett
     items = [hold_item(f"a{number}/1") for number in range(20)]
     async with build(settings, clock=clock) as first, grpc.aio.insecure_channel(first.address) as channel:
         callers = Callers(channel)
-        await callers.holds.HoldBatch(pb.HoldBatchRequest(items=items), metadata=callers.service())
+        await callers.holds.HoldBatch(hold_pb2.HoldBatchRequest(items=items), metadata=callers.service())
         settles = [settle_item(f"a{number}/1") for number in range(10)]
-        await callers.holds.SettleBatch(pb.SettleBatchRequest(items=settles), metadata=callers.service())
+        await callers.holds.SettleBatch(hold_pb2.SettleBatchRequest(items=settles), metadata=callers.service())
     async with build(settings, clock=clock) as second, grpc.aio.insecure_channel(second.address) as channel:
         callers = Callers(channel)
-        request = pb.ResolveAttemptsRequest(attempt_ids=[item.attempt_id for item in items])
+        request = hold_pb2.ResolveAttemptsRequest(attempt_ids=[item.attempt_id for item in items])
         known = await callers.holds.ResolveAttempts(request, metadata=callers.service())
     states = [one.state for one in known.attempts]
-    assert states == [pb.ATTEMPT_STATE_SETTLED] * 10 + [pb.ATTEMPT_STATE_HELD] * 10
+    assert states == [hold_pb2.ATTEMPT_STATE_SETTLED] * 10 + [hold_pb2.ATTEMPT_STATE_HELD] * 10

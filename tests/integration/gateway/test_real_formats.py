@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import hold_pb2
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.gateway.mockserver.server import serve_mock
 from services.gateway.settings import GatewaySettings
@@ -63,7 +63,7 @@ async def test_unary_stream_and_batch_reach_the_provider_once_each(caller: Calle
     assert all(completion.usage.output_tokens > 0 for completion in completions)
     assert sorted(logged_ids(call_log)) == sorted(["u/1", "s/1", *(f"b/{number}/1" for number in range(8))])
     resolved = await caller.attempt_state("u/1")
-    assert resolved.state == cost_pb2.ATTEMPT_STATE_SETTLED
+    assert resolved.state == hold_pb2.ATTEMPT_STATE_SETTLED
 
 
 async def test_configured_models_say_so(caller: Caller) -> None:

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import hold_pb2
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import build
@@ -35,7 +35,7 @@ async def test_a_completion_is_answered_held_settled_and_priced(caller: Caller) 
     assert attempt.started_at.seconds > 0
     assert attempt.cost == completion.cost
     resolved = await caller.attempt_state("run_1/7/1/1")
-    assert resolved.state == cost_pb2.ATTEMPT_STATE_SETTLED
+    assert resolved.state == hold_pb2.ATTEMPT_STATE_SETTLED
     assert resolved.cost.cost_nano_usd == completion.cost.cost_nano_usd
     spend = await caller.spend()
     assert (spend.total.calls, spend.total.cost.cost_nano_usd) == (1, completion.cost.cost_nano_usd)
@@ -149,7 +149,7 @@ async def test_outcomes_of_a_batch_come_as_they_finish(caller: Caller) -> None:
     assert second.outcomes[0].error.reason == error_pb2.ERROR_REASON_CANCELLED
     assert second.outcomes[0].error.dispatched
     assert [message async for message in messages] == []
-    assert (await caller.attempt_state("slow/1")).state == cost_pb2.ATTEMPT_STATE_SETTLED
+    assert (await caller.attempt_state("slow/1")).state == hold_pb2.ATTEMPT_STATE_SETTLED
 
 
 async def test_others_cannot_cancel_a_projects_calls(caller: Caller) -> None:
@@ -241,7 +241,7 @@ async def test_the_calls_deadline_ends_it_with_an_outcome(caller: Caller) -> Non
     call = rpc_call(call_id="c/1", timeout_ms=1_500, parameters=options(ttft_ms=600_000))
     refused, error = await refusal_of(caller.complete(call))
     assert (refused.code, error.dispatched) == ("DEADLINE_EXCEEDED", True)
-    assert (await caller.attempt_state("c/1/1")).state == cost_pb2.ATTEMPT_STATE_SETTLED
+    assert (await caller.attempt_state("c/1/1")).state == hold_pb2.ATTEMPT_STATE_SETTLED
 
 
 async def test_the_rpcs_deadline_holds_beside_the_calls(caller: Caller) -> None:
@@ -263,7 +263,7 @@ async def test_leaving_a_stream_stops_the_call_and_settles_what_was_sent(caller:
     stream.cancel()
     async with asyncio.timeout(20):
         # Nobody is told when the gateway has settled for a caller who left: ask.
-        while (resolved := await caller.attempt_state("c/1/1")).state != cost_pb2.ATTEMPT_STATE_SETTLED:  # noqa: ASYNC110
+        while (resolved := await caller.attempt_state("c/1/1")).state != hold_pb2.ATTEMPT_STATE_SETTLED:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     # Not less than the caller got, and far from the whole answer.
     assert received / 4 <= resolved.usage.output_tokens < len(text) / 8

@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2, value_pb2
-from llmlab.api.cost.v1 import cost_pb2
-from llmlab.api.cost.v1.cost_pb2_grpc import HoldServiceServicer, add_HoldServiceServicer_to_server
+from llmlab.api.cost.v1 import hold_pb2
+from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceServicer, add_HoldServiceServicer_to_server
 from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
 from llmlab.api.identity.v1 import identity_pb2
@@ -340,21 +340,21 @@ async def test_models_are_read_to_the_last_page_and_calls_cancelled(peers: Peers
 
 
 async def test_attempts_are_resolved_and_settled(peers: Peers) -> None:
-    peers.script.replies["ResolveAttempts"] = lambda request: cost_pb2.ResolveAttemptsResponse(
+    peers.script.replies["ResolveAttempts"] = lambda request: hold_pb2.ResolveAttemptsResponse(
         attempts=[
-            cost_pb2.ResolvedAttempt(attempt_id=request.attempt_ids[0], state=cost_pb2.ATTEMPT_STATE_TOMBSTONED),
-            cost_pb2.ResolvedAttempt(
+            hold_pb2.ResolvedAttempt(attempt_id=request.attempt_ids[0], state=hold_pb2.ATTEMPT_STATE_TOMBSTONED),
+            hold_pb2.ResolvedAttempt(
                 attempt_id=request.attempt_ids[1],
-                state=cost_pb2.ATTEMPT_STATE_SETTLED,
+                state=hold_pb2.ATTEMPT_STATE_SETTLED,
                 cost=usage_pb2.Cost(cost_nano_usd=7),
                 usage=usage_pb2.TokenUsage(output_tokens=2),
             ),
-            cost_pb2.ResolvedAttempt(attempt_id=request.attempt_ids[2], state=99),  # type: ignore[arg-type]
+            hold_pb2.ResolvedAttempt(attempt_id=request.attempt_ids[2], state=99),  # type: ignore[arg-type]
         ]
     )
-    refused = cost_pb2.SettleOutcome(error=error_pb2.CallError(reason=error_pb2.ERROR_REASON_HOLD_RESOLVED))
-    settled = cost_pb2.SettleOutcome(cost=usage_pb2.Cost(cost_nano_usd=3))
-    peers.script.replies["SettleBatch"] = lambda _: cost_pb2.SettleBatchResponse(outcomes=[settled, refused])
+    refused = hold_pb2.SettleOutcome(error=error_pb2.CallError(reason=error_pb2.ERROR_REASON_HOLD_RESOLVED))
+    settled = hold_pb2.SettleOutcome(cost=usage_pb2.Cost(cost_nano_usd=3))
+    peers.script.replies["SettleBatch"] = lambda _: hold_pb2.SettleBatchResponse(outcomes=[settled, refused])
 
     attempts = await peers.bills.resolve_attempts("prj_1", ["a/1", "b/1", "c/1"])
     costs = await peers.bills.settle(

@@ -10,7 +10,7 @@ import pytest
 from grpc.aio import AioRpcError
 
 from llmlab.api.common.v1 import content_pb2
-from llmlab.api.cost.v1 import cost_pb2, cost_pb2_grpc
+from llmlab.api.cost.v1 import budget_pb2, budget_pb2_grpc
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.runtime.channel import call_metadata, channel_options, open_channel
 from services.runtime.context import current_call, remaining_s
@@ -32,7 +32,7 @@ async def say_remaining(_: Any) -> str:
 
 # A test serves the RPC that it is about; a type checker wants all of them.
 GatewayServicer: Any = gateway_pb2_grpc.GatewayServiceServicer
-BudgetServicer: Any = cost_pb2_grpc.BudgetServiceServicer
+BudgetServicer: Any = budget_pb2_grpc.BudgetServiceServicer
 
 
 class Restarting(GatewayServicer):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class Recovering(BudgetServicer):  # type: ignore[misc]
         self.calls += 1
         if self.calls < 3:
             raise Unavailable("SHUTTING_DOWN", "coming up")
-        return cost_pb2.GetBudgetResponse()
+        return budget_pb2.GetBudgetResponse()
 
 
 @asynccontextmanager
@@ -140,8 +140,8 @@ async def test_no_peer_is_asked_after_the_deadline() -> None:
 async def test_an_idempotent_call_is_retried() -> None:
     servicer = Recovering()
     async with channel_to(servicer) as channel:
-        stub = cost_pb2_grpc.BudgetServiceStub(channel)
-        await stub.GetBudget(cost_pb2.GetBudgetRequest(budget_id="bud_1"))
+        stub = budget_pb2_grpc.BudgetServiceStub(channel)
+        await stub.GetBudget(budget_pb2.GetBudgetRequest(budget_id="bud_1"))
 
     assert servicer.calls == 3
 
@@ -149,8 +149,8 @@ async def test_an_idempotent_call_is_retried() -> None:
 async def test_retries_are_bounded_by_a_setting() -> None:
     servicer = Recovering()
     async with channel_to(servicer, retry_attempts=2) as channel:
-        stub = cost_pb2_grpc.BudgetServiceStub(channel)
-        error = await refusal(stub.GetBudget(cost_pb2.GetBudgetRequest(budget_id="bud_1")))
+        stub = budget_pb2_grpc.BudgetServiceStub(channel)
+        error = await refusal(stub.GetBudget(budget_pb2.GetBudgetRequest(budget_id="bud_1")))
 
     assert error.reason == "SHUTTING_DOWN"
     assert servicer.calls == 2
@@ -231,10 +231,10 @@ async def test_a_large_refusal_arrives_whole() -> None:
     async def answer(_: Any) -> str:
         raise Unavailable("STREAM_TRUNCATED", "cut", details=[gateway_pb2.CompleteRequest(), big])
 
-    big = cost_pb2.GetBudgetRequest(budget_id="x" * 20_000)
+    big = budget_pb2.GetBudgetRequest(budget_id="x" * 20_000)
     async with running_echo(EchoServicer(answer=answer)) as echo:
         error = await refusal(echo.stub.Echo(request(), metadata=echo.metadata()))
 
-    received = cost_pb2.GetBudgetRequest()
+    received = budget_pb2.GetBudgetRequest()
     assert error.details[1].Unpack(received)
     assert received == big

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protovalidate import Validator
 
-from llmlab.api.cost.v1 import cost_pb2
+from llmlab.api.cost.v1 import hold_pb2
 from services.gateway.calls import ReasoningPart, TextPart, ToolCallPart
 from services.gateway.chunks import (
     Event,
@@ -93,5 +93,5 @@ def test_a_model_name_of_any_length_fits_into_a_settlement() -> None:
     collector = collect(Started("/models/" + "x" * 1_000, "id"))
 
     assert len(collector.provider_model) == PROVIDER_MODEL_MAX
-    item = cost_pb2.SettleItem(attempt_id="a/1", provider_model=collector.provider_model)
+    item = hold_pb2.SettleItem(attempt_id="a/1", provider_model=collector.provider_model)
     assert Validator().collect_violations(item) == []

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from llmlab.api.common.v1 import usage_pb2
-from llmlab.api.cost.v1 import cost_pb2 as pb
+from llmlab.api.cost.v1 import hold_pb2
 from services.orchestrator.calls import NO_USAGE, AttemptState, Money, ResolvedAttempt, Settlement
 from services.orchestrator.ledger import CellSettled, OpenBill
 from services.orchestrator.peers.cost import GrpcBills
@@ -71,11 +71,15 @@ class Answering:
 
 @pytest.mark.parametrize(
     ("state", "cost"),
-    [(pb.ATTEMPT_STATE_HELD, None), (pb.ATTEMPT_STATE_SETTLED, Money(9)), (pb.ATTEMPT_STATE_EXPIRED, Money(9))],
+    [
+        (hold_pb2.ATTEMPT_STATE_HELD, None),
+        (hold_pb2.ATTEMPT_STATE_SETTLED, Money(9)),
+        (hold_pb2.ATTEMPT_STATE_EXPIRED, Money(9)),
+    ],
 )
-async def test_a_hold_that_is_open_has_no_cost_yet(state: pb.AttemptState.ValueType, cost: Money | None) -> None:
-    attempt = pb.ResolvedAttempt(attempt_id="a", state=state, cost=usage_pb2.Cost(cost_nano_usd=9))
-    channel = cast("grpc.aio.Channel", Answering(pb.ResolveAttemptsResponse(attempts=[attempt])))
+async def test_a_hold_that_is_open_has_no_cost_yet(state: hold_pb2.AttemptState.ValueType, cost: Money | None) -> None:
+    attempt = hold_pb2.ResolvedAttempt(attempt_id="a", state=state, cost=usage_pb2.Cost(cost_nano_usd=9))
+    channel = cast("grpc.aio.Channel", Answering(hold_pb2.ResolveAttemptsResponse(attempts=[attempt])))
     minter = ServiceTokenMinter("orchestrator", Ed25519PrivateKey.generate())
 
     (resolved,) = await GrpcBills(channel, minter).resolve_attempts("prj_1", ["a"])
