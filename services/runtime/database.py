@@ -97,9 +97,10 @@ class Database:
         try:
             await database.check()
             if migrations is not None:
-                from services.runtime.migrate import migrate
+                # Alembic takes as long to import as SQLAlchemy, and tools that open a database as it is never need it.
+                from services.runtime.migrate import MIGRATION_TIMEOUT_S, upgrade
 
-                await migrate(database, migrations)
+                await database.write(upgrade, schema, migrations, timeout_s=MIGRATION_TIMEOUT_S)
             yield database
         finally:
             await database.close()

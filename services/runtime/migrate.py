@@ -21,8 +21,6 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
-from services.runtime.database import Database
-
 _log = logging.getLogger(__name__)
 
 MIGRATION_TIMEOUT_S = 600.0
@@ -32,23 +30,12 @@ MIGRATION_TIMEOUT_S = 600.0
 _alembic_lock = threading.Lock()
 
 
-async def migrate(database: Database, package: str) -> None:
-    """Run what is missing of the revisions in `package` ("services.cost.migrations").
+def upgrade(connection: Connection, schema: str, package: str) -> None:
+    """Run what is missing of the revisions in `package` ("services.cost.migrations"), within the open transaction.
 
     A schema that is newer than this code (an older replica restarts during a roll-out) is left alone with a warning.
-    Raises as `Database.write` does, and what a revision raises; then nothing is changed.
+    Raises what a revision raises; the transaction has to be rolled back then.
     """
-    await database.write(_upgrade, database.schema, _directory_of(package), timeout_s=MIGRATION_TIMEOUT_S)
-
-
-def _directory_of(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"no package of migrations named {package}")
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _upgrade(connection: Connection, schema: str, directory: Path) -> None:
     if connection.dialect.name == "postgresql":
         # Held to the end of the transaction; SQLite's BEGIN IMMEDIATE excludes other writers by itself.
         key = zlib.crc32(f"llmlab migrations {schema}".encode())
@@ -57,7 +44,7 @@ def _upgrade(connection: Connection, schema: str, directory: Path) -> None:
         known = connection.execute(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema}).first()
         if known is None:
             connection.execute(text(f"CREATE SCHEMA {schema}"))
-    script = ScriptDirectory(str(directory))
+    script = ScriptDirectory(str(_directory_of(package)))
     with _alembic_lock:
         before = MigrationContext.configure(connection).get_current_heads()
         if not _known(script, before):
@@ -75,6 +62,13 @@ def _upgrade(connection: Connection, schema: str, directory: Path) -> None:
         after = MigrationContext.configure(connection).get_current_heads()
     if after != before:
         _log.info("schema %s migrated from %s to %s", schema, before or "nothing", after)
+
+
+def _directory_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package of migrations named {package}")
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _known(script: ScriptDirectory, revisions: tuple[str, ...]) -> bool:

@@ -50,7 +50,7 @@ from services.orchestrator.topics import WORK_TOPIC
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold
-from services.runtime.migrate import migrate
+from services.runtime.migrate import upgrade
 from services.runtime.requests import RequestKey
 from tests.support.orchestrator import (
     PRICE,
@@ -462,7 +462,7 @@ def empty_ledger() -> Iterator[Path]:
 
     async def make(clock: VirtualClock) -> None:
         database = InlineDatabase(f"sqlite:///{file}", schema="orchestrator", clock=clock)
-        await migrate(database, "services.orchestrator.migrations")
+        await database.write(upgrade, database.schema, "services.orchestrator.migrations")
         database.dispose()
 
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, inspect, text
 
 from services.runtime.database import Database
-from services.runtime.migrate import migrate
+from services.runtime.migrate import upgrade
 from tests.conftest import OpenDatabase
 from tests.support.databases import schema_differences
 
@@ -90,11 +90,11 @@ async def revisions(database: Database) -> list[str]:
 
 
 async def test_outstanding_revisions_run_in_order_and_once(database: Database, package: Package) -> None:
-    await migrate(database, package.name)
+    await database.write(upgrade, database.schema, package.name)
     assert await revisions(database) == ["0001"]
     package.add("0002", ADD)
-    await migrate(database, package.name)
-    await migrate(database, package.name)
+    await database.write(upgrade, database.schema, package.name)
+    await database.write(upgrade, database.schema, package.name)
     assert await revisions(database) == ["0002"]
     assert await database.read(lambda connection: connection.execute(text("SELECT id, legs FROM animals")).all()) == [
         ("a", 4)
@@ -104,10 +104,10 @@ async def test_outstanding_revisions_run_in_order_and_once(database: Database, p
 async def test_a_revision_that_fails_leaves_everything_as_it_was(database: Database, package: Package) -> None:
     package.add("0002", BROKEN)
     with pytest.raises(sa.exc.DBAPIError, match="plants"):
-        await migrate(database, package.name)
+        await database.write(upgrade, database.schema, package.name)
     assert await tables(database) == set()
     package.remove("0002")
-    await migrate(database, package.name)
+    await database.write(upgrade, database.schema, package.name)
     assert await tables(database) == {"alembic_version", "animals"}
 
 
@@ -130,20 +130,20 @@ async def test_a_schema_that_is_newer_than_the_code_is_left_alone(
     database: Database, package: Package, caplog: pytest.LogCaptureFixture
 ) -> None:
     package.add("0002", ADD)
-    await migrate(database, package.name)
+    await database.write(upgrade, database.schema, package.name)
     package.remove("0002")
-    await migrate(database, package.name)
+    await database.write(upgrade, database.schema, package.name)
     assert await revisions(database) == ["0002"]
     assert "newer than this code" in caplog.text
 
 
 async def test_a_package_that_is_not_there_is_named(database: Database) -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        await migrate(database, "no_such_package")
+        await database.write(upgrade, database.schema, "no_such_package")
 
 
 async def test_differences_between_tables_and_migrations_are_found(database: Database, package: Package) -> None:
-    await migrate(database, package.name)
+    await database.write(upgrade, database.schema, package.name)
     metadata = sa.MetaData()
     animals = sa.Table(
         "animals",
