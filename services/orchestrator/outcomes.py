@@ -11,9 +11,9 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import AttemptState, Failure, ResolvedAttempt
 from services.orchestrator.states import CellStatus
+from services.runtime.backoff import Backoff
 
 HOPELESS_REASONS = frozenset(
     {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.orchestrator.backoff import Backoff
+from services.runtime.backoff import Backoff
 
 
 @dataclass(frozen=True, slots=True)

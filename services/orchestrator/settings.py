@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.policy import WorkerPolicy
-from services.orchestrator.watch import WatchPolicy
+from services.runtime.backoff import Backoff
+from services.runtime.feeds import WatchPolicy
 from services.runtime.settings import ServiceSettings
 
 

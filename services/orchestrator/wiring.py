@@ -15,6 +15,7 @@ from services.orchestrator.peers.gateway import GrpcGateway
 from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
 from services.orchestrator.peers.metrics import GrpcMetrics
 from services.orchestrator.ports import Bills, Gateway, Identity, Metrics
+from services.orchestrator.records import RunEvent
 from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.rpc.experiments import ExperimentServicer
 from services.orchestrator.rpc.results import ResultServicer
@@ -22,11 +23,12 @@ from services.orchestrator.rpc.runs import RunServicer
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.spec_view import SpecViews
 from services.orchestrator.store import SqlLedger
-from services.orchestrator.watch import Watching
+from services.orchestrator.watch import RunEvents
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
+from services.runtime.feeds import Watching
 from services.runtime.hints import Hints, LocalHints, RedisHints
 from services.runtime.liveness import liveness_of
 from services.runtime.server import RunningServer, serve
@@ -73,7 +75,9 @@ async def build(
         )
         for _ in range(settings.workers):
             await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
-        watching: Watching[run_pb2.WatchRunResponse] = Watching(ledger, hints, settings.watch_policy())
+        watching: Watching[RunEvent, run_pb2.WatchRunResponse] = Watching(
+            RunEvents(ledger), hints, settings.watch_policy()
+        )
         stack.push_async_callback(watching.close)
         views = SpecViews(ledger.get_spec, settings.spec_views_max)
         admission = Admission(

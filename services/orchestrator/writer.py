@@ -7,10 +7,10 @@ import logging
 import random
 from collections.abc import Sequence
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.ledger import Sent, ShardEnd, Write
 from services.orchestrator.ports import Ledger
 from services.orchestrator.topics import run_topic
+from services.runtime.backoff import Backoff
 from services.runtime.batcher import Batcher
 from services.runtime.errors import DomainError
 from services.runtime.hints import Hints

@@ -24,7 +24,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import (
     NO_USAGE,
     Answer,
@@ -48,6 +47,7 @@ from services.orchestrator.store import ResultQuery, SqlLedger
 from services.orchestrator.store import tables as t
 from services.orchestrator.topics import WORK_TOPIC
 from services.orchestrator.worker import Worker, WorkerPorts
+from services.runtime.backoff import Backoff
 from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold
 from services.runtime.migrate import upgrade

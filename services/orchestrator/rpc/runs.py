@@ -21,9 +21,9 @@ from services.orchestrator.states import CellStatus, RunStatus
 from services.orchestrator.store import SqlLedger
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.validation import check_limits
-from services.orchestrator.watch import Watching
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal, endless
+from services.runtime.feeds import Watching
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
@@ -50,7 +50,7 @@ class RunServicer(RunServiceServicer):
         admission: Admission,
         identity: Identity,
         views: SpecViews,
-        watching: Watching[pb.WatchRunResponse],
+        watching: Watching[RunEvent, pb.WatchRunResponse],
         hints: Hints,
         clock: Clock,
     ) -> None:

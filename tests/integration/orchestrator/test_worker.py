@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import Answer, AttemptState, Failure, PlannedCall
 from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.limits import RunLimits
@@ -25,6 +24,7 @@ from services.orchestrator.states import ENDED, CellStatus, RunStatus
 from services.orchestrator.store import ResultQuery, SqlLedger, StoredResult
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.worker import Worker, WorkerPorts
+from services.runtime.backoff import Backoff
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.database import Database
 from services.runtime.errors import NotFound

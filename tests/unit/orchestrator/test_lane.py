@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.lane import Lane
@@ -21,6 +20,7 @@ from services.orchestrator.records import RunRecord, Statistics
 from services.orchestrator.spec_codec import encode_spec
 from services.orchestrator.states import CellStatus, RunStatus
 from services.orchestrator.writer import LedgerWriter
+from services.runtime.backoff import Backoff
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.hints import LocalHints
 from tests.support.orchestrator import (

@@ -2,7 +2,6 @@ import random
 
 import pytest
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.calls import NO_USAGE, AttemptState, Failure, Money, ResolvedAttempt
 from services.orchestrator.outcomes import (
     HOPELESS_REASONS,
@@ -19,6 +18,7 @@ from services.orchestrator.outcomes import (
     decide_resolution,
 )
 from services.orchestrator.states import CellStatus
+from services.runtime.backoff import Backoff
 
 POLICY = RetryPolicy(attempts_max=3, refusals_max=5, retry_unknown=False, backoff=Backoff(base_ms=100, cap_ms=1_000))
 FRESH = CellHistory()

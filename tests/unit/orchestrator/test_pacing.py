@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.backoff import Backoff
 from services.orchestrator.fairness import Candidate, claim_order, grant, slots_by_project
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.rate import TokenBucket
+from services.runtime.backoff import Backoff
 
 
 @given(st.integers(1, 200), st.integers(0, 10_000), st.integers())

@@ -3,55 +3,69 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import pytest
 
-from services.orchestrator.records import EventKind, RunEvent, Statistics
-from services.orchestrator.topics import run_topic
-from services.orchestrator.watch import Watching, WatchPolicy
 from services.runtime.errors import OutOfRange, ResourceExhausted, Unavailable
+from services.runtime.feeds import Kept, Watching, WatchPolicy
 from services.runtime.hints import LocalHints
 from tests.support.orchestrator import eventually
 
 QUICK = WatchPolicy(page_events=3, flush_ms=1, poll_ms=20, heartbeat_ms=5_000, queue_max=50)
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that may be the last."""
+
+    sequence: int
+    ends: bool = False
+
+
 class Source:
-    """Events in memory."""
+    """Events in memory; the first `pruned` of them are no longer kept."""
 
     def __init__(self) -> None:
-        self.events: list[RunEvent] = []
+        self.events: list[Event] = []
+        self.pruned = 0
         self.reads = 0
         self.read_up_to = 0
         self.away = False
 
     def add(self, count: int, *, last: bool = False) -> None:
         for number in range(count):
-            kind = EventKind.COMPLETED if last and number == count - 1 else EventKind.PROGRESS
-            self.events.append(RunEvent(len(self.events) + 1, kind, 0, Statistics()))
+            self.events.append(Event(len(self.events) + 1, last and number == count - 1))
 
-    async def read_events(self, run_id: str, after: int, limit: int) -> list[RunEvent]:
+    def topic(self, feed_id: str) -> str:
+        return f"news:{feed_id}"
+
+    async def read_events(self, feed_id: str, after: int, limit: int) -> list[Event]:
         self.reads += 1
         self.read_up_to = after
         await asyncio.sleep(0)
         if self.away:
-            raise Unavailable("DEPENDENCY_UNAVAILABLE", "the ledger is away")
-        return self.events[after : after + limit]
+            raise Unavailable("DEPENDENCY_UNAVAILABLE", "the store is away")
+        begin = max(after, self.pruned)
+        return self.events[begin : begin + limit]
 
-    async def last_sequence(self, run_id: str) -> int:
-        return len(self.events)
+    async def kept(self, feed_id: str) -> Kept:
+        return Kept(self.pruned + 1, len(self.events))
+
+    def is_last(self, event: Event) -> bool:
+        return event.ends
 
 
-def encode(events: Sequence[RunEvent], latest: int) -> tuple[list[int], int]:
+def encode(events: Sequence[Event], latest: int) -> tuple[list[int], int]:
     return [event.sequence for event in events], latest
 
 
-def watching(source: Source, policy: WatchPolicy = QUICK) -> tuple[Watching[tuple[list[int], int]], LocalHints]:
+def watching(source: Source, policy: WatchPolicy = QUICK) -> tuple[Watching[Event, tuple[list[int], int]], LocalHints]:
     hints = LocalHints()
     return Watching(source, hints, policy), hints
 
 
-async def collect(watch: Watching[tuple[list[int], int]], after: int = 0) -> list[int]:
+async def collect(watch: Watching[Event, tuple[list[int], int]], after: int = 0) -> list[int]:
     return [sequence async for message in watch.watch("run_1", after, encode) for sequence in message[0]]
 
 
@@ -63,10 +77,10 @@ async def test_a_watcher_catches_up_and_goes_on_live_to_the_last_event() -> None
     await asyncio.sleep(0.01)
     for _ in range(5):
         source.add(4)
-        hints.publish(run_topic("run_1"))
+        hints.publish("news:run_1")
         await asyncio.sleep(0.002)
     source.add(1, last=True)
-    hints.publish(run_topic("run_1"))
+    hints.publish("news:run_1")
 
     assert await watcher == list(range(3, 30))
     await watch.close()
@@ -79,7 +93,7 @@ async def test_many_watchers_share_one_reader() -> None:
     await asyncio.sleep(0.01)
     before = source.reads
     source.add(6, last=True)
-    hints.publish(run_topic("run_1"))
+    hints.publish("news:run_1")
 
     assert await asyncio.gather(*watchers) == [list(range(1, 7))] * 30
     assert source.reads - before < 30
@@ -116,7 +130,7 @@ async def test_a_slow_watcher_is_told_where_to_resume() -> None:
     assert (await anext(messages))[0] == [1]
     pending = asyncio.ensure_future(anext(messages))
     source.add(1)
-    hints.publish(run_topic("run_1"))
+    hints.publish("news:run_1")
     assert (await pending)[0] == [2]
     source.add(20)
     await asyncio.sleep(0.1)
@@ -155,16 +169,30 @@ async def _drain(messages: object, seen: list[int]) -> None:
         seen.extend(message[0])
 
 
-async def test_a_ledger_that_is_away_for_a_while_loses_nothing() -> None:
+async def test_a_store_that_is_away_for_a_while_loses_nothing() -> None:
     source = Source()
     source.add(1)
     watch, hints = watching(source)
     watcher = asyncio.create_task(collect(watch))
     await asyncio.sleep(0.01)
     source.away = True
-    hints.publish(run_topic("run_1"))
+    hints.publish("news:run_1")
     await asyncio.sleep(0.03)
     source.add(3, last=True)
     source.away = False
 
     assert await watcher == [1, 2, 3, 4]
+
+
+async def test_what_is_no_longer_kept_cannot_be_resumed() -> None:
+    source = Source()
+    source.add(9)
+    source.add(1, last=True)
+    source.pruned = 5
+    watch, _ = watching(source)
+
+    assert await collect(watch, after=0) == [6, 7, 8, 9, 10]
+    assert await collect(watch, after=5) == [6, 7, 8, 9, 10]
+    with pytest.raises(OutOfRange, match="the oldest is 6") as caught:
+        await collect(watch, after=4)
+    assert caught.value.metadata == {"oldest_sequence": "6", "latest_sequence": "10"}
