@@ -37,6 +37,23 @@ class Dimension(StrEnum):
     TAG = "tag"
 
 
+@dataclass(frozen=True, slots=True)
+class SpendFilter:
+    """Which usage counts: what fits every text that is not empty."""
+
+    provider: str = ""
+    model: str = ""
+    """The provider's name of the model; narrows `provider` further, or finds it at every provider."""
+    user_id: str = ""
+    key_id: str = ""
+    run_id: str = ""
+    tag: str = ""
+    """"key=value"."""
+
+
+EVERYTHING = SpendFilter()
+
+
 @dataclass(slots=True)
 class Sums:
     """Totals of some events. An unpriced call adds no money, so `cost_nano_usd` is then a lower bound."""

@@ -2,12 +2,23 @@
 
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, Table, and_, func, literal, or_, select, tuple_
 
 from services.cost.periods import Month
-from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendRow, SpendSummary, Sums, Window, window_of
+from services.cost.spend import (
+    DAY_US,
+    Dimension,
+    SpendFilter,
+    SpendQuery,
+    SpendRow,
+    SpendSummary,
+    Sums,
+    Window,
+    window_of,
+)
 from services.cost.store.rows import sums_of
-from services.cost.store.tables import projects, spend_by_model, spend_by_tag
+from services.cost.store.tables import projects, spend_by_model, spend_by_tag, usage_events
 from services.cost.usage import COUNT_FIELDS
 from services.runtime.database import Database
 
@@ -51,6 +62,50 @@ def total_of(connection: Connection, project_id: str, window: Window) -> Sums:
         return Sums()
     statement = select(*_sums_of(spend_by_model)).where(_within(spend_by_model, project_id, window))
     return sums_of(connection.execute(statement).mappings().one())
+
+
+def spent_in(connection: Connection, project_id: str, spend_filter: SpendFilter, window: Window) -> int:
+    """What the usage that fits a filter cost in a window, nano-USD; unpriced calls add nothing."""
+    return sum(series_of(connection, project_id, spend_filter, window, window.end_us - window.start_us))
+
+
+def series_of(
+    connection: Connection, project_id: str, spend_filter: SpendFilter, window: Window, step_us: int
+) -> list[int]:
+    """What `spent_in` gives, for each step of a window in their order, nano-USD.
+
+    Steps are hours, days or other whole numbers of quarter-hours from the window's start; the last may be cut short.
+    """
+    columns = usage_events.c
+    step = ((columns.occurred_us - window.start_us) // literal(step_us, BigInteger)).label("step")
+    statement = (
+        select(step, func.sum(columns.cost_nano_usd).label("cost_nano_usd"))
+        .where(
+            columns.project_id == project_id,
+            columns.occurred_us >= window.start_us,
+            columns.occurred_us < window.end_us,
+            *_fitting(spend_filter),
+        )
+        .group_by(step)
+    )
+    series = [0] * -(-(window.end_us - window.start_us) // step_us)
+    for row in connection.execute(statement):
+        series[row.step] = int(row.cost_nano_usd)
+    return series
+
+
+def _fitting(spend_filter: SpendFilter) -> list[ColumnElement[bool]]:
+    """The conditions of a filter on usage events."""
+    columns = usage_events.c
+    wanted = {name: getattr(spend_filter, name) for name in ("provider", "model", "user_id", "key_id", "run_id")}
+    conditions = [columns[name] == value for name, value in wanted.items() if value]
+    if spend_filter.tag:
+        # Inside a JSON text every quote follows a backslash: a comma and a quote begin an entry, and nothing else does.
+        name, _, value = spend_filter.tag.partition("=")
+        entry = f",{orjson.dumps(name).decode()}:{orjson.dumps(value).decode()}"
+        entries = literal(",") + func.substr(columns.tags, 2)
+        conditions.append(func.replace(entries, entry, "") != entries)
+    return conditions
 
 
 def held_in_project(connection: Connection, project_id: str) -> int:
