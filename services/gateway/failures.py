@@ -59,6 +59,7 @@ RULES: Mapping[str, Rule] = {
     "DEPENDENCY_UNAVAILABLE": Rule("UNAVAILABLE", "server_error", True),
     "SHUTTING_DOWN": Rule("UNAVAILABLE", "server_error", True),
     "OVERLOADED": Rule("RESOURCE_EXHAUSTED", "rate_limit", True),
+    # Where the call had not left it may be tried again: see Failure.retryable.
     "DEADLINE_EXCEEDED": Rule("DEADLINE_EXCEEDED", "network_error", False),
     "CANCELLED": Rule("CANCELLED", "network_error", False),
     "INTERNAL": Rule("INTERNAL", "server_error", False),
@@ -154,9 +155,15 @@ class Failure:
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed later. A cut stream only before its first token: what came was shown."""
+        """Whether the same call may succeed later.
+
+        A cut stream only before its first token: what came was shown. A deadline only where nothing had left: another
+        try costs nothing, while an answer that takes too long takes too long again, and is paid for again.
+        """
         if self.reason == "STREAM_TRUNCATED" and self.output_began:
             return False
+        if self.reason == "DEADLINE_EXCEEDED":
+            return not self.dispatched
         return self.rule.retryable
 
 

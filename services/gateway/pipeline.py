@@ -142,6 +142,11 @@ class Pipeline:
         if not active.cancelled and self._clock.monotonic_s() >= attempt.deadline:
             timeout_ms = attempt.request.call.timeout_ms
             message = f"the call did not finish within its {timeout_ms} ms; raise timeout_ms or ask for less output"
+            if not attempt.dispatched:
+                message = (
+                    f"the cost service did not confirm the hold within the call's {timeout_ms} ms, so nothing was sent "
+                    "and nothing is owed; try again later or raise timeout_ms"
+                )
             return Failure("DEADLINE_EXCEEDED", message, dispatched=attempt.dispatched)
         return Failure("CANCELLED", "the call was cancelled", dispatched=attempt.dispatched)
 

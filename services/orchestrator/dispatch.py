@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
 from services.orchestrator.cells import CellQueue
@@ -133,25 +133,13 @@ class Dispatcher:
                 else:
                     del open_calls[str(call_id)]
                     self._refused(sent.cell)
+            bytes_max = self._context.policy.batch_bytes_max
             if planned and self._context.may_send():
-                await asyncio.gather(*(self._stream(part, open_calls) for part in self._parts(planned)))
+                await asyncio.gather(*(self._stream(part, open_calls) for part in cut_to_size(planned, bytes_max)))
         finally:
             for call in open_calls.values():
                 self._lost(call)
             self._wake.set()
-
-    def _parts(self, planned: list[PlannedCall]) -> list[list[PlannedCall]]:
-        """Calls cut into requests of a bounded size."""
-        parts: list[list[PlannedCall]] = [[]]
-        size = 0
-        for call in planned:
-            call_size = sum(len(text) for _, text in call.messages)
-            if parts[-1] and size + call_size > self._context.policy.batch_bytes_max:
-                parts.append([])
-                size = 0
-            parts[-1].append(call)
-            size += call_size
-        return parts
 
     async def _stream(self, planned: list[PlannedCall], open_calls: dict[str, CallId]) -> None:
         """Dispatch calls and take their outcomes; those that had none stay in `open_calls`."""
@@ -185,3 +173,17 @@ class Dispatcher:
         self._gateway_failures += 1
         delay_ms = self._context.policy.peer.delay_ms(self._gateway_failures, self._context.rng)
         self._pause_until_s = self._context.clock.monotonic_s() + delay_ms / 1_000
+
+
+def cut_to_size(planned: Sequence[PlannedCall], bytes_max: int) -> list[list[PlannedCall]]:
+    """Calls cut into requests with at most so many bytes of text; a call above it has a request of its own."""
+    parts: list[list[PlannedCall]] = [[]]
+    size = 0
+    for call in planned:
+        call_size = sum(len(text.encode()) for _, text in call.messages)
+        if parts[-1] and size + call_size > bytes_max:
+            parts.append([])
+            size = 0
+        parts[-1].append(call)
+        size += call_size
+    return parts

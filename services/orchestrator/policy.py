@@ -27,7 +27,7 @@ class WorkerPolicy:
     batch_calls_max: int = 64
     """Calls of one request to the gateway."""
     batch_bytes_max: int = 2 * 1024 * 1024
-    """Text of one request to the gateway, UTF-8 bytes at a guess; a single larger call goes alone."""
+    """Text of one request to the gateway, UTF-8 bytes; a single larger call goes alone."""
     refusals_max: int = 200
     """Dispatches of one cell that nobody takes, before the cell is given up."""
     unknown_after_ms: int = 5_000
@@ -40,6 +40,9 @@ class WorkerPolicy:
     """A request to the gateway may take this much longer than the calls in it."""
     score_batch_max: int = 64
     """Answers of one request to the metrics service."""
+    score_tries_max: int = 8
+    """Requests for the scores of one answer that may end in a fault or a timeout of the metrics service before the
+    answer stays without scores. A metrics service that is away is waited for."""
     scoring_concurrency: int = 2
     """Requests to the metrics service under way for one run."""
     settle_after_ms: int = 1_000

@@ -19,6 +19,10 @@ _ABOUT_ONE_SAMPLE = frozenset({"INVALID_FIELD", "MESSAGE_TOO_LARGE"})
 _REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"})
 """Codes of refusals that no waiting cures, as for a scorer's parameter that turns out to be wrong."""
 
+_AWAY = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED"})
+"""Codes of a metrics service that is down, busy or starting: waited for. What is neither this nor a refusal may come
+from one of the samples, which takes too long or meets a fault, and would come back for ever."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +84,7 @@ class ScoringBacklog:
                 self._under_way -= 1
 
     async def _score(self, samples: list[Sample]) -> None:
-        failures = 0
+        failures = faults = 0
         while True:
             try:
                 packed = await self._metrics.score_batch(self._plan.project_id, self._plan.scorer_groups, samples)
@@ -88,12 +92,16 @@ class ScoringBacklog:
                 if self._giving_up:
                     self._dropped(samples)
                     return
-                if error.reason in _ABOUT_ONE_SAMPLE and len(samples) > 1:
+                about_one = error.reason in _ABOUT_ONE_SAMPLE
+                fault = not about_one and error.code not in _AWAY | _REFUSALS
+                faults += fault
+                if len(samples) > 1 and (about_one or fault):
                     middle = len(samples) // 2
                     await self._score(samples[:middle])
                     await self._score(samples[middle:])
                     return
-                if error.reason in _ABOUT_ONE_SAMPLE or error.code in _REFUSALS:
+                if about_one or error.code in _REFUSALS or faults >= self._policy.score_tries_max:
+                    _log.warning("run %s: %d answers get no scores: %s", self._plan.run_id, len(samples), error.message)
                     await self._keep(samples, [self._metrics.refused(error)] * len(samples))
                     return
                 failures += 1

@@ -33,6 +33,9 @@ class OrchestratorSettings(ServiceSettings, service="orchestrator"):
     cancel_grace_ms: int = Field(1_500, ge=0, description="How long a cancelled call may take to say how it ended.")
     drain_ms: int = Field(10_000, ge=0, description="How long a stopping worker waits for calls under way.")
     score_batch_max: int = Field(64, ge=1, le=256, description="Answers of one request to the metrics service.")
+    score_tries_max: int = Field(
+        8, ge=1, description="Requests for one answer's scores that may fail inside metrics before it has none."
+    )
     scoring_concurrency: int = Field(2, ge=1, le=16, description="Requests to the metrics service under way per run.")
     settle_after_ms: int = Field(
         1_000, ge=0, description="How long the gateway has to confirm a cost before the ledger settles it itself."
@@ -70,6 +73,7 @@ class OrchestratorSettings(ServiceSettings, service="orchestrator"):
             cancel_grace_ms=self.cancel_grace_ms,
             drain_ms=self.drain_ms,
             score_batch_max=self.score_batch_max,
+            score_tries_max=self.score_tries_max,
             scoring_concurrency=self.scoring_concurrency,
             settle_after_ms=self.settle_after_ms,
             retry=Backoff(self.retry_base_ms, self.retry_cap_ms),

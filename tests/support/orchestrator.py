@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from llmlab.api.common.v1.content_pb2 import ContentPart
@@ -39,7 +39,7 @@ from services.orchestrator.experiment import ExperimentSpec, MessageTemplate, Mo
 from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup
 from services.orchestrator.rpc.codec import answer_body
 from services.orchestrator.scores import ScorerDeclaration
-from services.runtime.errors import DomainError, InvalidField, Unavailable
+from services.runtime.errors import DomainError, Unavailable
 
 PRICE = Money(5)
 USAGE = Usage(input_tokens=3, output_tokens=2)
@@ -102,8 +102,8 @@ class World:
     settled_by_ledger: list[Settlement] = field(default_factory=list)
     unsendable: frozenset[str] = frozenset()
     """Call ids for which the gateway refuses a whole batch."""
-    unscorable: frozenset[int] = frozenset()
-    """Cells for which metrics refuses a whole batch."""
+    unscorable: dict[int, DomainError] = field(default_factory=dict)
+    """Cells for which metrics fails a whole batch, and how."""
 
 
 class WorldGateway:
@@ -217,8 +217,9 @@ class WorldMetrics:
         await asyncio.sleep(0)
         if self._world.metrics_down:
             raise unavailable("metrics")
-        if self._world.unscorable.intersection(sample.cell for sample in samples):
-            raise InvalidField("samples", "a sample breaks a rule")
+        for sample in samples:
+            if sample.cell in self._world.unscorable:
+                raise self._world.unscorable[sample.cell]
         return [_scores(sample) for sample in samples]
 
     def refused(self, error: DomainError) -> bytes:
@@ -253,8 +254,12 @@ class WorldIdentity:
     def __init__(self) -> None:
         self.delegations: dict[str, str] = {}
         self.revoked: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """What happens elsewhere while a delegation is made."""
 
     async def create_delegation(self, token: str, purpose: str) -> str:
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return self.delegations.setdefault(purpose, f"dlg_{len(self.delegations)}")
 
     async def revoke_delegation(self, project_id: str, delegation_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc
 
-from llmlab.api.common.v1.error_pb2 import ERROR_CLASS_INVALID_REQUEST
+from llmlab.api.common.v1.error_pb2 import ERROR_CLASS_INVALID_REQUEST, ERROR_CLASS_SERVER_ERROR
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.orchestrator.estimates import Estimate, Series
@@ -64,7 +64,8 @@ class GrpcMetrics:
     def refused(self, error: DomainError) -> bytes:
         scored = pb.SampleScores()
         scored.error.reason = reason_number(error.reason)
-        scored.error.error_class = ERROR_CLASS_INVALID_REQUEST
+        blame = error.code in ("INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED")
+        scored.error.error_class = ERROR_CLASS_SERVER_ERROR if blame else ERROR_CLASS_INVALID_REQUEST
         scored.error.message = error.message
         return scored.SerializeToString()
 

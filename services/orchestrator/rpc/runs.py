@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
@@ -17,12 +18,13 @@ from services.orchestrator.rpc.codec import money_message, payload_of, reason_nu
 from services.orchestrator.rpc.specs import limits_message, limits_of
 from services.orchestrator.spec_codec import decode_spec
 from services.orchestrator.spec_view import SpecView, SpecViews
-from services.orchestrator.states import CellStatus, RunStatus
+from services.orchestrator.states import ENDED, CellStatus, RunStatus
 from services.orchestrator.store import SqlLedger
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.validation import check_limits
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal, endless
+from services.runtime.errors import DomainError, NotFound
 from services.runtime.feeds import Watching
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     import grpc
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = logging.getLogger(__name__)
 
 _PAGE_SIZE_DEFAULT: Final = 50
 
@@ -71,9 +75,28 @@ class RunServicer(RunServiceServicer):
             wanted = limits_of(request.limits)
             check_limits(wanted, "limits")
             record = await self._new_run(request.experiment_id, wanted)
-            first = await self._ledger.start_run(record, key, payload, _encoded)
+            try:
+                first = await self._ledger.start_run(record, key, payload, _encoded)
+            finally:
+                await self._revoke_unless_started(record)
             self._hints.publish(WORK_TOPIC)
         return pb.StartRunResponse(run=pb.Run.FromString(first))
+
+    async def _revoke_unless_started(self, record: RunRecord) -> None:
+        """End the delegation of a run that certainly does not exist: its insert failed, or repeated another's."""
+        try:
+            await self._ledger.get_run(record.project_id, record.run_id)
+        except NotFound:
+            await self._revoke(record)
+        except DomainError as error:
+            _log.warning("delegation %s stays until it expires: %s", record.delegation_id, error.message)
+
+    async def _revoke(self, record: RunRecord) -> None:
+        """End a run's right to act for its user. If this fails it ends by itself, later."""
+        try:
+            await self._identity.revoke_delegation(record.project_id, record.delegation_id)
+        except DomainError as error:
+            _log.warning("delegation %s stays until it expires: %s", record.delegation_id, error.message)
 
     async def _new_run(self, experiment_id: str, wanted: RunLimits) -> RunRecord:
         """A run that may start: its experiment is good, and it may act for the caller."""
@@ -129,6 +152,9 @@ class RunServicer(RunServiceServicer):
         record = await self._ledger.cancel_run(current_principal().project_id, request.run_id)
         self._hints.publish(WORK_TOPIC)
         self._hints.publish(run_topic(request.run_id))
+        if record.status in ENDED:
+            # No worker sees the end of a run that nobody had claimed.
+            await self._revoke(record)
         return pb.CancelRunResponse(run=run_message(record))
 
     @endless

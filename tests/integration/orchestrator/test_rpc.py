@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Client:
     runs: Any
     results: Any
     world: World
+    identity: WorldIdentity
 
     async def create(self, spec: epb.ExperimentSpec | None = None, **more: Any) -> epb.Experiment:
         request = epb.CreateExperimentRequest(name="a study", spec=spec or spec_message(study()), **more)
@@ -94,10 +96,17 @@ class Client:
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    world = World()
+    async with serving(tmp_path) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
+    """A client of an orchestrator with these settings."""
+    world, identity = World(), WorldIdentity()
     settings = OrchestratorSettings(
         port=0,
-        home=tmp_path,
+        home=home,
         auth_required=False,
         max_cells_per_run=1_000,
         poll_ms=50,
@@ -106,10 +115,12 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         retry_base_ms=1,
         cancel_grace_ms=100,
         log_level="ERROR",
+        **more,
     )
-    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), WorldIdentity(), verifier=None)
+    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), identity, verifier=None)
     async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
-        yield Client(ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel), world)
+        stubs = ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel)
+        yield Client(*stubs, world, identity)
 
 
 async def refusal(call: Any) -> DomainError:
@@ -266,6 +277,41 @@ async def test_cancel_and_lists_of_runs(client: Client) -> None:
     assert await ids() == [done.run_id, run.run_id]
     assert await ids(statuses=[pb.RUN_STATUS_CANCELLED]) == [run.run_id]
     assert await ids(experiment_id=experiment.experiment_id) == [run.run_id]
+
+
+async def test_a_run_that_nobody_had_claimed_leaves_no_delegation(tmp_path: Path) -> None:
+    async with serving(tmp_path, workers=0) as client:
+        run = await client.start((await client.create()).experiment_id)
+        cancelled = (await client.runs.CancelRun(pb.CancelRunRequest(run_id=run.run_id))).run
+
+    assert cancelled.status == pb.RUN_STATUS_CANCELLED
+    assert client.identity.revoked == [client.identity.delegations[run.run_id]]
+
+
+async def test_a_run_that_did_not_come_to_be_leaves_no_delegation(client: Client) -> None:
+    experiment = await client.create()
+
+    async def delete_the_experiment() -> None:
+        await client.experiments.DeleteExperiment(epb.DeleteExperimentRequest(experiment_id=experiment.experiment_id))
+
+    client.identity.meanwhile = delete_the_experiment
+    error = await refusal(client.runs.StartRun(pb.StartRunRequest(experiment_id=experiment.experiment_id)))
+
+    assert error.reason == "NOT_FOUND"
+    assert client.identity.revoked == list(client.identity.delegations.values())
+
+
+async def test_requests_that_are_repeated_at_once_leave_one_delegation(client: Client) -> None:
+    experiment = await client.create()
+    # Everybody is past the check for a known request before anybody inserts.
+    client.identity.meanwhile = asyncio.Barrier(3).wait
+    runs = await asyncio.gather(*(client.start(experiment.experiment_id, request_id="req-1") for _ in range(3)))
+    delegations = client.identity.delegations
+
+    assert len(delegations) == 3
+    assert len({run.run_id for run in runs}) == 1
+    unused = {delegation for run_id, delegation in delegations.items() if run_id != runs[0].run_id}
+    assert unused <= set(client.identity.revoked)
 
 
 def some_fail(call: PlannedCall) -> Answer | Failure:

@@ -27,7 +27,7 @@ from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.backoff import Backoff
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.database import Database
-from services.runtime.errors import NotFound
+from services.runtime.errors import DomainError, InvalidField, NotFound
 from services.runtime.failpoints import arm
 from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold, Liveness, liveness_of
@@ -402,16 +402,27 @@ async def test_a_call_that_the_gateway_does_not_take_fails_alone(lab: Lab) -> No
     assert sum(lab.world.dispatched.values()) == run.statistics.done
 
 
-async def test_an_answer_that_metrics_does_not_take_stays_without_scores_and_the_run_ends(lab: Lab) -> None:
-    lab.world.unscorable = frozenset({3})
-    async with lab.worker():
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidField("samples", "a sample breaks a rule"),
+        DomainError("INTERNAL", "a scorer broke", code="INTERNAL"),
+        DomainError("DEADLINE_EXCEEDED", "a scorer takes too long", code="DEADLINE_EXCEEDED"),
+    ],
+    ids=["refused", "fault", "deadline"],
+)
+async def test_an_answer_that_metrics_cannot_score_stays_without_scores_and_the_run_ends(
+    lab: Lab, error: DomainError
+) -> None:
+    lab.world.unscorable[3] = error
+    async with lab.worker(replace(POLICY, score_tries_max=3)):
         cells = await lab.start(study(rows=4))
         run = await lab.ended()
 
     assert (run.status, run.statistics.scored) == (RunStatus.COMPLETED, cells)
     scored = [SampleScores.FromString(stored.bodies.scores) for stored in await lab.results()]
     assert [cell for cell, sample in enumerate(scored) if not sample.scores] == [3]
-    assert scored[3].error.message == "a sample breaks a rule"
+    assert scored[3].error.message == error.message
 
 
 class BrokenAtFirst:

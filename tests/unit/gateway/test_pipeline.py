@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from services.gateway.accounting import Reservation
 from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
-from services.gateway.calls import TextPart
+from services.gateway.calls import Owner, TextPart
 from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
 from services.gateway.usage import TokenUsage
@@ -154,6 +155,25 @@ async def test_the_deadline_stops_the_provider_and_is_settled(ledger: InMemoryLe
     usage = ledger.settled[ATTEMPT].usage
     assert usage is not None
     assert usage.output_tokens == 2
+
+
+class SilentLedger(InMemoryLedger):
+    """A cost service that does not answer."""
+
+    async def hold(self, owner: Owner, reservation: Reservation) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_deadline_that_strikes_before_the_call_left_may_be_tried_again() -> None:
+    silent = SilentLedger()
+    provider = ScriptedProvider(*ANSWER)
+    made, _ = pipeline(provider, silent)
+    outcome = failed(await made.run(call(timeout_ms=50), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched) == ("DEADLINE_EXCEEDED", False)
+    assert outcome.failure.retryable
+    assert "nothing was sent" in outcome.failure.message
+    assert not provider.requests
+    assert not outcome.attempts
 
 
 async def test_cancelling_by_id_stops_the_provider_and_gives_an_outcome(ledger: InMemoryLedger) -> None:
