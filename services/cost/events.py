@@ -40,6 +40,8 @@ class HoldOrder:
     output_tokens_max: int
     attribution: Attribution
     expires_in_ms: int
+    service_tier: str = ""
+    """Empty for the standard one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,13 @@ class Settlement:
     occurred_us: int | None
     """Microseconds UTC; None means when the hold was made."""
     succeeded: bool
+    service_tier: str = ""
+    """The tier that answered; empty where it is the one held for."""
 
     def digest(self) -> bytes:
         """Tells a repeat of this settlement from another one of the same attempt."""
         usage = None if self.usage is None else _usage_key(self.usage)
-        return _digest(self.provider_model, self.occurred_us, self.succeeded, usage)
+        return _digest(self.provider_model, self.occurred_us, self.succeeded, usage, *_if_any(self.service_tier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class UsageReport:
     attribution: Attribution
     occurred_us: int | None
     """Microseconds UTC; None means now."""
+    service_tier: str = ""
+    """Empty for the standard one."""
 
     def digest(self) -> bytes:
         """Tells a repeat of this report from another one under the same id."""
@@ -83,6 +89,7 @@ class UsageReport:
             self.occurred_us,
             _usage_key(self.usage),
             (attribution.user_id, attribution.key_id, attribution.run_id, attribution.tags),
+            *_if_any(self.service_tier),
         )
 
 
@@ -107,6 +114,8 @@ class UsageEvent:
     """What was held for it; 0 where nothing was."""
     occurred_us: int
     recorded_us: int
+    service_tier: str = ""
+    """The tier that answered; empty for the standard one."""
 
     @property
     def above_hold(self) -> bool:
@@ -115,7 +124,13 @@ class UsageEvent:
 
 
 def _usage_key(usage: Usage) -> tuple[object, ...]:
-    return (*usage.counts(), int(usage.source))
+    *counts, steps = usage.counts()
+    return (*counts, int(usage.source), *_if_any(steps))
+
+
+def _if_any(value: str | int) -> tuple[str | int, ...]:
+    """What was added to payloads later is hashed only where it is there, so that digests on record stay valid."""
+    return (value,) if value else ()
 
 
 def _digest(*parts: object) -> bytes:

@@ -55,6 +55,8 @@ class Hold:
     """The budgets in which the amount was reserved, each in the period that holds `created_us`."""
     created_us: int
     expires_us: int
+    service_tier: str = ""
+    """The tier that was asked for; empty for the standard one."""
 
     @property
     def live(self) -> bool:
@@ -75,6 +77,7 @@ class Hold:
             self.budget_ids,
             self.created_us,
             self.expires_us,
+            self.service_tier,
         )
 
     def expired_at(self, now_us: int) -> bool:

@@ -22,7 +22,7 @@ from services.cost.holds import (
 )
 from services.cost.periods import QUARTER_US, Month
 from services.cost.prices import Breakdown, price, worst_case
-from services.cost.usage import NO_USAGE, Usage, check_usage
+from services.cost.usage import NO_USAGE, Usage, check_usage, tier_named
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
 
 HOUR_US = 3_600_000_000
@@ -152,6 +152,7 @@ class Ledger:
                 budget_ids=tuple([balance.budget.budget_id for balance in balances]),
                 created_us=self.now_us,
                 expires_us=self.now_us + order.expires_in_ms * 1_000,
+                service_tier=order.service_tier,
             )
         )
         self.books.held_nano_usd += amount
@@ -273,6 +274,7 @@ class Ledger:
             held_nano_usd=hold.held_nano_usd,
             occurred_us=occurred_us,
             recorded_us=self.now_us,
+            service_tier=tier_named(settlement.service_tier) if settlement.service_tier else hold.service_tier,
         )
 
     def _reported_event(self, report: UsageReport, field_path: str) -> UsageEvent:
@@ -299,6 +301,7 @@ class Ledger:
             held_nano_usd=0,
             occurred_us=occurred_us,
             recorded_us=self.now_us,
+            service_tier=report.service_tier,
         )
 
     def _priced(self, provider: str, models: Iterable[str], usage: Usage, at_us: int) -> tuple[Cost, Breakdown]:

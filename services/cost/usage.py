@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from services.runtime.errors import InvalidField
 
 TOKENS_MAX = 1_000_000_000
-"""More tokens than this in one call are a mistake of the reporter, not usage."""
+"""More tokens, or steps, than this in one call are a mistake of the reporter, not usage."""
 
 
 class UsageSource(IntEnum):
@@ -19,7 +20,7 @@ class UsageSource(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one call.
+    """What one call used: its tokens, and the steps of an automation.
 
     Totals include their parts: `input_tokens` includes cached and audio tokens, `output_tokens` includes reasoning and
     audio tokens.
@@ -34,6 +35,8 @@ class Usage:
     reasoning_tokens: int = 0
     output_audio_tokens: int = 0
     source: UsageSource = UsageSource.UNKNOWN
+    steps: int = 0
+    """Billable steps of an automation."""
 
     @property
     def plain_input_tokens(self) -> int:
@@ -47,8 +50,8 @@ class Usage:
         """Output tokens that are of no more specific kind."""
         return self.output_tokens - (self.reasoning_tokens + self.output_audio_tokens)
 
-    def counts(self) -> tuple[int, int, int, int, int, int, int, int]:
-        """The eight counts, in the order of the fields."""
+    def counts(self) -> tuple[int, int, int, int, int, int, int, int, int]:
+        """The nine counts, in the order of COUNT_FIELDS."""
         return (
             self.input_tokens,
             self.cache_read_tokens,
@@ -58,6 +61,7 @@ class Usage:
             self.output_tokens,
             self.reasoning_tokens,
             self.output_audio_tokens,
+            self.steps,
         )
 
 
@@ -72,6 +76,7 @@ COUNT_FIELDS = (
     "output_tokens",
     "reasoning_tokens",
     "output_audio_tokens",
+    "steps",
 )
 
 
@@ -86,7 +91,7 @@ def check_usage(usage: Usage, field: str) -> None:
         name, count = next(
             (name, count) for name, count in zip(COUNT_FIELDS, counts, strict=True) if not 0 <= count <= TOKENS_MAX
         )
-        raise InvalidField(f"{field}.{name}", f"{count} is not between 0 and {TOKENS_MAX:,} tokens.")
+        raise InvalidField(f"{field}.{name}", f"{count} is not between 0 and {TOKENS_MAX:,}.")
     if usage.plain_input_tokens < 0:
         raise InvalidField(
             f"{field}.input_tokens",
@@ -99,6 +104,14 @@ def check_usage(usage: Usage, field: str) -> None:
             f"The parts add up to {usage.output_tokens - usage.plain_output_tokens} tokens, more than the total of "
             f"{usage.output_tokens}; the total has to include reasoning and audio tokens.",
         )
+
+
+_STANDARD_TIERS: Final = frozenset({"standard", "default", "on_demand"})
+
+
+def tier_named(name: str) -> str:
+    """A service tier as it is on record: the standard one, which providers name differently, has no name."""
+    return "" if name in _STANDARD_TIERS else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ def encode_usage(usage: TokenUsage) -> usage_pb2.TokenUsage:
         output_tokens=usage.output_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         output_audio_tokens=usage.output_audio_tokens,
+        steps=usage.steps,
         source=_MEASURED if usage.measured else _ESTIMATED,
     )
 

@@ -31,6 +31,8 @@ class TokenUsage:
     output_tokens: int = 0
     reasoning_tokens: int = 0
     output_audio_tokens: int = 0
+    steps: int = 0
+    """Billable steps of an automation."""
     measured: bool = True
 
 

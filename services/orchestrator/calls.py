@@ -28,6 +28,7 @@ class Usage(NamedTuple):
     output_tokens: int = 0
     reasoning_tokens: int = 0
     output_audio_tokens: int = 0
+    steps: int = 0
     estimated: int = 0
 
 

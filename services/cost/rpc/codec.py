@@ -40,6 +40,7 @@ def usage_of(message: usage_pb2.TokenUsage) -> Usage:
         message.reasoning_tokens,
         message.output_audio_tokens,
         _source_of(message.source),
+        message.steps,
     )
 
 
@@ -94,7 +95,7 @@ def split_model(name: str, field: str) -> tuple[str, str]:
 
 
 def _counts_message(counts: Sequence[int]) -> usage_pb2.TokenUsage:
-    """Eight counts, in the order of `Usage.counts`."""
+    """The counts, in the order of `Usage.counts`."""
     return usage_pb2.TokenUsage(
         input_tokens=counts[0],
         cache_read_tokens=counts[1],
@@ -104,6 +105,7 @@ def _counts_message(counts: Sequence[int]) -> usage_pb2.TokenUsage:
         output_tokens=counts[5],
         reasoning_tokens=counts[6],
         output_audio_tokens=counts[7],
+        steps=counts[8],
     )
 
 

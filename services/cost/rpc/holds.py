@@ -16,6 +16,7 @@ from services.cost.rpc.codec import (
     usage_message,
     usage_of,
 )
+from services.cost.usage import tier_named
 from services.runtime.context import current_principal
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def _order(item: pb.HoldItem) -> HoldOrder:
         item.output_tokens_max,
         attribution_of(item.attribution),
         item.expires_in_ms,
+        tier_named(item.service_tier),
     )
 
 
@@ -112,6 +114,7 @@ def _settlement(item: pb.SettleItem) -> Settlement:
         item.provider_model,
         microseconds_of(item.occurred_at) if item.HasField("occurred_at") else None,
         item.succeeded,
+        item.service_tier,
     )
 
 

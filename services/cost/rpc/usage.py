@@ -17,6 +17,7 @@ from services.cost.rpc.codec import (
 )
 from services.cost.spend import Dimension, SpendQuery, SpendRow, check_groups
 from services.cost.store.spend import SpendStore
+from services.cost.usage import tier_named
 from services.runtime.context import current_principal
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
@@ -81,6 +82,7 @@ def _report(event: pb.UsageEvent) -> UsageReport:
         usage_of(event.usage),
         attribution_of(event.attribution),
         microseconds_of(event.occurred_at) if event.HasField("occurred_at") else None,
+        tier_named(event.service_tier),
     )
 
 

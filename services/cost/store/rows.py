@@ -31,8 +31,8 @@ def budget_of(row: RowMapping) -> Budget:
 
 def hold_of(row: Sequence[Any]) -> Hold:
     """A row of `holds`, all columns in their order."""
-    _, attempt_id, nonce, state, provider, model, user_id, key_id, run_id, tags, held, priced, budget_ids, *times = row
-    created_us, expires_us = times
+    _, attempt_id, nonce, state, provider, model, user_id, key_id, run_id, tags, held, *others = row
+    priced, budget_ids, created_us, expires_us, service_tier = others
     return Hold(
         attempt_id=attempt_id,
         nonce=nonce,
@@ -45,6 +45,7 @@ def hold_of(row: Sequence[Any]) -> Hold:
         budget_ids=tuple(budget_ids.split(_ID_SEPARATOR)) if budget_ids else (),
         created_us=created_us,
         expires_us=expires_us,
+        service_tier=service_tier,
     )
 
 
@@ -66,6 +67,7 @@ def row_of_hold(project_id: str, hold: Hold) -> dict[str, Any]:
         "budget_ids": _ID_SEPARATOR.join(hold.budget_ids),
         "created_us": hold.created_us,
         "expires_us": hold.expires_us,
+        "service_tier": hold.service_tier,
     }
 
 
@@ -86,6 +88,7 @@ def event_of(row: RowMapping) -> UsageEvent:
         held_nano_usd=row["held_nano_usd"],
         occurred_us=row["occurred_us"],
         recorded_us=row["recorded_us"],
+        service_tier=row["service_tier"],
     )
 
 
@@ -113,6 +116,7 @@ def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
         "held_nano_usd": event.held_nano_usd,
         "occurred_us": event.occurred_us,
         "recorded_us": event.recorded_us,
+        "service_tier": event.service_tier,
     }
 
 

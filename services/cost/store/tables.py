@@ -82,6 +82,7 @@ holds: Final = Table(
     _text("budget_ids"),
     _int("created_us"),
     _int("expires_us"),
+    _text("service_tier"),
     Index("live_holds_by_expiry", "expires_us", sqlite_where=LIVE, postgresql_where=LIVE),
     sqlite_with_rowid=False,
 )
@@ -108,6 +109,7 @@ usage_events: Final = Table(
     _int("held_nano_usd"),
     _int("occurred_us"),
     _int("recorded_us"),
+    _text("service_tier"),
     sqlite_with_rowid=False,
 )
 """What was used, priced once and never changed. The cost's parts are a JSON object without those that are 0."""

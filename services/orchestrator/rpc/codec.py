@@ -78,6 +78,7 @@ def usage_of(message: usage_pb2.TokenUsage) -> Usage:
         message.output_tokens,
         message.reasoning_tokens,
         message.output_audio_tokens,
+        message.steps,
         int(message.source == usage_pb2.USAGE_SOURCE_ESTIMATED),
     )
 

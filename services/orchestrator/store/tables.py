@@ -35,6 +35,7 @@ def _usage() -> list[Column[Any]]:
         "output_tokens",
         "reasoning_tokens",
         "output_audio_tokens",
+        "steps",
         "usage_estimated",
         "cost_nano_usd",
         "unpriced_calls",

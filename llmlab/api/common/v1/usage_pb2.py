@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n llmlab/api/common/v1/usage.proto\x12\x14llmlab.api.common.v1\"\x98\x02\n\nTokenUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x02 \x01(\x03\x12\x1d\n\x15\x63\x61\x63he_write_5m_tokens\x18\x03 \x01(\x03\x12\x1d\n\x15\x63\x61\x63he_write_1h_tokens\x18\x04 \x01(\x03\x12\x1a\n\x12input_audio_tokens\x18\x05 \x01(\x03\x12\x15\n\routput_tokens\x18\x06 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x07 \x01(\x03\x12\x1b\n\x13output_audio_tokens\x18\x08 \x01(\x03\x12\x31\n\x06source\x18\t \x01(\x0e\x32!.llmlab.api.common.v1.UsageSource\"L\n\x04\x43ost\x12\x15\n\rcost_nano_usd\x18\x01 \x01(\x03\x12\x16\n\x0eunpriced_calls\x18\x02 \x01(\x03\x12\x15\n\rprice_version\x18\x03 \x01(\t*b\n\x0bUsageSource\x12\x1c\n\x18USAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15USAGE_SOURCE_MEASURED\x10\x01\x12\x1a\n\x16USAGE_SOURCE_ESTIMATED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n llmlab/api/common/v1/usage.proto\x12\x14llmlab.api.common.v1\"\xa7\x02\n\nTokenUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63\x61\x63he_read_tokens\x18\x02 \x01(\x03\x12\x1d\n\x15\x63\x61\x63he_write_5m_tokens\x18\x03 \x01(\x03\x12\x1d\n\x15\x63\x61\x63he_write_1h_tokens\x18\x04 \x01(\x03\x12\x1a\n\x12input_audio_tokens\x18\x05 \x01(\x03\x12\x15\n\routput_tokens\x18\x06 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x07 \x01(\x03\x12\x1b\n\x13output_audio_tokens\x18\x08 \x01(\x03\x12\x31\n\x06source\x18\t \x01(\x0e\x32!.llmlab.api.common.v1.UsageSource\x12\r\n\x05steps\x18\n \x01(\x03\"L\n\x04\x43ost\x12\x15\n\rcost_nano_usd\x18\x01 \x01(\x03\x12\x16\n\x0eunpriced_calls\x18\x02 \x01(\x03\x12\x15\n\rprice_version\x18\x03 \x01(\t*b\n\x0bUsageSource\x12\x1c\n\x18USAGE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15USAGE_SOURCE_MEASURED\x10\x01\x12\x1a\n\x16USAGE_SOURCE_ESTIMATED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'llmlab.api.common.v1.usage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USAGESOURCE']._serialized_start=419
-  _globals['_USAGESOURCE']._serialized_end=517
+  _globals['_USAGESOURCE']._serialized_start=434
+  _globals['_USAGESOURCE']._serialized_end=532
   _globals['_TOKENUSAGE']._serialized_start=59
-  _globals['_TOKENUSAGE']._serialized_end=339
-  _globals['_COST']._serialized_start=341
-  _globals['_COST']._serialized_end=417
+  _globals['_TOKENUSAGE']._serialized_end=354
+  _globals['_COST']._serialized_start=356
+  _globals['_COST']._serialized_end=432
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,7 @@ Global___UsageSource: _TypeAlias = UsageSource  # noqa: Y015
 
 @_typing.final
 class TokenUsage(_message.Message):
-    """Token counts of one call. Totals INCLUDE their parts: `input_tokens` includes cached and audio tokens, `output_tokens`
+    """What one call used: its tokens, and the steps of an automation. Totals INCLUDE their parts: `input_tokens` includes cached and audio tokens, `output_tokens`
     includes reasoning and audio tokens, whatever the provider's own convention is. All counts are >= 0.
     """
 
@@ -58,6 +58,7 @@ class TokenUsage(_message.Message):
     REASONING_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_AUDIO_TOKENS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """All input tokens."""
     cache_read_tokens: _builtins.int
@@ -76,6 +77,8 @@ class TokenUsage(_message.Message):
     """Audio output tokens. Part of `output_tokens`."""
     source: Global___UsageSource.ValueType
     """Measured or estimated."""
+    steps: _builtins.int
+    """Billable steps of an automation (an agent run); 0 for calls of models."""
     def __init__(
         self,
         *,
@@ -88,10 +91,11 @@ class TokenUsage(_message.Message):
         reasoning_tokens: _builtins.int = ...,
         output_audio_tokens: _builtins.int = ...,
         source: Global___UsageSource.ValueType = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_1h_tokens", b"cache_write_1h_tokens", "cache_write_5m_tokens", b"cache_write_5m_tokens", "input_audio_tokens", b"input_audio_tokens", "input_tokens", b"input_tokens", "output_audio_tokens", b"output_audio_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_1h_tokens", b"cache_write_1h_tokens", "cache_write_5m_tokens", b"cache_write_5m_tokens", "input_audio_tokens", b"input_audio_tokens", "input_tokens", b"input_tokens", "output_audio_tokens", b"output_audio_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "source", b"source", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,6 +73,7 @@ class HoldItem(_message.Message):
     OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt's id (`call_id/ordinal`)."""
     nonce: _builtins.str
@@ -89,6 +90,10 @@ class HoldItem(_message.Message):
     """Milliseconds after which the hold expires if nobody settles it, 1,000 - 86,400,000. It has to exceed the call's own
     deadline.
     """
+    service_tier: _builtins.str
+    """The service tier that is asked for: "" or "standard", "batch", "flex", "priority" or another that the provider sells. A
+    tier without a price of its own is unpriced, never taken for the standard one.
+    """
     @_builtins.property
     def attribution(self) -> _spend_pb2.Attribution:
         """What the call is charged to."""
@@ -104,10 +109,11 @@ class HoldItem(_message.Message):
         output_tokens_max: _builtins.int = ...,
         attribution: _spend_pb2.Attribution | None = ...,
         expires_in_ms: _builtins.int = ...,
+        service_tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "attribution", b"attribution", "expires_in_ms", b"expires_in_ms", "input_tokens_max", b"input_tokens_max", "model", b"model", "nonce", b"nonce", "output_tokens_max", b"output_tokens_max", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "attribution", b"attribution", "expires_in_ms", b"expires_in_ms", "input_tokens_max", b"input_tokens_max", "model", b"model", "nonce", b"nonce", "output_tokens_max", b"output_tokens_max", "provider", b"provider", "service_tier", b"service_tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,12 +168,17 @@ class SettleItem(_message.Message):
     PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     SUCCEEDED_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt's id."""
     provider_model: _builtins.str
     """The model that answered, where it differs from the one held for; empty otherwise."""
     succeeded: _builtins.bool
     """Whether the call worked; failed calls can cost too."""
+    service_tier: _builtins.str
+    """The service tier that answered, as the response says ("standard" where it fell back to the standard one); empty where
+    it is the one held for.
+    """
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
         """What the attempt took. Absent: nothing, at no charge, although it was sent."""
@@ -186,10 +197,11 @@ class SettleItem(_message.Message):
         provider_model: _builtins.str = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         succeeded: _builtins.bool = ...,
+        service_tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "occurred_at", b"occurred_at", "provider_model", b"provider_model", "succeeded", b"succeeded", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "occurred_at", b"occurred_at", "provider_model", b"provider_model", "service_tier", b"service_tier", "succeeded", b"succeeded", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ from llmlab.api.common.v1 import options_pb2 as llmlab_dot_api_dot_common_dot_v1
 from llmlab.api.common.v1 import usage_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmlab/api/cost/v1/spend.proto\x12\x12llmlab.api.cost.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/usage.proto\"\xd8\x01\n\x0b\x41ttribution\x12\x18\n\x07user_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06key_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06run_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12P\n\x04tags\x18\x04 \x03(\x0b\x32).llmlab.api.cost.v1.Attribution.TagsEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\nUsageEvent\x12\x1c\n\x08\x65vent_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x19\n\x06source\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x08provider\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x05model\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x37\n\x05usage\x18\x05 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsageB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x0b\x61ttribution\x18\x06 \x01(\x0b\x32\x1f.llmlab.api.cost.v1.Attribution\x12/\n\x0boccurred_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x12RecordUsageRequest\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.llmlab.api.cost.v1.UsageEventB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"T\n\x13RecordUsageResponse\x12)\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x12\n\nduplicates\x18\x02 \x01(\x05\"\xfd\x01\n\x15SummarizeSpendRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12I\n\x08group_by\x18\x03 \x03(\x0e\x32\".llmlab.api.cost.v1.SpendDimensionB\x13\xbaH\x10\x92\x01\r\x10\x03\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\x82\x01\n\x08SpendRow\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12/\n\x05usage\x18\x03 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsage\x12(\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\"\xa1\x01\n\x16SummarizeSpendResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.cost.v1.SpendRow\x12+\n\x05total\x18\x02 \x01(\x0b\x32\x1c.llmlab.api.cost.v1.SpendRow\x12\x15\n\rheld_nano_usd\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t*\x9c\x01\n\x0eSpendDimension\x12\x1f\n\x1bSPEND_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13SPEND_DIMENSION_DAY\x10\x01\x12\x1c\n\x18SPEND_DIMENSION_PROVIDER\x10\x02\x12\x19\n\x15SPEND_DIMENSION_MODEL\x10\x03\x12\x17\n\x13SPEND_DIMENSION_TAG\x10\x04\x32\x91\x02\n\x0cUsageService\x12|\n\x0bRecordUsage\x12&.llmlab.api.cost.v1.RecordUsageRequest\x1a\'.llmlab.api.cost.v1.RecordUsageResponse\"\x1c\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0e\"\t/v1/usage:\x01*\x12\x82\x01\n\x0eSummarizeSpend\x12).llmlab.api.cost.v1.SummarizeSpendRequest\x1a*.llmlab.api.cost.v1.SummarizeSpendResponse\"\x19\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/spendb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmlab/api/cost/v1/spend.proto\x12\x12llmlab.api.cost.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/usage.proto\"\xd8\x01\n\x0b\x41ttribution\x12\x18\n\x07user_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06key_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06run_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12P\n\x04tags\x18\x04 \x03(\x0b\x32).llmlab.api.cost.v1.Attribution.TagsEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xca\x02\n\nUsageEvent\x12\x1c\n\x08\x65vent_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x19\n\x06source\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x08provider\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x19\n\x05model\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x37\n\x05usage\x18\x05 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsageB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x0b\x61ttribution\x18\x06 \x01(\x0b\x32\x1f.llmlab.api.cost.v1.Attribution\x12/\n\x0boccurred_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0cservice_tier\x18\x08 \x01(\tB\x15\xbaH\x12r\x10\x18 2\x0c^[a-z0-9_]*$\"Q\n\x12RecordUsageRequest\x12;\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.llmlab.api.cost.v1.UsageEventB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"T\n\x13RecordUsageResponse\x12)\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x12\n\nduplicates\x18\x02 \x01(\x05\"\xfd\x01\n\x15SummarizeSpendRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12I\n\x08group_by\x18\x03 \x03(\x0e\x32\".llmlab.api.cost.v1.SpendDimensionB\x13\xbaH\x10\x92\x01\r\x10\x03\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\x82\x01\n\x08SpendRow\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12/\n\x05usage\x18\x03 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsage\x12(\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\"\xa1\x01\n\x16SummarizeSpendResponse\x12*\n\x04rows\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.cost.v1.SpendRow\x12+\n\x05total\x18\x02 \x01(\x0b\x32\x1c.llmlab.api.cost.v1.SpendRow\x12\x15\n\rheld_nano_usd\x18\x03 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t*\x9c\x01\n\x0eSpendDimension\x12\x1f\n\x1bSPEND_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13SPEND_DIMENSION_DAY\x10\x01\x12\x1c\n\x18SPEND_DIMENSION_PROVIDER\x10\x02\x12\x19\n\x15SPEND_DIMENSION_MODEL\x10\x03\x12\x17\n\x13SPEND_DIMENSION_TAG\x10\x04\x32\x91\x02\n\x0cUsageService\x12|\n\x0bRecordUsage\x12&.llmlab.api.cost.v1.RecordUsageRequest\x1a\'.llmlab.api.cost.v1.RecordUsageResponse\"\x1c\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0e\"\t/v1/usage:\x01*\x12\x82\x01\n\x0eSummarizeSpend\x12).llmlab.api.cost.v1.SummarizeSpendRequest\x1a*.llmlab.api.cost.v1.SummarizeSpendResponse\"\x19\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/spendb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGEEVENT'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_USAGEEVENT'].fields_by_name['usage']._loaded_options = None
   _globals['_USAGEEVENT'].fields_by_name['usage']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_USAGEEVENT'].fields_by_name['service_tier']._loaded_options = None
+  _globals['_USAGEEVENT'].fields_by_name['service_tier']._serialized_options = b'\272H\022r\020\030 2\014^[a-z0-9_]*$'
   _globals['_RECORDUSAGEREQUEST'].fields_by_name['events']._loaded_options = None
   _globals['_RECORDUSAGEREQUEST'].fields_by_name['events']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_SUMMARIZESPENDREQUEST'].fields_by_name['group_by']._loaded_options = None
@@ -68,24 +70,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGESERVICE'].methods_by_name['RecordUsage']._serialized_options = b'\310\363\030\004\320\363\030\001\202\323\344\223\002\016\"\t/v1/usage:\001*'
   _globals['_USAGESERVICE'].methods_by_name['SummarizeSpend']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['SummarizeSpend']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\013\022\t/v1/spend'
-  _globals['_SPENDDIMENSION']._serialized_start=1446
-  _globals['_SPENDDIMENSION']._serialized_end=1602
+  _globals['_SPENDDIMENSION']._serialized_start=1491
+  _globals['_SPENDDIMENSION']._serialized_end=1647
   _globals['_ATTRIBUTION']._serialized_start=217
   _globals['_ATTRIBUTION']._serialized_end=433
   _globals['_ATTRIBUTION_TAGSENTRY']._serialized_start=390
   _globals['_ATTRIBUTION_TAGSENTRY']._serialized_end=433
   _globals['_USAGEEVENT']._serialized_start=436
-  _globals['_USAGEEVENT']._serialized_end=721
-  _globals['_RECORDUSAGEREQUEST']._serialized_start=723
-  _globals['_RECORDUSAGEREQUEST']._serialized_end=804
-  _globals['_RECORDUSAGERESPONSE']._serialized_start=806
-  _globals['_RECORDUSAGERESPONSE']._serialized_end=890
-  _globals['_SUMMARIZESPENDREQUEST']._serialized_start=893
-  _globals['_SUMMARIZESPENDREQUEST']._serialized_end=1146
-  _globals['_SPENDROW']._serialized_start=1149
-  _globals['_SPENDROW']._serialized_end=1279
-  _globals['_SUMMARIZESPENDRESPONSE']._serialized_start=1282
-  _globals['_SUMMARIZESPENDRESPONSE']._serialized_end=1443
-  _globals['_USAGESERVICE']._serialized_start=1605
-  _globals['_USAGESERVICE']._serialized_end=1878
+  _globals['_USAGEEVENT']._serialized_end=766
+  _globals['_RECORDUSAGEREQUEST']._serialized_start=768
+  _globals['_RECORDUSAGEREQUEST']._serialized_end=849
+  _globals['_RECORDUSAGERESPONSE']._serialized_start=851
+  _globals['_RECORDUSAGERESPONSE']._serialized_end=935
+  _globals['_SUMMARIZESPENDREQUEST']._serialized_start=938
+  _globals['_SUMMARIZESPENDREQUEST']._serialized_end=1191
+  _globals['_SPENDROW']._serialized_start=1194
+  _globals['_SPENDROW']._serialized_end=1324
+  _globals['_SUMMARIZESPENDRESPONSE']._serialized_start=1327
+  _globals['_SUMMARIZESPENDRESPONSE']._serialized_end=1488
+  _globals['_USAGESERVICE']._serialized_start=1650
+  _globals['_USAGESERVICE']._serialized_end=1923
 # @@protoc_insertion_point(module_scope)

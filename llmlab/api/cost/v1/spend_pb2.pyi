@@ -122,6 +122,7 @@ class UsageEvent(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique within `source`."""
     source: _builtins.str
@@ -130,6 +131,10 @@ class UsageEvent(_message.Message):
     """The provider."""
     model: _builtins.str
     """The provider's name of the model."""
+    service_tier: _builtins.str
+    """The service tier that answered: "" or "standard", "batch", "flex", "priority" or another that the provider sells. A
+    tier without a price of its own is unpriced, never taken for the standard one.
+    """
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
         """Tokens."""
@@ -152,10 +157,11 @@ class UsageEvent(_message.Message):
         usage: _usage_pb2.TokenUsage | None = ...,
         attribution: Global___Attribution | None = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        service_tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "occurred_at", b"occurred_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event_id", b"event_id", "model", b"model", "occurred_at", b"occurred_at", "provider", b"provider", "source", b"source", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event_id", b"event_id", "model", b"model", "occurred_at", b"occurred_at", "provider", b"provider", "service_tier", b"service_tier", "source", b"source", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
