@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -172,14 +173,21 @@ def _listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     address = f"{host}:{settings.port}"
     credentials = _credentials(settings)
     try:
+        _try_to_listen(settings)
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
-    except RuntimeError:
+    except (OSError, RuntimeError):
         raise SettingsError(
             f"{settings.variable('port')}: cannot listen on {address}; the port is taken, or the address is not this "
             f"machine's. Stop what listens there, or set {settings.variable('port')} to another port (0: any free one)"
         ) from None
+
+
+def _try_to_listen(settings: ServiceSettings) -> None:
+    """Raises OSError where nobody can listen; gRPC would write lines of its own to standard error first."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    socket.create_server((settings.host.strip("[]"), settings.port), family=family).close()
 
 
 def _credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:

@@ -22,7 +22,7 @@ REQUEST_ID_KEY = "request_id"
 
 # A gRPC client refuses more than 8 KiB of metadata by default, and then the caller learns nothing at all.
 MAX_MESSAGE_BYTES = 1_500
-MAX_DESCRIPTION_CHARS = 120
+MAX_DESCRIPTION_CHARS = 300
 MAX_BAD_REQUEST_BYTES = 2_400
 
 _CODES = {code.name: code for code in grpc.StatusCode}
@@ -64,11 +64,11 @@ def status_of(error: DomainError, request_id: str = "") -> Status:
         _pack(status, retry)
     if error.code == "FAILED_PRECONDITION":
         precondition = rich.PreconditionFailure.Violation(
-            type=error.reason, subject=error.subject, description=message[:MAX_DESCRIPTION_CHARS]
+            type=error.reason, subject=error.subject, description=_described(message)
         )
         _pack(status, rich.PreconditionFailure(violations=[precondition]))
     if error.code == "RESOURCE_EXHAUSTED" and error.subject:
-        quota = rich.QuotaFailure.Violation(subject=error.subject, description=message[:MAX_DESCRIPTION_CHARS])
+        quota = rich.QuotaFailure.Violation(subject=error.subject, description=_described(message))
         _pack(status, rich.QuotaFailure(violations=[quota]))
     for detail in error.details:
         _pack(status, detail)
@@ -104,6 +104,11 @@ def _shortened(message: str) -> str:
     return message.encode()[: MAX_MESSAGE_BYTES // 3].decode(errors="ignore")
 
 
+def _described(text: str) -> str:
+    """The text as the description of a detail; one that is too long ends with an ellipsis, so that it looks cut."""
+    return text if len(text) <= MAX_DESCRIPTION_CHARS else f"{text[: MAX_DESCRIPTION_CHARS - 1]}…"
+
+
 def _pack(status: Status, detail: Message) -> None:
     if isinstance(detail, PackedMessage):
         status.details.append(detail)
@@ -115,7 +120,7 @@ def _bad_request(error: DomainError) -> rich.BadRequest:
     """All violations, or as many as fit and a last one that says how many were left out."""
     answer = rich.BadRequest()
     for index, violation in enumerate(error.violations):
-        description = violation.description[:MAX_DESCRIPTION_CHARS]
+        description = _described(violation.description)
         answer.field_violations.add(field=violation.field, description=description, reason=error.reason)
         if index and answer.ByteSize() > MAX_BAD_REQUEST_BYTES:
             del answer.field_violations[-1]

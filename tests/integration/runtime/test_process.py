@@ -48,9 +48,8 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         ended = run(tmp_path, LLMLAB_ECHO_PORT=str(taken.getsockname()[1]))
 
     assert ended.returncode == 2
-    (line,) = [line for line in ended.stderr.splitlines() if "LLMLAB_ECHO_PORT" in line]
+    (line,) = ended.stderr.splitlines()  # and none of gRPC's own
     assert line.startswith("echo: LLMLAB_ECHO_PORT: cannot listen on 127.0.0.1:")
-    assert "Traceback" not in ended.stderr
 
 
 def test_what_cannot_be_had_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from services.runtime.errors import (
     Unavailable,
     WrongState,
 )
-from services.runtime.status import error_from_rpc, status_of, trailing_metadata
+from services.runtime.status import MAX_DESCRIPTION_CHARS, error_from_rpc, status_of, trailing_metadata
 
 # What clients of gRPC accept in metadata unless told otherwise.
 DEFAULT_METADATA_BYTES = 8 * 1024
@@ -132,3 +132,15 @@ def test_only_names_of_the_proto_enum_stand_for_codes_of_grpc() -> None:
     errors = [AioRpcError(code, Metadata(), Metadata(), details="") for code in grpc.StatusCode]
 
     assert {error_from_rpc(error).reason for error in errors} <= names
+
+
+def test_a_description_that_is_cut_looks_cut() -> None:
+    whole = InvalidField("name", "x" * MAX_DESCRIPTION_CHARS)
+    cut = InvalidField("name", "x" * (MAX_DESCRIPTION_CHARS + 1))
+    assert _description(whole) == "x" * MAX_DESCRIPTION_CHARS
+    assert _description(cut) == "x" * (MAX_DESCRIPTION_CHARS - 1) + "…"
+
+
+def _description(error: DomainError) -> str:
+    description: str = details_of(status_of(error), rich.BadRequest)[0].field_violations[0].description
+    return description
