@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmlab.cli.embedded import EmbeddedError
+from llmlab.cli.program import spelled
 from llmlab.cli.studies import StudyError
 from llmlab.client import LlmlabError
 
@@ -60,8 +61,13 @@ def _run(command: Coroutine[Any, Any, None]) -> None:
         uvloop.run(command)
 
 
+def hint(text: str) -> None:
+    """Tells what happened beside the result, or what to do next; `llmlab ...` in it can be copied."""
+    notes.print(escape(spelled(text)), highlight=False, soft_wrap=True)
+
+
 def _fail(message: str, exit_code: int) -> None:
-    notes.print(f"[bold red]error:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    notes.print(f"[bold red]error:[/bold red] {escape(spelled(message))}", highlight=False, soft_wrap=True)
     raise typer.Exit(exit_code)
 
 
@@ -69,7 +75,8 @@ def _explain(error: LlmlabError) -> str:
     lines = [error.message]
     for field, description in error.fields.items():
         # Where one field is all that is wrong, its description is the message, perhaps shortened.
-        lines.append(f"  at {field}" if error.message.startswith(description) else f"  {field}: {description}")
+        told = error.message.startswith(description.removesuffix("…"))
+        lines.append(f"  at {field}" if told else f"  {field}: {description}")
     if error.retry_after_ms:
         lines.append(f"  Try again in {error.retry_after_ms / 1000:.1f} s.")
     lines.append(f"  ({error.reason}{f', request {error.request_id}' if error.request_id else ''})")

@@ -34,11 +34,11 @@ def chat(
     message: Annotated[str, typer.Argument(help="One message; without it, talk until an empty line.")] = "",
     model: Annotated[str, typer.Option(help="The model, as provider/model.")] = "mock/medium",
     system: Annotated[str, typer.Option(help="Instructions to the model.")] = "",
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="Randomness.")] = CHAT_TEMPERATURE,
-    max_output_tokens: Annotated[int, typer.Option(min=1, help="The most output tokens.")] = CHAT_OUTPUT_TOKENS_MAX,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="How random the answer is.")] = CHAT_TEMPERATURE,
+    max_output_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")] = CHAT_OUTPUT_TOKENS_MAX,
     as_json: AsJson = False,
 ) -> None:
-    """Talk to a model; the answer streams as it arrives."""
+    """Talk to a model; the answer appears as it arrives."""
 
     async def command() -> None:
         history = [_message(content_pb2.ROLE_SYSTEM, system)] if system else []
@@ -116,7 +116,7 @@ def _footnote(completion: gateway_pb2.Completion) -> str:
 
 
 def models(
-    provider: Annotated[str, typer.Option(help="Only of this provider.")] = "",
+    provider: Annotated[str, typer.Option(help="Only those of this provider: openai, anthropic, mock ...")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List the models that can be called."""

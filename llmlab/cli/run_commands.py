@@ -11,12 +11,12 @@ import typer
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import tables
-from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, notes, run_async
+from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.progress import follow
 from llmlab.cli.studies import load_study
-from llmlab.client import Client
+from llmlab.client import Client, NotFoundError
 
 LATEST = "latest"
 LIST_SHOWN_MAX = 50
@@ -35,7 +35,10 @@ def run(
     detach: Annotated[bool, typer.Option("--detach", help="Start it and leave; needs running services.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study: check it, execute it, show how it goes and what came out."""
+    """Run a study: check it, follow it, and show what came out.
+
+    A study is a YAML file; `llmlab demo --print` prints one to begin with.
+    """
 
     async def command() -> None:
         # Read first: a broken file ends the command before anything is started.
@@ -43,7 +46,7 @@ def run(
         async with connect() as client:
             experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
             started = await client.start_run(experiment.experiment_id)
-            notes.print(f"Run {started.run_id}: {experiment.cells:,} cells", highlight=False)
+            hint(f"Run {started.run_id}: {experiment.cells:,} cells")
             if not detach:
                 await follow_and_conclude(client, started.run_id, chosen.name, as_json=as_json)
             elif as_json:
@@ -57,7 +60,7 @@ async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_jso
     try:
         ended = await follow(client, run_id, notes, label)
     except asyncio.CancelledError:
-        notes.print(f"What has finished is kept; `llmlab watch {run_id}` goes on.", highlight=False)
+        hint(f"What has finished is kept; `llmlab watch {run_id}` goes on.")
         raise
     summary = await client.summarize_run(run_id)
     if as_json:
@@ -72,16 +75,20 @@ async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_jso
 
 def _print_losses(ended: run_pb2.Run) -> None:
     statistics = ended.statistics
+    if statistics.attempts_failed:
+        hint(f"{statistics.attempts_failed:,} calls failed and were tried again; the spend counts them as calls.")
     if statistics.cells_failed or statistics.cells_unknown:
-        notes.print(
-            f"{statistics.cells_failed} cells failed and {statistics.cells_unknown} have an unknown outcome; see "
-            f"`llmlab results {ended.run_id} --state failed`.",
-            highlight=False,
+        hint(
+            f"{statistics.cells_failed:,} cells failed and {statistics.cells_unknown:,} have an unknown outcome; see "
+            f"`llmlab results {ended.run_id} --state failed`."
         )
 
 
 def watch(run_id: RunId, as_json: AsJson = False) -> None:
-    """Watch a run live until it ends; with --json, print each event as a line."""
+    """Follow a run until it ends, then show what came out.
+
+    With --json, each event is printed as a line.
+    """
 
     async def command() -> None:
         async with connect() as client:
@@ -110,7 +117,7 @@ def runs(limit: Shown = 20, as_json: AsJson = False) -> None:
             elif found:
                 console.print(tables.runs_table(found))
             else:
-                notes.print("No runs yet. Start one with: llmlab run examples/sweep.yaml")
+                hint("No runs yet. `llmlab demo` makes one.")
 
     run_async(command())
 
@@ -122,7 +129,10 @@ def results(
     limit: Shown = LIST_SHOWN_MAX,
     as_json: AsJson = False,
 ) -> None:
-    """List the results of a run; with --json, one complete result a line."""
+    """List the answers of a run, with their scores, times and costs.
+
+    With --json, one complete result a line.
+    """
 
     async def command() -> None:
         statuses = [_cell_status(state)] if state else []
@@ -140,7 +150,7 @@ def results(
             if not as_json:
                 console.print(tables.results_table(shown))
                 if len(shown) == limit:
-                    notes.print(f"The first {limit}; --limit shows more, `llmlab export` writes all.")
+                    hint(f"The first {limit}; --limit shows more, `llmlab export {chosen.run_id}` writes all.")
 
     run_async(command())
 
@@ -177,7 +187,7 @@ def export(
             except OSError as error:
                 raise CommandError(f"{output}: can't be written ({error.strerror}).", EXIT_USAGE) from error
             partial.replace(output)
-            notes.print(f"{written:,} results written to {output}", highlight=False)
+            hint(f"{written:,} results written to {output}")
 
     run_async(command())
 
@@ -192,7 +202,7 @@ async def _export_to(client: Client, run_id: str, file_format: str, file: Binary
 
 
 def cancel(run_id: RunId, as_json: AsJson = False) -> None:
-    """Cancel a run; its results are kept."""
+    """Cancel a run; the results that it has are kept."""
 
     async def command() -> None:
         async with connect() as client:
@@ -201,7 +211,7 @@ def cancel(run_id: RunId, as_json: AsJson = False) -> None:
             if as_json:
                 print_json(to_plain(cancelled))
             else:
-                notes.print(f"Run {cancelled.run_id} is {tables.run_state(cancelled.status).plain}.", highlight=False)
+                hint(f"Run {cancelled.run_id} is {tables.run_state(cancelled.status).plain}.")
 
     run_async(command())
 
@@ -209,7 +219,10 @@ def cancel(run_id: RunId, as_json: AsJson = False) -> None:
 async def pick_run(client: Client, run_id: str) -> run_pb2.Run:
     """Returns the run of that id, or the newest for `latest`."""
     if run_id != LATEST:
-        return await client.get_run(run_id)
+        try:
+            return await client.get_run(run_id)
+        except NotFoundError as error:
+            raise CommandError(f"{error.message}. `llmlab runs` lists those that exist.", EXIT_FAILED) from error
     async for newest in client.list_runs():
         return newest
-    raise CommandError("There are no runs yet. Start one with: llmlab run examples/sweep.yaml", EXIT_USAGE)
+    raise CommandError("There are no runs yet. `llmlab demo` makes one.", EXIT_USAGE)

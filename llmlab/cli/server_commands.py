@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
+from importlib.resources import as_file, files
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from llmlab.api.cost.v1 import spend_pb2
 from llmlab.cli import figures, tables
-from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, notes, run_async
+from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect, home_folder
 from llmlab.cli.embedded import start_services
 from llmlab.cli.plain import print_json
@@ -20,18 +20,34 @@ from llmlab.cli.run_commands import follow_and_conclude
 from llmlab.cli.studies import load_study
 from llmlab.client import SERVICES, Client, LlmlabError
 
-SAMPLE_STUDY = Path("examples/sweep.yaml")
+SAMPLE_STUDY = files("llmlab.cli").joinpath("sample_study.yaml")
+NEXT_STEPS = (
+    "Next:",
+    "  `llmlab results latest` shows the answers",
+    "  `llmlab export latest -o answers.csv` writes them to a file",
+    "  `llmlab demo --print > study.yaml` makes a study file to edit, and `llmlab run study.yaml` runs it",
+    "  `llmlab chat 'Hello'` talks to a model",
+)
 SERVING = "SERVING"
 STATUS_COLUMNS = ("service", "address", "health", "version", "uptime", "features")
 
 
 def demo(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study to run.")] = SAMPLE_STUDY,
+    print_study: Annotated[
+        bool, typer.Option("--print", help="Print the study file instead, to begin an own one with.")
+    ] = False,
 ) -> None:
-    """Run the sample study through all five services and show what came out."""
+    """Run a sample study: no key, no server, no cost.
+
+    It takes some seconds, goes through all five services and calls the built-in mock provider 144 times.
+    """
+    if print_study:
+        typer.echo(SAMPLE_STUDY.read_text(encoding="utf-8"), nl=False)
+        return
 
     async def command() -> None:
-        study = load_study(study_file)
+        with as_file(SAMPLE_STUDY) as file:
+            study = load_study(file)
         async with connect() as client:
             console.print(_status_table([await _service_row(client, service) for service in SERVICES]))
             experiment = await client.create_experiment(study.name, study.spec, description=study.description)
@@ -40,17 +56,17 @@ def demo(
             await follow_and_conclude(client, run.run_id, study.name, as_json=False)
             spend = await client.summarize_spend(group_by=[spend_pb2.SPEND_DIMENSION_MODEL])
             console.print(tables.spend_table(spend, ["model"]))
-        notes.print(
-            "Next: `llmlab results latest`, `llmlab export latest --format csv`, `llmlab chat 'Hello'`, "
-            "`llmlab run YOUR_STUDY.yaml`.",
-            highlight=False,
-        )
+        for step in NEXT_STEPS:
+            hint(step)
 
     run_async(command())
 
 
 def up() -> None:
-    """Start all services in this process, on SQLite, until Ctrl-C."""
+    """Start all services in this process, on SQLite, until Ctrl-C.
+
+    Other commands find them by themselves.
+    """
 
     async def command() -> None:
         home = home_folder()
@@ -63,15 +79,15 @@ def up() -> None:
             for service in SERVICES:
                 table.add_row(service, getattr(endpoints, service))
             console.print(table)
-            notes.print(f"Data and credentials are in {home}. In another terminal: llmlab run examples/sweep.yaml")
+            hint(f"Data and credentials are in {home}. In another terminal: `llmlab demo`, `llmlab status` and others.")
             await stop.wait()
-            notes.print("Stopping.")
+            hint("Stopping.")
 
     run_async(command())
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show where the services are and how they are."""
+    """Show where the services are and whether they serve."""
 
     async def command() -> None:
         async with connect() as client:
@@ -113,11 +129,18 @@ def _status_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def token() -> None:
-    """Print an access token, for grpcurl and other clients; it lives 15 minutes."""
+def token(as_json: AsJson = False) -> None:
+    """Print an access token for other gRPC clients; it lives 15 minutes.
+
+    It belongs to services that keep running: `llmlab up`, or those that LLMLAB_GATEWAY_TARGET and its siblings name.
+    """
 
     async def command() -> None:
         async with connect() as client:
-            console.out(await client.access_token(), highlight=False)
+            access_token = await client.access_token()
+        if as_json:
+            print_json({"access_token": access_token})
+        else:
+            console.out(access_token, highlight=False)
 
     run_async(command())

@@ -192,7 +192,14 @@ def test_a_wrong_key_is_refused_with_advice(home: Path, key: str, tmp_path: Path
     assert "Traceback" not in finished.notes
 
 
-def test_an_unknown_run_is_not_found(home: Path) -> None:
+def test_an_unknown_run_is_told_with_the_way_to_the_known_ones(home: Path) -> None:
     finished = llmlab("watch", "run_00000000000000000000000000", home=home)
     assert finished.exit_code == 1
-    assert "NOT_FOUND" in finished.notes
+    assert "run_00000000000000000000000000" in finished.notes
+    assert "-m llmlab.cli runs` lists" in finished.notes
+
+
+def test_a_token_is_printed_plainly_or_as_json(home: Path) -> None:
+    plain = llmlab("token", home=home).output.strip()
+    assert plain.count(".") == 2
+    assert llmlab("token", "--json", home=home).json()["access_token"].count(".") == 2

@@ -9,19 +9,27 @@ from typing import Any
 
 from llmlab.client import SERVICES
 from tests.support.cluster import mock_provider
-from tests.support.command import llmlab
+from tests.support.command import ROOT, llmlab
 
 
 def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
     home = tmp_path / "a home"
     for _ in range(2):
-        finished = llmlab("demo", home=home)
+        finished = llmlab("demo", home=home, cwd=tmp_path)  # from any folder: the study is part of the package
         assert finished.exit_code == 0, finished.notes
         assert "144/144" in finished.notes
+        assert "calls failed and were tried again" in finished.notes
         for expected in ("gateway", "identity", "SERVING", "mock/large", "quality", "total"):
             assert expected in finished.output, finished.output
     runs = llmlab("runs", "--json", home=home).json()
     assert [run["status"] for run in runs] == ["COMPLETED", "COMPLETED"]
+
+
+def test_the_demo_prints_its_study_to_begin_an_own_one_with(tmp_path: Path) -> None:
+    printed = llmlab("demo", "--print", home=tmp_path / "home", cwd=tmp_path)
+    assert printed.exit_code == 0
+    assert printed.output == (ROOT / "examples" / "sweep.yaml").read_text(encoding="utf-8")
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_owners_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -> None:

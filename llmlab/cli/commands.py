@@ -1,0 +1,61 @@
+"""All commands, where `llmlab --help` lists them, and how each is typed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmlab import __version__
+from llmlab.cli import call_commands, run_commands, server_commands
+
+STUDIES = "Studies"
+CALLS = "Calls and money"
+SERVICES = "Services"
+
+# Each command: where `llmlab --help` lists it, and an example of how it is typed.
+COMMANDS = (
+    (STUDIES, server_commands.demo, "llmlab demo --print > study.yaml"),
+    (STUDIES, run_commands.run, "llmlab run study.yaml --study 2"),
+    (STUDIES, run_commands.watch, "llmlab watch latest"),
+    (STUDIES, run_commands.runs, "llmlab runs --limit 5"),
+    (STUDIES, run_commands.results, "llmlab results latest --state failed"),
+    (STUDIES, run_commands.export, "llmlab export latest --format csv -o answers.csv"),
+    (STUDIES, run_commands.cancel, "llmlab cancel latest"),
+    (CALLS, call_commands.chat, "llmlab chat 'Say hello.' --model mock/small"),
+    (CALLS, call_commands.models, "llmlab models --provider openai"),
+    (CALLS, call_commands.spend, "llmlab spend --by day,model --days 7"),
+    (SERVICES, server_commands.up, "llmlab up"),
+    (SERVICES, server_commands.status, "llmlab status --json"),
+    (SERVICES, server_commands.token, "TOKEN=$(llmlab token)"),
+)
+
+app = typer.Typer(
+    name="llmlab",
+    epilog="Begin with: llmlab demo. Each command tells more with --help.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for panel, command, example in COMMANDS:
+    app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def llmlab(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Know what you get from language models: quality, speed and cost, within a budget.
+
+    Without running services, a command starts all of them inside itself for as long as it takes; `llmlab up` keeps them
+    running. Data and the first API key are in ~/.llmlab (LLMLAB_HOME names another folder).
+    """
