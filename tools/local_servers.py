@@ -28,10 +28,19 @@ class LocalServer:
 
 def socket_directory(data: Path) -> Path:
     """A directory for Unix sockets that belongs to `data`; short, because a socket's path has at most 107 bytes."""
-    digest = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
-    directory = Path(tempfile.gettempdir()) / f"llmlab-{os.getuid()}-{digest}"
+    directory = _socket_directory(data)
     directory.mkdir(mode=0o700, exist_ok=True)
     return directory
+
+
+def remove_sockets(data: Path) -> None:
+    """Removes the directory of the sockets of `data`, whose servers have ended."""
+    shutil.rmtree(_socket_directory(data), ignore_errors=True)
+
+
+def _socket_directory(data: Path) -> Path:
+    digest = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"llmlab-{os.getuid()}-{digest}"
 
 
 def local_postgres(data: Path) -> LocalServer:

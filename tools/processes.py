@@ -28,13 +28,15 @@ import psutil
 from dotenv import dotenv_values
 from grpc_health.v1 import health_pb2
 
-from llmlab.cli.embedded import service_key
+from llmlab.cli.embedded import ENDPOINTS_FILE, private_file, service_key
 from services.runtime.settings import ServiceSettings, SettingsError, load_settings
-from tools.local_servers import LocalServer, local_postgres, local_redis
+from tools.local_servers import LocalServer, local_postgres, local_redis, remove_sockets
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".llmlab"
 STATE = DATA / "processes"
+# The services' own home, for the key of the owner in their database: the person's home may hold that of another one.
+SERVICES_HOME = DATA / "home"
 
 # A service stops before those that it calls.
 SERVICES = ("identity", "cost", "metrics", "gateway", "orchestrator")
@@ -47,6 +49,9 @@ POLL_S = 0.05
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 HEALTH_TIMEOUT_S = 2.0
 LOG_LINES_SHOWN = 20
+
+# In STATE: the path of the file that tells the command where the services are.
+PUBLISHED_FILE = "published"
 
 # PostgreSQL ends its sessions on SIGINT; SIGTERM would wait for them.
 _STOP_SIGNALS = {"postgres": signal.SIGINT}
@@ -101,7 +106,7 @@ def running(name: str) -> psutil.Process | None:
 def start(name: str, command: list[str], environment: dict[str, str], **options: object) -> psutil.Process:
     """Starts a process in a session of its own, so that it outlives this one, and remembers it."""
     STATE.mkdir(parents=True, exist_ok=True)
-    with log_file(name).open("wb") as log:
+    with private_file(log_file(name)) as log:
         child = subprocess.Popen(  # type: ignore[call-overload] # noqa: S603 (our own commands)
             command,
             stdin=subprocess.DEVNULL,
@@ -147,7 +152,8 @@ def up() -> int:
         _provide("LLMLAB_DATABASE_URL", lambda: local_postgres(DATA), environment)
         _provide("LLMLAB_REDIS_URL", lambda: local_redis(DATA), environment)
         home = Path(environment.get("LLMLAB_HOME") or "~/.llmlab").expanduser()
-        environment.setdefault("LLMLAB_AUTH_SERVICE_KEY", service_key(home))
+        environment["LLMLAB_HOME"] = str(SERVICES_HOME)
+        environment.setdefault("LLMLAB_AUTH_SERVICE_KEY", service_key(SERVICES_HOME))
         os.environ.update(environment)
         targets = _start_services(environment)
     except (StartError, SettingsError) as error:
@@ -215,13 +221,30 @@ def is_healthy(target: str) -> bool:
 
 
 def publish_endpoints(home: Path, targets: dict[str, str]) -> None:
-    """Tells the `llmlab` command where the services are."""
-    (home / "endpoints.json").write_text(json.dumps({"targets": targets}), encoding="utf-8")
+    """Tells the `llmlab` command where the services are, and where the key that opens them is."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = home / ENDPOINTS_FILE
+    file.write_text(json.dumps({"targets": targets, "home": str(SERVICES_HOME)}), encoding="utf-8")
+    (STATE / PUBLISHED_FILE).write_text(str(file), encoding="utf-8")
+
+
+def withdraw_endpoints() -> None:
+    """Takes back what `publish_endpoints` wrote, unless another `up` has written its own since."""
+    record = STATE / PUBLISHED_FILE
+    try:
+        file = Path(record.read_text(encoding="utf-8"))
+        if json.loads(file.read_text(encoding="utf-8")).get("home") == str(SERVICES_HOME):
+            file.unlink()
+    except (FileNotFoundError, ValueError):
+        pass  # nothing was published, or it is gone
+    record.unlink(missing_ok=True)
 
 
 def down() -> int:
-    """Stops what `up` started; returns the exit status."""
+    """Stops what `up` started and leaves only data and logs; returns the exit status."""
+    withdraw_endpoints()
     stopped = [name for name in (*reversed(SERVICES), *reversed(SERVERS)) if _stop(name)]
+    remove_sockets(DATA)
     print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
     return 0
 

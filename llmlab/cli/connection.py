@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from llmlab.cli.embedded import start_services
+from llmlab.cli.embedded import HomeInUseError, start_services
 from llmlab.client import Client, find_credentials
+
+# How long `llmlab up` may take to start, or to stop, while another command waits for it.
+START_TIMEOUT_S = 60.0
+POLL_S = 0.1
 
 
 def home_folder() -> Path:
@@ -20,6 +26,8 @@ def home_folder() -> Path:
 async def connect(home: Path | None = None) -> AsyncIterator[Client]:
     """Yields a client of running services, starting all of them in this process where none are found.
 
+    Where `llmlab up` is just starting or stopping its services, it waits until they are there or gone.
+
     Raises:
         EmbeddedError: No services were found and none can be started here.
         LlmlabError: The credential found is not accepted.
@@ -27,7 +35,15 @@ async def connect(home: Path | None = None) -> AsyncIterator[Client]:
     folder = home or home_folder()
     async with AsyncExitStack() as stack:
         endpoints, api_key = find_credentials(folder, os.environ)
-        if endpoints is None:
-            endpoints = await stack.enter_async_context(start_services(folder, fixed_ports=False))
-            _, api_key = find_credentials(folder, os.environ)
+        give_up_at_s = time.monotonic() + START_TIMEOUT_S
+        while endpoints is None:
+            try:
+                endpoints = await stack.enter_async_context(start_services(folder, fixed_ports=False))
+            except HomeInUseError as error:
+                if not error.published or time.monotonic() > give_up_at_s:
+                    raise
+                await asyncio.sleep(POLL_S)
+                endpoints, api_key = find_credentials(folder, os.environ)
+            else:
+                _, api_key = find_credentials(folder, os.environ)
         yield await stack.enter_async_context(Client(endpoints, api_key=api_key or ""))

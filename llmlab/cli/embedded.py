@@ -25,10 +25,24 @@ ENDPOINTS_FILE = "endpoints.json"
 SERVICE_KEY_FILE = "service.key"
 LOCK_FILE = "lock"
 LOG_FILE = "llmlab.log"
+# In the lock file, beside the process id, of a process that will publish its endpoints.
+PUBLISHED = "published"
 
 
 class EmbeddedError(Exception):
     """The services can't be started here; the message says why and what to do."""
+
+
+class HomeInUseError(EmbeddedError):
+    """Another process uses the home.
+
+    Attributes:
+        published: Whether it is `llmlab up`, which tells other commands where its services are once they have started.
+    """
+
+    def __init__(self, message: str, *, published: bool) -> None:
+        super().__init__(message)
+        self.published = published
 
 
 @asynccontextmanager
@@ -40,15 +54,15 @@ async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endp
         fixed_ports: Listen on the services' usual ports, so that others find them, instead of on free ones.
 
     Raises:
-        EmbeddedError: The services are not installed, a setting is wrong, a port is taken, or another process uses
-            the home.
+        HomeInUseError: Another process uses the home.
+        EmbeddedError: The services are not installed, a setting is wrong, or a port is taken.
     """
     runtime = _Runtime()
-    with _exclusive(home):
+    with _exclusive(home, published=fixed_ports):
         shared = {"home": home, "auth_service_key": service_key(home)}
         targets: dict[str, str] = {}
         async with AsyncExitStack() as stack:
-            log = stack.enter_context((home / LOG_FILE).open("w", encoding="utf-8"))
+            log = stack.enter_context(private_file(home / LOG_FILE))
             runtime.prepare(log)
             for name in START_ORDER:
                 overrides: dict[str, Any] = {f"{peer}_target": target for peer, target in targets.items()}
@@ -98,8 +112,16 @@ def _load(module: str) -> Any:
         ) from error
 
 
+def private_file(path: Path) -> TextIO:
+    """Opens a file for writing, empty, and readable by its owner only, whatever it was before."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.fchmod(descriptor, 0o600)
+    os.ftruncate(descriptor, 0)
+    return os.fdopen(descriptor, "w", encoding="utf-8")
+
+
 @contextmanager
-def _exclusive(home: Path) -> Iterator[None]:
+def _exclusive(home: Path, *, published: bool) -> Iterator[None]:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -111,16 +133,25 @@ def _exclusive(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise EmbeddedError(
-                f"Another llmlab (process {owner}) uses {home}. Wait for it, use `llmlab up` once and let other "
-                "commands find it, or choose another folder with LLMLAB_HOME."
-            ) from error
+            raise _in_use(home, os.pread(descriptor, 64, 0).decode(errors="replace").split()) from error
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {PUBLISHED if published else ''}".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _in_use(home: Path, holder: list[str]) -> HomeInUseError:
+    """The error that fits the holder of the lock: its process id, and whether it publishes its services."""
+    process = holder[0] if holder else "unknown"
+    if PUBLISHED in holder:
+        message = f"`llmlab up` (process {process}) has {home} already. `llmlab status` shows its services."
+        return HomeInUseError(message, published=True)
+    return HomeInUseError(
+        f"Another llmlab command (process {process}) uses {home}. Wait for its end; or use `llmlab up` first next "
+        "time, and then any number of commands at once; or choose another folder with LLMLAB_HOME.",
+        published=False,
+    )
 
 
 def service_key(home: Path) -> str:

@@ -29,21 +29,29 @@ def find_credentials(home: Path, environ: Mapping[str, str]) -> tuple[Endpoints 
     """Finds running services and an API key.
 
     LLMLAB_<SERVICE>_TARGET and LLMLAB_API_KEY come first; `endpoints.json` and `credentials.json` in `home` (written by
-    `llmlab up` and at the first start of identity) stand in for what the environment leaves out.
+    `llmlab up` and at the first start of identity) stand in for what the environment leaves out. Published services
+    that have a home of their own, as those of `make up` have, are opened by the key in that home.
 
     Returns:
         The endpoints, or None where nothing is named or nothing listens there any more; the key, or None.
     """
-    api_key = environ.get("LLMLAB_API_KEY") or _read_json(home / "credentials.json").get("api_key")
+    api_key = environ.get("LLMLAB_API_KEY") or _key_in(home)
     targets = {name: environ.get(f"LLMLAB_{name.upper()}_TARGET", "") for name in SERVICES}
     named = {name: target for name, target in targets.items() if target}
     if named:
         return Endpoints(**named), api_key
-    published = _read_json(home / "endpoints.json").get("targets")
+    content = _read_json(home / "endpoints.json")
+    published = content.get("targets")
     if not isinstance(published, dict) or set(published) != set(SERVICES):
         return None, api_key
-    # A process that was killed leaves its file behind.
-    return (Endpoints(**published) if _listens(published["identity"]) else None), api_key
+    if not _listens(published["identity"]):  # a process that was killed leaves its file behind
+        return None, api_key
+    return Endpoints(**published), environ.get("LLMLAB_API_KEY") or _key_in(Path(content.get("home") or home))
+
+
+def _key_in(home: Path) -> str | None:
+    key: str | None = _read_json(home / "credentials.json").get("api_key")
+    return key
 
 
 def _read_json(path: Path) -> dict[str, Any]:

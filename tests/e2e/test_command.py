@@ -49,10 +49,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         stderr=subprocess.STDOUT,
     )
     give_up_at = time.monotonic() + START_TIMEOUT_S
-    while not (folder / "endpoints.json").exists():
+    while not (folder / "service.key").exists():
         assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
-        assert time.monotonic() < give_up_at, "llmlab up has not published its endpoints"
+        assert time.monotonic() < give_up_at, "llmlab up has not begun"
         time.sleep(0.05)
+    # It comes too early and waits for `up`, instead of starting services of its own or refusing.
+    status = llmlab("status", "--json", home=folder)
+    assert status.exit_code == 0, status.notes
+    assert {row["address"] for row in status.json()} == {f"127.0.0.1:{port}" for port in ports.values()}
     yield folder
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)

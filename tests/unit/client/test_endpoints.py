@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_a_running_server_and_its_key_are_found_by_themselves(tmp_path: Path, li
     assert find_credentials(tmp_path, {}) == (None, None)
     published = publish(tmp_path, listener)
     assert find_credentials(tmp_path, {}) == (published, "llmlab_from_file")
+
+
+def test_services_with_a_home_of_their_own_are_opened_by_its_key(tmp_path: Path, listener: str) -> None:
+    published = publish(tmp_path, listener)
+    services_home = tmp_path / "services"
+    services_home.mkdir()
+    (services_home / "credentials.json").write_text(json.dumps({"api_key": "llmlab_of_services"}))
+    content = {"targets": asdict(published), "home": str(services_home)}
+    (tmp_path / "endpoints.json").write_text(json.dumps(content))
+    assert find_credentials(tmp_path, {}) == (published, "llmlab_of_services")
+    assert find_credentials(tmp_path, {"LLMLAB_API_KEY": "llmlab_given"}) == (published, "llmlab_given")
 
 
 def test_the_file_of_a_killed_server_is_not_believed(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ SLEEPER = [sys.executable, "-c", "print('asleep', flush=True); import signal; si
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory of this test's own for process ids and logs."""
     directory = tmp_path / "state with a space"
+    monkeypatch.setattr(processes, "DATA", tmp_path)
     monkeypatch.setattr(processes, "STATE", directory)
+    monkeypatch.setattr(processes, "SERVICES_HOME", tmp_path / "home")
     return directory
 
 
@@ -91,4 +93,4 @@ def test_a_local_redis_starts_and_stops(tmp_path: Path) -> None:
         assert not server.answers()
     finally:
         processes.down()
-        socket_directory(tmp_path).rmdir()
+    socket_directory(tmp_path).rmdir()  # made anew and empty: `down` has removed the other
