@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from google.protobuf import field_mask_pb2
-
-from llmlab.api.cost.v1 import budget_pb2, price_pb2, spend_pb2
-from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceStub
+from llmlab.api.cost.v1 import price_pb2, spend_pb2
 from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceStub
 from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
 from llmlab.client.connection import Connection
 
 if TYPE_CHECKING:
-    from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceAsyncStub
     from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceAsyncStub
     from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceAsyncStub
 
@@ -23,7 +19,7 @@ SPEND_PAGE_SIZE = 1000
 
 
 class CostCalls(Connection):
-    """Usage, spend, prices and budgets."""
+    """Usage, spend and prices."""
 
     @property
     def _usage(self) -> UsageServiceAsyncStub:
@@ -32,10 +28,6 @@ class CostCalls(Connection):
     @property
     def _prices(self) -> PriceServiceAsyncStub:
         return PriceServiceStub(self._channel("cost"))
-
-    @property
-    def _budgets(self) -> BudgetServiceAsyncStub:
-        return BudgetServiceStub(self._channel("cost"))
 
     async def record_usage(self, events: Iterable[spend_pb2.UsageEvent]) -> spend_pb2.RecordUsageResponse:
         """Records usage events, all or none; they are durable when this returns."""
@@ -75,39 +67,3 @@ class CostCalls(Connection):
         """Returns the current price of "provider/model"."""
         request = price_pb2.GetModelPriceRequest(model=model)
         return await self._unary("cost", self._prices.GetModelPrice, request)
-
-    async def create_budget(
-        self, name: str, limit_nano_usd: int, *, time_zone: str = "", request_id: str = ""
-    ) -> budget_pb2.Budget:
-        """Creates a hard monthly budget of the project."""
-        budget = budget_pb2.Budget(name=name, limit_nano_usd=limit_nano_usd, time_zone=time_zone)
-        request = budget_pb2.CreateBudgetRequest(request_id=request_id, budget=budget)
-        return (await self._unary("cost", self._budgets.CreateBudget, request)).budget
-
-    async def get_budget(self, budget_id: str) -> budget_pb2.Budget:
-        """Returns one budget with its status."""
-        request = budget_pb2.GetBudgetRequest(budget_id=budget_id)
-        return (await self._unary("cost", self._budgets.GetBudget, request)).budget
-
-    async def list_budgets(self) -> AsyncIterator[budget_pb2.Budget]:
-        """Yields the project's budgets with their status, oldest first."""
-        async for page in self._pages("cost", self._budgets.ListBudgets, budget_pb2.ListBudgetsRequest()):
-            for budget in page.budgets:
-                yield budget
-
-    async def update_budget(
-        self, budget: budget_pb2.Budget, fields: Iterable[str], *, request_id: str = ""
-    ) -> budget_pb2.Budget:
-        """Changes the named fields ("name", "limit_nano_usd") to those of `budget`."""
-        request = budget_pb2.UpdateBudgetRequest(
-            request_id=request_id,
-            budget_id=budget.budget_id,
-            budget=budget,
-            update_mask=field_mask_pb2.FieldMask(paths=list(fields)),
-        )
-        return (await self._unary("cost", self._budgets.UpdateBudget, request)).budget
-
-    async def delete_budget(self, budget_id: str) -> None:
-        """Deletes a budget."""
-        request = budget_pb2.DeleteBudgetRequest(budget_id=budget_id)
-        await self._unary("cost", self._budgets.DeleteBudget, request)

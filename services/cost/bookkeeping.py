@@ -46,7 +46,9 @@ class Bookkeeping:
         def apply(ledger: Ledger) -> list[HoldOutcome]:
             return [ledger.hold(order) for order in orders]
 
-        outcomes = await self._post(Posting(project_id, apply, tuple([order.attempt_id for order in orders])))
+        attempt_ids = tuple([order.attempt_id for order in orders])
+        charges = tuple([(order.target, None) for order in orders])
+        outcomes = await self._post(Posting(project_id, apply, attempt_ids, charges=charges))
         failpoint("cost.hold_committed")
         return outcomes
 
@@ -83,8 +85,8 @@ class Bookkeeping:
             return ledger.report(reports)
 
         keys = tuple([(report.source, report.event_id) for report in reports])
-        times_us = tuple([report.occurred_us for report in reports if report.occurred_us is not None])
-        return await self._post(Posting(project_id, apply, event_keys=keys, times_us=times_us))
+        charges = tuple([(report.target, report.occurred_us) for report in reports])
+        return await self._post(Posting(project_id, apply, event_keys=keys, charges=charges))
 
     async def expire(self, policy: ExpiryPolicy, limit: int) -> int:
         """Stop waiting for at most `limit` holds whose time is over; returns how many were due."""

@@ -6,6 +6,7 @@ from hashlib import blake2b
 import orjson
 
 from services.cost.prices import Breakdown
+from services.cost.scopes import Target
 from services.cost.usage import Attribution, Usage
 
 SETTLED_SOURCE = "gateway"
@@ -42,6 +43,11 @@ class HoldOrder:
     expires_in_ms: int
     service_tier: str = ""
     """Empty for the standard one."""
+
+    @property
+    def target(self) -> Target:
+        """What decides which budgets it is charged to."""
+        return Target(self.provider, self.model, self.attribution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,11 @@ class UsageReport:
     service_tier: str = ""
     """Empty for the standard one."""
 
+    @property
+    def target(self) -> Target:
+        """What decides which budgets it is charged to."""
+        return Target(self.provider, self.model, self.attribution)
+
     def digest(self) -> bytes:
         """Tells a repeat of this report from another one under the same id."""
         attribution = self.attribution
@@ -116,6 +127,11 @@ class UsageEvent:
     recorded_us: int
     service_tier: str = ""
     """The tier that answered; empty for the standard one."""
+
+    @property
+    def target(self) -> Target:
+        """What decides which budgets it is charged to."""
+        return Target(self.provider, self.model, self.attribution)
 
     @property
     def above_hold(self) -> bool:

@@ -12,6 +12,7 @@ SETTLED, RELEASED and TOMBSTONED are final. Every transition is safe to repeat.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.cost.scopes import Target
 from services.cost.usage import Attribution
 from services.runtime.errors import AlreadyExists, DomainError, WrongState
 
@@ -51,12 +52,16 @@ class Hold:
     held_nano_usd: int
     """The worst case; it stays on record when the hold is resolved."""
     priced: bool
-    budget_ids: tuple[str, ...]
-    """The budgets in which the amount was reserved, each in the period that holds `created_us`."""
     created_us: int
+    """It decides the periods in which budgets are charged."""
     expires_us: int
     service_tier: str = ""
     """The tier that was asked for; empty for the standard one."""
+
+    @property
+    def target(self) -> Target:
+        """What decides which budgets it is charged to."""
+        return Target(self.provider, self.model, self.attribution)
 
     @property
     def live(self) -> bool:
@@ -74,7 +79,6 @@ class Hold:
             self.attribution,
             self.held_nano_usd,
             self.priced,
-            self.budget_ids,
             self.created_us,
             self.expires_us,
             self.service_tier,
@@ -137,7 +141,6 @@ def tombstone(attempt_id: str, now_us: int) -> Hold:
         attribution=Attribution(),
         held_nano_usd=0,
         priced=False,
-        budget_ids=(),
         created_us=now_us,
         expires_us=now_us,
     )

@@ -20,8 +20,8 @@ from services.cost.holds import (
     state_after_expiry,
     tombstone,
 )
-from services.cost.periods import QUARTER_US, Month
 from services.cost.prices import Breakdown, price, worst_case
+from services.cost.standings import BalanceKey, Standings
 from services.cost.usage import NO_USAGE, Usage, check_usage, tier_named
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
 
@@ -80,8 +80,6 @@ class ReportOutcome:
     duplicates: int
 
 
-BalanceKey = tuple[str, str]
-"""Budget id and the key of the period."""
 EventKey = tuple[str, str]
 """Source and event id."""
 
@@ -91,19 +89,12 @@ class Books:
     """What the store has loaded of one project."""
 
     project_id: str
-    budgets: tuple[Budget, ...] = ()
-    """By id."""
     held_nano_usd: int = 0
     """Everything held in the project, by whatever budgets."""
     holds: dict[str, Hold] = field(default_factory=dict)
     events: dict[EventKey, UsageEvent] = field(default_factory=dict)
-    balances: dict[BalanceKey, Balance] = field(default_factory=dict)
-    """One for every budget and every period that a request can touch."""
-
-    def open(self, budget: Budget, month: Month, *, settled_nano_usd: int = 0, held_nano_usd: int = 0) -> None:
-        """Add the balance of a budget in a period, unless it is there."""
-        balance = Balance(budget, month, settled_nano_usd, held_nano_usd)
-        self.balances.setdefault((budget.budget_id, month.key), balance)
+    standings: Standings = field(default_factory=Standings)
+    """The balances of all that a request can charge."""
 
 
 class Ledger:
@@ -117,10 +108,9 @@ class Ledger:
         self.changed_holds: dict[str, Hold] = {}
         self.new_events: list[UsageEvent] = []
         self.changed_balances: set[BalanceKey] = set()
-        self._balances_by_quarter: dict[int, list[Balance]] = {}
 
     def hold(self, order: HoldOrder) -> HoldOutcome:
-        """Reserve the worst case of an attempt in every budget, or in none."""
+        """Reserve the worst case of an attempt in every budget that matches it, or in none."""
         known = self.books.holds.get(order.attempt_id)
         if known is not None:
             error = refusal_of_repeat(known, order.nonce)
@@ -128,12 +118,14 @@ class Ledger:
                 return HoldOutcome(order.attempt_id, error=error)
             return HoldOutcome(order.attempt_id, known.held_nano_usd, known.priced)
         found = self._prices.find(order.provider, order.model)
-        if found is None and self.books.budgets:
-            return HoldOutcome(order.attempt_id, error=_unpriced(order, self.books.budgets[0]))
+        balances = self.books.standings.at(order.target, self.now_us)
+        if found is None:
+            hard = next((balance.budget for balance in balances if not balance.budget.soft), None)
+            if hard is not None:
+                return HoldOutcome(order.attempt_id, error=_unpriced(order, hard))
         amount = 0
         if found is not None:
             amount = worst_case(order.input_tokens_max, order.output_tokens_max, found.at(self.now_us))
-        balances = self._balances_at(self.now_us)
         for balance in balances:
             if not balance.admits(amount):
                 error = budget_exceeded(balance, amount)
@@ -149,7 +141,6 @@ class Ledger:
                 attribution=order.attribution,
                 held_nano_usd=amount,
                 priced=found is not None,
-                budget_ids=tuple([balance.budget.budget_id for balance in balances]),
                 created_us=self.now_us,
                 expires_us=self.now_us + order.expires_in_ms * 1_000,
                 service_tier=order.service_tier,
@@ -161,8 +152,8 @@ class Ledger:
     def settle(self, settlement: Settlement) -> SettleOutcome:
         """Record what an attempt took, at its price, and give its hold back.
 
-        It is charged to every budget in the period in which it was held, so that money never moves from a period that
-        reserved it to one that did not.
+        It is charged to every matching budget in the period in which it was held, so that money never moves from a
+        period that reserved it to one that did not.
         """
         attempt_id = settlement.attempt_id
         hold = self.books.holds.get(attempt_id)
@@ -220,7 +211,7 @@ class Ledger:
         self._give_back(hold)
         expired = self._move(hold, state_after_expiry(policy))
         if expired.state is HoldState.EXPIRED_CHARGED:
-            self._change(self._reserved_balances(hold), settled=hold.held_nano_usd)
+            self._change(self._balances_of(hold), settled=hold.held_nano_usd)
         return True
 
     def report(self, reports: Sequence[UsageReport]) -> ReportOutcome:
@@ -316,34 +307,18 @@ class Ledger:
     def _record(self, event: UsageEvent, charged_us: int) -> None:
         self.books.events[event.source, event.event_id] = event
         self.new_events.append(event)
-        self._change(self._balances_at(charged_us), settled=event.cost.nano_usd)
+        self._change(self.books.standings.at(event.target, charged_us), settled=event.cost.nano_usd)
 
     def _give_back(self, hold: Hold) -> None:
         """Take out of the balances what the hold stands for now."""
         if hold.state is HoldState.HELD:
             self.books.held_nano_usd -= hold.held_nano_usd
-            self._change(self._reserved_balances(hold), held=-hold.held_nano_usd)
+            self._change(self._balances_of(hold), held=-hold.held_nano_usd)
         elif hold.state is HoldState.EXPIRED_CHARGED:
-            self._change(self._reserved_balances(hold), settled=-hold.held_nano_usd)
+            self._change(self._balances_of(hold), settled=-hold.held_nano_usd)
 
-    def _reserved_balances(self, hold: Hold) -> list[Balance]:
-        """The balances in which a hold was reserved; a budget that was deleted since has none."""
-        if not hold.budget_ids:
-            return []
-        return [bal for bal in self._balances_at(hold.created_us) if bal.budget.budget_id in hold.budget_ids]
-
-    def _balances_at(self, at_us: int) -> list[Balance]:
-        """Every budget's balance in the period that holds a time."""
-        if not self.books.budgets:
-            return []
-        # Months begin at quarter-hours in every zone, and most requests of a batch fall into one.
-        quarter_us = at_us - at_us % QUARTER_US
-        found = self._balances_by_quarter.get(quarter_us)
-        if found is None:
-            books = self.books
-            found = [books.balances[budget.budget_id, budget.month_at(at_us).key] for budget in books.budgets]
-            self._balances_by_quarter[quarter_us] = found
-        return found
+    def _balances_of(self, hold: Hold) -> tuple[Balance, ...]:
+        return self.books.standings.at(hold.target, hold.created_us)
 
     def _change(self, balances: Iterable[Balance], *, held: int = 0, settled: int = 0) -> None:
         """Move amounts, nano-USD, in every one of the balances."""
@@ -352,7 +327,7 @@ class Ledger:
         for balance in balances:
             balance.held_nano_usd += held
             balance.settled_nano_usd += settled
-            self.changed_balances.add((balance.budget.budget_id, balance.month.key))
+            self.changed_balances.add((balance.budget.budget_id, balance.period.key))
 
     def _add_hold(self, hold: Hold) -> None:
         self.books.holds[hold.attempt_id] = hold
@@ -377,7 +352,7 @@ def _unpriced(order: HoldOrder, budget: Budget) -> WrongState:
     return WrongState(
         "UNPRICED",
         f"{model} has no price, and budget {budget.name!r} ({budget.budget_id}) is a hard limit: what the call could "
-        "cost is unknown, so it is not sent. Use a priced model, or delete the budget.",
+        "cost is unknown, so it is not sent. Use a priced model, or make the budget soft.",
         subject=f"model:{model}",
         metadata={"provider": order.provider, "model": order.model, "budget_id": budget.budget_id},
     )

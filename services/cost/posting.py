@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.cost.ledger import EventKey, Ledger
+from services.cost.scopes import Target
 
 R = TypeVar("R")
 
@@ -21,5 +22,5 @@ class Posting(Generic[R]):
     """Every attempt that `apply` names."""
     event_keys: tuple[EventKey, ...] = ()
     """Every reported event that `apply` names."""
-    times_us: tuple[int, ...] = ()
-    """When reported usage occurred, where it is not now."""
+    charges: tuple[tuple[Target, int | None], ...] = ()
+    """What `apply` charges beside the holds that it names, and when; None is now."""

@@ -45,7 +45,11 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         )
         await stack.enter_async_context(_running(reconciler.run()))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
-        budgets = BudgetStore(database, max_per_project=settings.max_budgets_per_project)
+        budgets = BudgetStore(
+            database,
+            max_per_project=settings.max_budgets_per_project,
+            max_per_anchor=settings.max_budgets_per_anchor,
+        )
         servicers = [
             HoldServicer(books),
             UsageServicer(books, SpendStore(database)),

@@ -16,8 +16,10 @@ from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
 from services.cost.budgets import Budget
 from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.ledger import Books, Ledger
-from services.cost.periods import month_at
+from services.cost.periods import PeriodKind
 from services.cost.prices import DatedTariff, ModelPrice, Rates, Tariff, Tier
+from services.cost.scopes import Scope
+from services.cost.standings import Standings
 from services.cost.usage import Attribution, Usage
 from services.runtime.auth import ServiceTokenMinter
 from tests.support.credentials import Metadata, bearer
@@ -35,6 +37,9 @@ NOVEMBER_US = 1_795_000_000_000_000
 HOUR_US = 3_600_000_000
 
 
+PROJECT = Scope()
+
+
 class PriceList:
     """Model "flat" costs 1,000 nano-USD a token of any kind and "free" costs nothing; all others are unpriced."""
 
@@ -50,8 +55,19 @@ def worst_case_of(tokens: int) -> int:
     return tokens * 1_000 + 4 if tokens else 0
 
 
-def budget(limit_nano_usd: int, *, budget_id: str = "bud_1", time_zone: str = "UTC") -> Budget:
-    return Budget(budget_id, "prj_1", "monthly", limit_nano_usd, time_zone, NOVEMBER_US)
+def budget(
+    limit_nano_usd: int,
+    *,
+    budget_id: str = "bud_1",
+    time_zone: str = "UTC",
+    scope: Scope = PROJECT,
+    kind: PeriodKind = PeriodKind.MONTHLY,
+    soft: bool = False,
+    since_us: int = NOVEMBER_US,
+) -> Budget:
+    return Budget(
+        budget_id, "prj_1", kind.value, scope, kind, time_zone, limit_nano_usd, soft, (50, 80, 100), since_us, since_us
+    )
 
 
 def order(
@@ -89,22 +105,20 @@ def report(
 
 
 class LedgerOfBooks:
-    """Books that outlive a ledger, as the store's rows do, with every balance that a test can touch."""
+    """Books that outlive a ledger, as the store's rows do; balances open when they are first charged."""
 
-    def __init__(self, *budgets: Budget, months_us: tuple[int, ...] = (NOVEMBER_US,)) -> None:
-        self.books = Books("prj_1", budgets)
+    def __init__(self, *budgets: Budget) -> None:
+        self.books = Books("prj_1", standings=Standings(budgets))
         self.now_us = NOVEMBER_US
-        for at_us in months_us:
-            self.open_month(at_us)
-
-    def open_month(self, at_us: int) -> None:
-        for owner in self.books.budgets:
-            month = month_at(at_us, owner.time_zone)
-            self.books.open(owner, month)
 
     def ledger(self) -> Ledger:
         """A new transaction on the same books."""
         return Ledger(self.books, PriceList(), self.now_us)
+
+    def amounts(self, budget_id: str = "bud_1", period: str = "2026-11") -> tuple[int, int]:
+        """What is settled and held, nano-USD."""
+        balance = self.books.standings[budget_id, period]
+        return balance.settled_nano_usd, balance.held_nano_usd
 
 
 class Callers:

@@ -1,12 +1,15 @@
 """BudgetService: limits on spending."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.cost.v1 import budget_pb2 as pb
 from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceServicer
-from services.cost.budgets import Balance, Budget, check_limit, check_mask, check_name
-from services.cost.periods import check_zone
+from services.cost.budgets import Balance, Budget, check_limit, check_mask, check_name, check_thresholds
+from services.cost.periods import PeriodKind, check_zone
 from services.cost.rpc.codec import timestamp_of
+from services.cost.scopes import Scope, check_scope
 from services.cost.store.budgets import BudgetStore
 from services.runtime.context import current_principal
 from services.runtime.ids import new_id
@@ -19,6 +22,24 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _PAGE_SIZE_DEFAULT: Final = 50
+_KINDS: Final = {
+    pb.BUDGET_PERIOD_UNSPECIFIED: PeriodKind.MONTHLY,
+    pb.BUDGET_PERIOD_DAILY: PeriodKind.DAILY,
+    pb.BUDGET_PERIOD_WEEKLY: PeriodKind.WEEKLY,
+    pb.BUDGET_PERIOD_MONTHLY: PeriodKind.MONTHLY,
+    pb.BUDGET_PERIOD_QUARTERLY: PeriodKind.QUARTERLY,
+    pb.BUDGET_PERIOD_YEARLY: PeriodKind.YEARLY,
+    pb.BUDGET_PERIOD_TOTAL: PeriodKind.TOTAL,
+}
+_PERIODS: Final = {kind: number for number, kind in _KINDS.items()}
+# What an update may change: the field of `Budget`, and its checked value.
+_CHANGES: Final[dict[str, Callable[[pb.Budget], Any]]] = {
+    "name": lambda budget: check_name(budget.name, "budget.name"),
+    "limit_nano_usd": lambda budget: check_limit(budget.limit_nano_usd, "budget.limit_nano_usd"),
+    "scope": lambda budget: check_scope(_scope(budget.scope), "budget.scope"),
+    "soft": lambda budget: budget.soft,
+    "thresholds_percent": lambda budget: check_thresholds(budget.thresholds_percent, "budget.thresholds_percent"),
+}
 
 
 class BudgetServicer(BudgetServiceServicer):
@@ -33,10 +54,11 @@ class BudgetServicer(BudgetServiceServicer):
         budget = Budget(
             budget_id=new_id("bud"),
             project_id=project_id,
-            name=check_name(request.budget.name, "budget.name"),
-            limit_nano_usd=check_limit(request.budget.limit_nano_usd, "budget.limit_nano_usd"),
+            kind=_KINDS[request.budget.period],
             time_zone=check_zone(request.budget.time_zone, "budget.time_zone"),
             created_us=0,
+            since_us=0,
+            **{name: checked(request.budget) for name, checked in _CHANGES.items()},
         )
         key = RequestKey(project_id, "CreateBudget", request.request_id)
         return pb.CreateBudgetResponse(budget=_message(await self._store.create(key, _payload(request), budget)))
@@ -49,10 +71,11 @@ class BudgetServicer(BudgetServiceServicer):
     async def ListBudgets(self, request: pb.ListBudgetsRequest, context: "Context") -> pb.ListBudgetsResponse:
         """Lists the project's budgets."""
         project_id = current_principal().project_id
-        fingerprint = filter_fingerprint("ListBudgets", project_id)
+        scope = check_scope(_scope(request.scope), "scope")
+        fingerprint = filter_fingerprint("ListBudgets", project_id, asdict(scope))
         after = decode_page_token(fingerprint, request.page_token)
         size = request.page_size or _PAGE_SIZE_DEFAULT
-        found = await self._store.page(project_id, after_id=str(after[0]) if after else "", limit=size + 1)
+        found = await self._store.page(project_id, scope, after_id=str(after[0]) if after else "", limit=size + 1)
         page = found[:size]
         last_id = page[-1].budget.budget_id if page else ""
         return pb.ListBudgetsResponse(
@@ -62,12 +85,8 @@ class BudgetServicer(BudgetServiceServicer):
 
     async def UpdateBudget(self, request: pb.UpdateBudgetRequest, context: "Context") -> pb.UpdateBudgetResponse:
         """Changes the named fields of a budget."""
-        changes: dict[str, str | int] = {}
-        for path in check_mask(tuple(request.update_mask.paths), "update_mask"):
-            if path == "name":
-                changes[path] = check_name(request.budget.name, "budget.name")
-            else:
-                changes[path] = check_limit(request.budget.limit_nano_usd, "budget.limit_nano_usd")
+        mask = check_mask(request.update_mask.paths, "update_mask")
+        changes = {name: _CHANGES[name](request.budget) for name in mask}
         key = RequestKey(current_principal().project_id, "UpdateBudget", request.request_id)
         balance = await self._store.update(key, _payload(request), request.budget_id, changes)
         return pb.UpdateBudgetResponse(budget=_message(balance))
@@ -83,19 +102,27 @@ def _payload(request: pb.CreateBudgetRequest | pb.UpdateBudgetRequest) -> bytes:
     return request.SerializeToString(deterministic=True)
 
 
+def _scope(message: pb.BudgetScope) -> Scope:
+    return Scope(message.user_id, message.key_id, message.run_id, message.tag, message.model)
+
+
 def _message(balance: Balance) -> pb.Budget:
-    budget = balance.budget
+    budget, period = balance.budget, balance.period
     return pb.Budget(
         budget_id=budget.budget_id,
         name=budget.name,
         limit_nano_usd=budget.limit_nano_usd,
         time_zone=budget.time_zone,
         status=pb.BudgetStatus(
-            period=balance.month.key,
+            period=period.key,
             settled_nano_usd=balance.settled_nano_usd,
             held_nano_usd=balance.held_nano_usd,
             remaining_nano_usd=balance.remaining_nano_usd,
-            resets_at=timestamp_of(balance.month.ends_us),
+            resets_at=None if period.endless else timestamp_of(period.ends_us),
         ),
         create_time=timestamp_of(budget.created_us),
+        scope=pb.BudgetScope(**asdict(budget.scope)),
+        period=_PERIODS[budget.kind],
+        soft=budget.soft,
+        thresholds_percent=budget.thresholds_percent,
     )

@@ -9,16 +9,15 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, select, update
 
-from services.cost.budgets import Budget
 from services.cost.catalogue import PriceSource
 from services.cost.events import SETTLED_SOURCE
 from services.cost.holds import UNRESOLVED, HoldState
 from services.cost.ledger import Books, EventKey, Ledger
-from services.cost.periods import QUARTER_US, Month
 from services.cost.posting import Posting
+from services.cost.scopes import Target, anchors_of
 from services.cost.spend import Deltas, deltas_of
+from services.cost.standings import Standings
 from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold, row_of_sums
-from services.cost.store.spend import spent_in_month
 from services.cost.store.tables import (
     LIVE,
     balances,
@@ -54,10 +53,6 @@ _LOCK: Final = (
 _SET_HELD: Final = (
     update(projects).where(projects.c.project_id == bindparam("of_project")).values(held_nano_usd=bindparam("held"))
 )
-_BUDGETS: Final = select(budgets).where(budgets.c.project_id == bindparam("project_id")).order_by(budgets.c.budget_id)
-_BALANCE: Final = select(balances.c.settled_nano_usd, balances.c.held_nano_usd).where(
-    balances.c.budget_id == bindparam("budget_id"), balances.c.period == bindparam("period")
-)
 _EXPIRED: Final = (
     select(holds.c.project_id, holds.c.attempt_id)
     .where(LIVE, holds.c.expires_us <= bindparam("now_us"))
@@ -80,6 +75,12 @@ class BookKeeper:
             usage_events.c.project_id == bindparam("project_id"),
             usage_events.c.source == bindparam("source"),
             database.among(usage_events.c.event_id, "event_ids"),
+        )
+        self._load_budgets = select(budgets).where(
+            budgets.c.project_id == bindparam("project_id"), database.among(budgets.c.anchor, "anchors")
+        )
+        self._load_balances = select(balances).where(
+            database.among(balances.c.budget_id, "budget_ids"), database.among(balances.c.period, "periods")
         )
 
     async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
@@ -123,7 +124,11 @@ class BookKeeper:
         settled = (hold for hold in books.holds.values() if hold.state is HoldState.SETTLED)
         keys.update((SETTLED_SOURCE, hold.attempt_id) for hold in settled)
         self._load_events(connection, books, keys)
-        self._load_balances(connection, books, {now_us, *(at for posting in postings for at in posting.times_us)})
+        charges = {
+            (target, now_us if at_us is None else at_us) for posting in postings for target, at_us in posting.charges
+        }
+        charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
+        books.standings = self._standings(connection, project_id, charges)
         return Ledger(books, self._prices, now_us)
 
     def _load_events(self, connection: Connection, books: Books, keys: set[EventKey]) -> None:
@@ -134,16 +139,24 @@ class BookKeeper:
                 event = event_of(row)
                 books.events[source, event.event_id] = event
 
-    def _load_balances(self, connection: Connection, books: Books, times_us: set[int]) -> None:
-        books.budgets = tuple(budgets_of(connection, books.project_id))
-        if not books.budgets:
-            return
-        times_us |= {hold.created_us for hold in books.holds.values() if hold.state in UNRESOLVED}
-        quarters_us = {at_us - at_us % QUARTER_US for at_us in times_us}
-        for budget in books.budgets:
-            for month in {budget.month_at(quarter_us) for quarter_us in quarters_us}:
-                settled, held = balance_of(connection, budget, month)
-                books.open(budget, month, settled_nano_usd=settled, held_nano_usd=held)
+    def _standings(self, connection: Connection, project_id: str, charges: set[tuple[Target, int]]) -> Standings:
+        """The balances that calls can be charged to, filled."""
+        anchors = {anchor for target, _ in charges for anchor in anchors_of(target)}
+        if not anchors:
+            return Standings()
+        named = {"project_id": project_id, "anchors": list(anchors)}
+        rows = connection.execute(self._load_budgets, named).mappings()
+        standings = Standings(budget_of(row) for row in rows)
+        for target, at_us in charges:
+            standings.at(target, at_us)
+        standings.seal()
+        budget_ids = {balance.budget.budget_id for balance in standings}
+        if budget_ids:
+            periods = {balance.period.key for balance in standings}
+            kept = {"budget_ids": list(budget_ids), "periods": list(periods)}
+            for budget_id, period, settled, held in connection.execute(self._load_balances, kept):
+                standings.fill((budget_id, period), settled_nano_usd=settled, held_nano_usd=held)
+        return standings
 
     def _save(self, connection: Connection, ledger: Ledger) -> None:
         project_id = ledger.books.project_id
@@ -169,8 +182,8 @@ class BookKeeper:
                 {
                     "budget_id": budget_id,
                     "period": period,
-                    "settled_nano_usd": books.balances[budget_id, period].settled_nano_usd,
-                    "held_nano_usd": books.balances[budget_id, period].held_nano_usd,
+                    "settled_nano_usd": books.standings[budget_id, period].settled_nano_usd,
+                    "held_nano_usd": books.standings[budget_id, period].held_nano_usd,
                 }
                 for budget_id, period in sorted(ledger.changed_balances)
             ]
@@ -208,20 +221,3 @@ def lock_project(connection: Connection, database: Database, project_id: str) ->
         )
         held = connection.execute(_LOCK, own).scalar_one()
     return int(held)
-
-
-def budgets_of(connection: Connection, project_id: str) -> list[Budget]:
-    """The project's budgets by id."""
-    return [budget_of(row) for row in connection.execute(_BUDGETS, {"project_id": project_id}).mappings()]
-
-
-def balance_of(connection: Connection, budget: Budget, month: Month) -> tuple[int, int]:
-    """What is settled and held in a period, nano-USD.
-
-    A period without a row, as after the budget's creation in the middle of a month, begins with what the project has
-    spent in it.
-    """
-    row = connection.execute(_BALANCE, {"budget_id": budget.budget_id, "period": month.key}).one_or_none()
-    if row is None:
-        return spent_in_month(connection, budget.project_id, month), 0
-    return row.settled_nano_usd, row.held_nano_usd

@@ -1,6 +1,7 @@
 """Rows to domain values and back."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
@@ -9,12 +10,14 @@ from sqlalchemy import RowMapping
 from services.cost.budgets import Budget
 from services.cost.events import Cost, UsageEvent
 from services.cost.holds import Hold, HoldState
+from services.cost.periods import PeriodKind
 from services.cost.prices import Breakdown
+from services.cost.scopes import Scope
 from services.cost.spend import Sums
 from services.cost.usage import COUNT_FIELDS, Attribution, Usage, UsageSource
 
 _NO_TAGS: Final = "{}"
-_ID_SEPARATOR: Final = ","
+_SEPARATOR: Final = ","
 
 
 def budget_of(row: RowMapping) -> Budget:
@@ -23,26 +26,48 @@ def budget_of(row: RowMapping) -> Budget:
         budget_id=row["budget_id"],
         project_id=row["project_id"],
         name=row["name"],
-        limit_nano_usd=row["limit_nano_usd"],
+        scope=Scope(row["user_id"], row["key_id"], row["run_id"], row["tag"], row["model"]),
+        kind=PeriodKind(row["period"]),
         time_zone=row["time_zone"],
+        limit_nano_usd=row["limit_nano_usd"],
+        soft=row["soft"],
+        thresholds_percent=tuple([int(percent) for percent in row["thresholds"].split(_SEPARATOR)]),
         created_us=row["created_us"],
+        since_us=row["since_us"],
     )
+
+
+def row_of_budget(budget: Budget) -> dict[str, Any]:
+    """A row for `budgets`."""
+    return {
+        "budget_id": budget.budget_id,
+        "project_id": budget.project_id,
+        "name": budget.name,
+        **asdict(budget.scope),
+        "anchor": budget.scope.anchor,
+        "period": budget.kind.value,
+        "time_zone": budget.time_zone,
+        "limit_nano_usd": budget.limit_nano_usd,
+        "soft": budget.soft,
+        "thresholds": _SEPARATOR.join(map(str, budget.thresholds_percent)),
+        "created_us": budget.created_us,
+        "since_us": budget.since_us,
+    }
 
 
 def hold_of(row: Sequence[Any]) -> Hold:
     """A row of `holds`, all columns in their order."""
     _, attempt_id, nonce, state, provider, model, user_id, key_id, run_id, tags, held, *others = row
-    priced, budget_ids, created_us, expires_us, service_tier = others
+    priced, created_us, expires_us, service_tier = others
     return Hold(
         attempt_id=attempt_id,
         nonce=nonce,
         state=HoldState(state),
         provider=provider,
         model=model,
-        attribution=Attribution(user_id, key_id, run_id, _tags_of(tags)),
+        attribution=attribution_of(user_id, key_id, run_id, tags),
         held_nano_usd=held,
         priced=priced,
-        budget_ids=tuple(budget_ids.split(_ID_SEPARATOR)) if budget_ids else (),
         created_us=created_us,
         expires_us=expires_us,
         service_tier=service_tier,
@@ -64,7 +89,6 @@ def row_of_hold(project_id: str, hold: Hold) -> dict[str, Any]:
         "tags": _tags_text(hold.attribution),
         "held_nano_usd": hold.held_nano_usd,
         "priced": hold.priced,
-        "budget_ids": _ID_SEPARATOR.join(hold.budget_ids),
         "created_us": hold.created_us,
         "expires_us": hold.expires_us,
         "service_tier": hold.service_tier,
@@ -80,7 +104,7 @@ def event_of(row: RowMapping) -> UsageEvent:
         provider=row["provider"],
         model=row["model"],
         provider_model=row["provider_model"],
-        attribution=Attribution(row["user_id"], row["key_id"], row["run_id"], _tags_of(row["tags"])),
+        attribution=attribution_of(row["user_id"], row["key_id"], row["run_id"], row["tags"]),
         usage=Usage(**{name: row[name] for name in COUNT_FIELDS}, source=UsageSource(row["usage_source"])),
         succeeded=row["succeeded"],
         cost=Cost(row["cost_nano_usd"], priced=row["priced"], price_version=row["price_version"]),
@@ -138,6 +162,11 @@ def sums_of(row: RowMapping | Mapping[str, Any]) -> Sums:
         cost_nano_usd=int(row["cost_nano_usd"] or 0),
         counts=[int(row[name] or 0) for name in COUNT_FIELDS],
     )
+
+
+def attribution_of(user_id: str, key_id: str, run_id: str, tags: str) -> Attribution:
+    """The four columns of an attribution."""
+    return Attribution(user_id, key_id, run_id, _tags_of(tags))
 
 
 def _tags_of(text: str) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,6 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, Table, and_, func, literal, or_, select, tuple_
 
-from services.cost.periods import Month
 from services.cost.spend import (
     DAY_US,
     Dimension,
@@ -49,11 +48,6 @@ class SpendStore:
             held_nano_usd=held_in_project(connection, project_id),
             window=window,
         )
-
-
-def spent_in_month(connection: Connection, project_id: str, month: Month) -> int:
-    """What was spent in a month of any zone, nano-USD. Months begin and end at quarter-hours in every zone."""
-    return total_of(connection, project_id, Window(month.starts_us, month.ends_us)).cost_nano_usd
 
 
 def total_of(connection: Connection, project_id: str, window: Window) -> Sums:

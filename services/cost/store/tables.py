@@ -51,8 +51,13 @@ budgets: Final = Table(
     _int("limit_nano_usd"),
     _text("time_zone"),
     _int("created_us"),
+    *[_text(name) for name in ("user_id", "key_id", "run_id", "tag", "model", "anchor", "period", "thresholds")],
+    _flag("soft"),
+    _int("since_us"),
     Index("budgets_by_project", "project_id", "budget_id"),
+    Index("budgets_by_anchor", "project_id", "anchor"),
 )
+"""Thresholds are percentages, separated by commas."""
 
 balances: Final = Table(
     "balances",
@@ -62,10 +67,11 @@ balances: Final = Table(
     _int("settled_nano_usd"),
     _int("held_nano_usd"),
 )
-"""A budget in one period. A period without a row has only what the rollups say was spent in it."""
+"""A budget in one period. Nothing was charged in a period without a row."""
 
 LIVE: Final = text(f"state = '{HoldState.HELD.value}'")
-"""The condition of the partial index below; a query has to state it in these words to be served by the index."""
+CHARGED: Final = text(f"state = '{HoldState.EXPIRED_CHARGED.value}'")
+"""The conditions of the partial indexes below; a query has to state one in these words to be served by its index."""
 
 holds: Final = Table(
     "holds",
@@ -79,14 +85,16 @@ holds: Final = Table(
     *_attribution(),
     _int("held_nano_usd"),
     _flag("priced"),
-    _text("budget_ids"),
     _int("created_us"),
     _int("expires_us"),
     _text("service_tier"),
     Index("live_holds_by_expiry", "expires_us", sqlite_where=LIVE, postgresql_where=LIVE),
+    Index("charged_holds_by_project", "project_id", sqlite_where=CHARGED, postgresql_where=CHARGED),
+    # Block ranges cost next to nothing to keep, and rows are added in the order of their creation.
+    Index("holds_by_creation", "created_us", postgresql_using="brin"),
     sqlite_with_rowid=False,
 )
-"""Every attempt that was held or given up, whatever became of it. Budget ids are separated by commas."""
+"""Every attempt that was held or given up, whatever became of it, until its retention ends."""
 
 usage_events: Final = Table(
     "usage_events",

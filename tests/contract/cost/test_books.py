@@ -2,82 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Connection, func, select
 
 from services.cost.bookkeeping import Bookkeeping
-from services.cost.budgets import Balance, Budget
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome
-from services.cost.periods import QUARTER_US
-from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendSummary, Sums
+from services.cost.periods import QUARTER_US, PeriodKind
+from services.cost.scopes import Scope
+from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendSummary
 from services.cost.store.books import BookKeeper
-from services.cost.store.budgets import BudgetStore
-from services.cost.store.spend import SpendStore
-from services.cost.store.tables import holds, metadata, usage_events
+from services.cost.store.tables import metadata
 from services.cost.usage import Attribution
-from services.runtime.clock import ManualClock
-from services.runtime.database import Database
-from services.runtime.errors import AlreadyExists, InvalidField, NotFound, ResourceExhausted
+from services.runtime.errors import AlreadyExists, InvalidField, NotFound
 from services.runtime.requests import RequestKey
 from tests.support.cost import HOUR_US, NOVEMBER_US, PriceList, order, report, settlement, worst_case_of
+from tests.support.cost_store import PROJECT, Cost, reasons
 from tests.support.databases import schema_differences
-
-OpenDatabase = Callable[..., Awaitable[Database]]
-PROJECT = "prj_1"
-EVERYTHING = SpendQuery(NOVEMBER_US - 20 * DAY_US, NOVEMBER_US + 20 * DAY_US, (), 100)
-
-
-@dataclass
-class Cost:
-    """The domain on a real database, with a clock that the test moves."""
-
-    database: Database
-    books: Bookkeeping
-    budgets: BudgetStore
-    spend: SpendStore
-    clock: ManualClock
-
-    async def budget(self, limit_nano_usd: int, *, zone: str = "UTC", number: int = 1) -> str:
-        made = Budget(f"bud_{number}", PROJECT, "monthly", limit_nano_usd, zone, 0)
-        await self.budgets.create(RequestKey(PROJECT, "CreateBudget", ""), b"", made)
-        return made.budget_id
-
-    async def standing(self, budget_id: str) -> tuple[int, int]:
-        balance = await self.budgets.get(PROJECT, budget_id)
-        return balance.settled_nano_usd, balance.held_nano_usd
-
-    async def total(self, project_id: str = PROJECT) -> Sums:
-        return (await self.spend.summarize(project_id, EVERYTHING)).total
-
-    async def counted(self) -> tuple[int, int, int]:
-        """Events, their cost, and money of live holds, counted from the raw rows."""
-
-        def count(connection: Connection) -> tuple[int, int, int]:
-            columns = usage_events.c
-            own = columns.project_id == PROJECT
-            events = connection.execute(select(func.count(), func.sum(columns.cost_nano_usd)).where(own)).one()
-            live = (holds.c.project_id == PROJECT, holds.c.state == "held")
-            held = connection.execute(select(func.sum(holds.c.held_nano_usd)).where(*live)).scalar_one()
-            return int(events[0]), int(events[1] or 0), int(held or 0)
-
-        return await self.database.read(count)
-
-
-@pytest.fixture
-async def cost(open_database: OpenDatabase) -> AsyncIterator[Cost]:
-    clock = ManualClock(NOVEMBER_US)
-    database = await open_database("cost", migrations="services.cost.migrations", clock=clock)
-    books = Bookkeeping(BookKeeper(database, PriceList()), max_batch=64, max_queue=10_000)
-    yield Cost(database, books, BudgetStore(database, max_per_project=3), SpendStore(database), clock)
-    await books.close()
-
-
-def reasons(outcomes: list[HoldOutcome]) -> list[str | None]:
-    return [None if one.error is None else one.error.reason for one in outcomes]
 
 
 async def test_the_migrations_make_the_declared_tables(cost: Cost) -> None:
@@ -135,7 +76,7 @@ async def test_projects_do_not_see_each_other(cost: Cost) -> None:
     ):
         with pytest.raises(NotFound):
             await call
-    assert await cost.budgets.page("prj_2", after_id="", limit=10) == []
+    assert await cost.budgets.page("prj_2", Scope(), after_id="", limit=10) == []
 
 
 async def test_expired_holds_are_charged_until_the_outcome_is_known(cost: Cost) -> None:
@@ -149,13 +90,13 @@ async def test_expired_holds_are_charged_until_the_outcome_is_known(cost: Cost) 
     assert (await cost.books.resolve(PROJECT, ["a"]))[0].state.value == "expired_charged"
     await cost.books.settle(PROJECT, [settlement("a", tokens=1), settlement("b", tokens=2)])
     assert await cost.standing(budget_id) == (3_000, 0)
-    assert (await cost.spend.summarize(PROJECT, EVERYTHING)).held_nano_usd == 0
+    assert (await cost.counted())[2] == 0
 
 
 async def test_many_holds_at_once_never_overshoot_and_use_the_budget(cost: Cost) -> None:
     """1,000 concurrent calls at 20 times two overlapping budgets, in small and large requests, through two replicas."""
     limit = 50 * worst_case_of(100) + 7
-    ids = [await cost.budget(limit), await cost.budget(limit + 10**9, number=2)]
+    ids = [await cost.budget(limit), await cost.budget(limit + 10**9, number=2, kind=PeriodKind.DAILY)]
     replica = Bookkeeping(BookKeeper(cost.database, PriceList()), max_batch=7, max_queue=10_000)
     attempts = [f"a{number}" for number in range(1_000)]
 
@@ -236,7 +177,7 @@ async def test_a_budget_made_in_the_middle_of_a_month_begins_with_what_was_spent
     inside = report("e1", occurred_us=month_start_us)
     before = report("e2", tokens=7, occurred_us=month_start_us - 1)
     await cost.books.report(PROJECT, [inside, before, report("e3")])
-    budget_id = await cost.budget(10**9, zone="Asia/Kathmandu")
+    budget_id = await cost.budget(10**9, time_zone="Asia/Kathmandu")
     assert await cost.standing(budget_id) == (200_000, 0)
     await cost.books.report(PROJECT, [report("e4"), report("e5", occurred_us=month_start_us - QUARTER_US)])
     assert await cost.standing(budget_id) == (300_000, 0)
@@ -278,43 +219,3 @@ async def test_a_window_is_the_sum_of_its_quarter_hours(cost: Cost) -> None:
     for first, last in ((0, 40), (3, 29), (10, 11), (5, 35)):
         window = SpendQuery(times[first], times[last - 1] + 1, (), 10)
         assert (await cost.spend.summarize(PROJECT, window)).total.calls == last - first
-
-
-async def test_budgets_are_made_once_changed_and_deleted(cost: Cost) -> None:
-    key = RequestKey(PROJECT, "CreateBudget", "req-1")
-    wanted = Budget("bud_x", PROJECT, "monthly", 500, "UTC", 0)
-    first = await cost.budgets.create(key, b"payload", wanted)
-    again = await cost.budgets.create(key, b"payload", Budget("bud_y", PROJECT, "monthly", 500, "UTC", 0))
-    assert again == first
-    assert (first.budget.created_us, first.month.key) == (NOVEMBER_US, "2026-11")
-    with pytest.raises(AlreadyExists):
-        await cost.budgets.create(key, b"other payload", wanted)
-    changed = await cost.budgets.update(
-        RequestKey(PROJECT, "UpdateBudget", "req-2"), b"p", "bud_x", {"name": "new", "limit_nano_usd": 7}
-    )
-    assert (changed.budget.name, changed.budget.limit_nano_usd) == ("new", 7)
-    await cost.budgets.delete(PROJECT, "bud_x")
-    with pytest.raises(NotFound):
-        await cost.budgets.delete(PROJECT, "bud_x")
-
-
-async def test_budgets_are_bounded_and_paged(cost: Cost) -> None:
-    made = [await cost.budget(1_000, number=number) for number in range(3)]
-    with pytest.raises(ResourceExhausted) as refused:
-        await cost.budget(1_000, number=4)
-    assert refused.value.reason == "LIMIT_REACHED"
-    first = await cost.budgets.page(PROJECT, after_id="", limit=2)
-    rest = await cost.budgets.page(PROJECT, after_id=first[-1].budget.budget_id, limit=2)
-    assert [balance.budget.budget_id for balance in [*first, *rest]] == made
-
-
-async def test_a_lower_limit_refuses_and_a_deleted_budget_frees(cost: Cost) -> None:
-    budget_id = await cost.budget(10**6)
-    await cost.books.hold(PROJECT, [order("a")])
-    lower = {"limit_nano_usd": 10}
-    balance: Balance = await cost.budgets.update(RequestKey(PROJECT, "UpdateBudget", ""), b"", budget_id, lower)
-    assert balance.remaining_nano_usd == 0
-    assert reasons(await cost.books.hold(PROJECT, [order("b")])) == ["BUDGET_EXCEEDED"]
-    await cost.budgets.delete(PROJECT, budget_id)
-    assert reasons(await cost.books.hold(PROJECT, [order("b")])) == [None]
-    assert (await cost.books.settle(PROJECT, [settlement("a")]))[0].error is None

@@ -227,7 +227,8 @@ async def test_budgets_from_creation_to_deletion(callers: Callers) -> None:
     assert made.budget.status.resets_at.ToJsonString() == "2026-11-30T18:15:00Z"
     create.budget.name = "another"
     assert (await refusal(callers.budgets.CreateBudget(create, metadata=person))).reason == "REQUEST_ID_REUSED"
-    others = [await budget(callers), await budget(callers)]
+    periods = (budget_pb2.BUDGET_PERIOD_DAILY, budget_pb2.BUDGET_PERIOD_TOTAL)
+    others = [await budget(callers, period=period) for period in periods]
     first = await callers.budgets.ListBudgets(budget_pb2.ListBudgetsRequest(page_size=2), metadata=person)
     rest = await callers.budgets.ListBudgets(
         budget_pb2.ListBudgetsRequest(page_size=2, page_token=first.next_page_token), metadata=person
@@ -236,7 +237,10 @@ async def test_budgets_from_creation_to_deletion(callers: Callers) -> None:
         made.budget.budget_id,
         *[one.budget_id for one in others],
     ]
-    too_many = budget_pb2.CreateBudgetRequest(budget=budget_pb2.Budget(name="one too many", limit_nano_usd=1))
+    of_user = budget_pb2.BudgetScope(user_id="usr_1")
+    too_many = budget_pb2.CreateBudgetRequest(
+        budget=budget_pb2.Budget(name="one too many", limit_nano_usd=1, scope=of_user)
+    )
     assert (await refusal(callers.budgets.CreateBudget(too_many, metadata=person))).reason == "LIMIT_REACHED"
     update = budget_pb2.UpdateBudgetRequest(
         budget_id=made.budget.budget_id,
@@ -245,9 +249,42 @@ async def test_budgets_from_creation_to_deletion(callers: Callers) -> None:
     )
     changed = (await callers.budgets.UpdateBudget(update, metadata=person)).budget
     assert (changed.name, changed.limit_nano_usd) == ("monthly", 5)
+    assert not others[1].status.HasField("resets_at")
     delete = budget_pb2.DeleteBudgetRequest(budget_id=made.budget.budget_id)
     await callers.budgets.DeleteBudget(delete, metadata=person)
     assert (await refusal(callers.budgets.DeleteBudget(delete, metadata=person))).reason == "NOT_FOUND"
+
+
+async def test_budgets_of_a_scope_are_listed_and_charged(callers: Callers) -> None:
+    person = callers.person()
+    of_run = await budget(
+        callers,
+        scope=budget_pb2.BudgetScope(run_id="run_1", model="mock/small"),
+        period=budget_pb2.BUDGET_PERIOD_TOTAL,
+        thresholds_percent=[90, 20],
+    )
+    of_team = await budget(callers, scope=budget_pb2.BudgetScope(tag="team=research"), soft=True)
+    await budget(callers, scope=budget_pb2.BudgetScope(tag="team=sales"))
+    assert (list(of_run.thresholds_percent), list(of_team.thresholds_percent)) == ([20, 90], [50, 80, 100])
+    assert (of_run.period, of_team.period) == (budget_pb2.BUDGET_PERIOD_TOTAL, budget_pb2.BUDGET_PERIOD_MONTHLY)
+    await callers.holds.Hold(hold_pb2.HoldRequest(item=hold_item("a/1")), metadata=callers.service())
+    await callers.holds.Settle(hold_pb2.SettleRequest(item=settle_item("a/1", tokens=250)), metadata=callers.service())
+    listed = await callers.budgets.ListBudgets(budget_pb2.ListBudgetsRequest(), metadata=person)
+    settled = [one.status.settled_nano_usd for one in listed.budgets]
+    assert settled == [250 * SMALL_OUTPUT_NANO_USD, 250 * SMALL_OUTPUT_NANO_USD, 0]
+    of_this_run = budget_pb2.ListBudgetsRequest(scope=budget_pb2.BudgetScope(run_id="run_1"), page_size=1)
+    found = await callers.budgets.ListBudgets(of_this_run, metadata=person)
+    assert [one.budget_id for one in found.budgets] == [of_run.budget_id]
+    everything = budget_pb2.ListBudgetsRequest(page_size=1)
+    of_this_run.page_token = (await callers.budgets.ListBudgets(everything, metadata=person)).next_page_token
+    error = await refusal(callers.budgets.ListBudgets(of_this_run, metadata=person))
+    assert error.reason == "INVALID_PAGE_TOKEN"
+    twice = budget_pb2.CreateBudgetRequest(
+        budget=budget_pb2.Budget(name="again", limit_nano_usd=1, scope=of_team.scope, time_zone="Asia/Kathmandu")
+    )
+    error = await refusal(callers.budgets.CreateBudget(twice, metadata=person))
+    assert (error.code, error.reason) == ("ALREADY_EXISTS", "BUDGET_OVERLAPS")
+    assert of_team.budget_id in error.message
 
 
 async def test_wrong_budgets_are_refused_by_their_field_and_not_made(callers: Callers) -> None:
@@ -257,6 +294,11 @@ async def test_wrong_budgets_are_refused_by_their_field_and_not_made(callers: Ca
         (budget_pb2.Budget(name="b", limit_nano_usd=10**18), "budget.limit_nano_usd"),
         (budget_pb2.Budget(name="", limit_nano_usd=1), "budget.name"),
         (budget_pb2.Budget(name="b", limit_nano_usd=1, time_zone="Mars/Olympus"), "budget.time_zone"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=1, scope=budget_pb2.BudgetScope(tag="team")), "budget.scope.tag"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=1, scope=budget_pb2.BudgetScope(model="m")), "budget.scope.model"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=1, thresholds_percent=[0]), "budget.thresholds_percent[0]"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=1, thresholds_percent=[5, 5]), "budget.thresholds_percent"),
+        (budget_pb2.Budget(name="b", limit_nano_usd=1, period=99), "budget.period"),  # type: ignore[arg-type]
     ]
     for wanted, field in refused:
         create = budget_pb2.CreateBudgetRequest(budget=wanted)
@@ -271,6 +313,7 @@ async def test_wrong_updates_are_refused_by_their_field_and_change_nothing(calle
     refused = [
         ([], 5, "update_mask"),
         (["time_zone"], 5, "update_mask"),
+        (["period"], 5, "update_mask"),
         (["limit_nano_usd"], 0, "budget.limit_nano_usd"),
         (["name"], 5, "budget.name"),
     ]

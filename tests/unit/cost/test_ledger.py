@@ -2,7 +2,9 @@ import pytest
 
 from services.cost.holds import ExpiryPolicy, HoldState
 from services.cost.ledger import AHEAD_MAX_US, LATE_MAX_US
-from services.cost.usage import NO_USAGE, Usage
+from services.cost.periods import PeriodKind
+from services.cost.scopes import Scope
+from services.cost.usage import NO_USAGE, Attribution, Usage
 from services.runtime.errors import AlreadyExists, InvalidField
 from tests.support.cost import HOUR_US, NOVEMBER_US, LedgerOfBooks, budget, order, report, settlement, worst_case_of
 
@@ -22,18 +24,13 @@ def held() -> LedgerOfBooks:
     return books
 
 
-def amounts(books: LedgerOfBooks, index: int = 0) -> tuple[int, int]:
-    balance = list(books.books.balances.values())[index]
-    return balance.settled_nano_usd, balance.held_nano_usd
-
-
 def test_a_hold_reserves_its_worst_case_and_a_settlement_charges_what_was_used(held: LedgerOfBooks) -> None:
-    assert amounts(held) == (0, worst_case_of(100))
+    assert held.amounts() == (0, worst_case_of(100))
     outcome = held.ledger().settle(settlement("a", tokens=40))
     assert outcome.error is None
     assert outcome.cost is not None
     assert (outcome.cost.nano_usd, outcome.cost.price_version, outcome.above_hold) == (40_000, "test-1", False)
-    assert amounts(held) == (40_000, 0)
+    assert held.amounts() == (40_000, 0)
     assert held.books.held_nano_usd == 0
 
 
@@ -41,7 +38,7 @@ def test_the_same_nonce_repeats_and_another_is_refused(held: LedgerOfBooks) -> N
     again = held.ledger().hold(order("a", tokens=999))
     assert (again.error, again.held_nano_usd, again.priced) == (None, worst_case_of(100), True)
     assert reason_of(held.ledger().hold(order("a", nonce="n2"))) == "HOLD_NONCE_MISMATCH"
-    assert amounts(held) == (0, worst_case_of(100))
+    assert held.amounts() == (0, worst_case_of(100))
 
 
 def test_a_resolved_hold_is_never_held_again(held: LedgerOfBooks) -> None:
@@ -54,13 +51,13 @@ def test_settling_twice_is_settling_once_unless_the_payload_differs(held: Ledger
     first = held.ledger().settle(settlement("a", tokens=40))
     assert held.ledger().settle(settlement("a", tokens=40)) == first
     assert reason_of(held.ledger().settle(settlement("a", tokens=41))) == "HOLD_RESOLVED"
-    assert amounts(held) == (40_000, 0)
+    assert held.amounts() == (40_000, 0)
 
 
 def test_a_cost_above_the_hold_is_recorded_in_full_and_flagged(held: LedgerOfBooks) -> None:
     outcome = held.ledger().settle(settlement("a", tokens=5_000))
     assert outcome.above_hold
-    assert amounts(held) == (5_000_000, 0)
+    assert held.amounts() == (5_000_000, 0)
     assert reason_of(held.ledger().hold(order("b", tokens=1))) == "BUDGET_EXCEEDED"
     assert held.ledger().hold(order("c", model="free")).error is None
 
@@ -69,10 +66,13 @@ def test_the_refusal_names_the_budget_what_is_left_and_the_reset(held: LedgerOfB
     outcome = held.ledger().hold(order("b", tokens=900))
     assert outcome.error is not None
     assert outcome.error.reason == "BUDGET_EXCEEDED"
-    assert "'monthly' (bud_1) has 0.000899996 USD left of 0.001 USD for 2026-11" in outcome.error.message
+    assert (
+        "'monthly' (bud_1) for the whole project has 0.000899996 USD left of 0.001 USD for 2026-11"
+        in outcome.error.message
+    )
     assert outcome.error.metadata["remaining_nano_usd"] == "899996"
     assert outcome.error.metadata["resets_at"] == "2026-12-01T00:00:00Z"
-    assert amounts(held) == (0, worst_case_of(100))
+    assert held.amounts() == (0, worst_case_of(100))
 
 
 def test_a_hold_takes_from_every_budget_or_from_none() -> None:
@@ -81,7 +81,7 @@ def test_a_hold_takes_from_every_budget_or_from_none() -> None:
     refused = books.ledger().hold(order("b"))
     assert refused.error is not None
     assert refused.error.metadata["budget_id"] == "bud_2"
-    assert amounts(books, 0) == amounts(books, 1) == (0, worst_case_of(100))
+    assert books.amounts() == books.amounts("bud_2") == (0, worst_case_of(100))
 
 
 def test_an_unpriced_model_is_refused_under_a_budget_and_recorded_without_one(held: LedgerOfBooks) -> None:
@@ -114,7 +114,7 @@ def test_a_call_that_took_nothing_costs_nothing(held: LedgerOfBooks) -> None:
 def test_a_release_gives_the_money_back_once(held: LedgerOfBooks) -> None:
     assert held.ledger().release("a").error is None
     assert held.ledger().release("a").error is None
-    assert amounts(held) == (0, 0)
+    assert held.amounts() == (0, 0)
     assert reason_of(held.ledger().settle(settlement("a"))) == "HOLD_RESOLVED"
 
 
@@ -159,39 +159,61 @@ def test_an_expired_hold_counts_by_policy_until_its_outcome_corrects_it(
     held.now_us += 60_000_000
     assert held.ledger().expire("a", policy)
     assert not held.ledger().expire("a", policy)
-    assert amounts(held) == (charged, 0)
+    assert held.amounts() == (charged, 0)
     assert held.books.held_nano_usd == 0
     assert held.ledger().resolve("a").cost.nano_usd == charged
     assert reason_of(held.ledger().hold(order("a"))) == "HOLD_RESOLVED"
     assert held.ledger().settle(settlement("a", tokens=30)).error is None
-    assert amounts(held) == (30_000, 0)
+    assert held.amounts() == (30_000, 0)
 
 
 def test_an_expired_hold_can_still_be_released(held: LedgerOfBooks) -> None:
     held.now_us += 60_000_000
     held.ledger().expire("a", ExpiryPolicy.CHARGE)
     assert held.ledger().release("a").error is None
-    assert amounts(held) == (0, 0)
+    assert held.amounts() == (0, 0)
 
 
 def test_a_call_that_spans_the_turn_of_the_month_is_charged_where_it_was_held(held: LedgerOfBooks) -> None:
     held.now_us = DECEMBER_US
-    held.open_month(DECEMBER_US)
+    held.ledger().hold(order("b", tokens=7))
     held.ledger().settle(settlement("a", occurred_us=DECEMBER_US))
-    assert amounts(held, 0) == (100_000, 0)
-    assert amounts(held, 1) == (0, 0)
+    assert held.amounts() == (100_000, 0)
+    assert held.amounts(period="2026-12") == (0, worst_case_of(7))
 
 
-def test_a_budget_that_came_after_the_hold_is_charged_but_gives_nothing_back(held: LedgerOfBooks) -> None:
-    held.books.budgets = (*held.books.budgets, budget(10**6, budget_id="bud_2"))
-    held.open_month(NOVEMBER_US)
-    held.ledger().settle(settlement("a"))
-    assert amounts(held, 0) == amounts(held, 1) == (100_000, 0)
+def test_only_budgets_whose_scope_matches_are_asked_and_charged() -> None:
+    of_run = budget(50_000, budget_id="bud_1", scope=Scope(run_id="run_1"), kind=PeriodKind.TOTAL)
+    of_both = budget(10**6, budget_id="bud_2", scope=Scope(user_id="usr_1", tag="team=research"))
+    books = LedgerOfBooks(of_run, of_both)
+    mine = Attribution("usr_1", "key_1", "run_2", (("stage", "test"), ("team", "research")))
+    assert reason_of(books.ledger().hold(order("a", attribution=Attribution(run_id="run_1")))) == "BUDGET_EXCEEDED"
+    assert books.ledger().hold(order("b", attribution=mine)).error is None
+    assert books.ledger().hold(order("c", attribution=Attribution("usr_1"))).error is None
+    assert books.amounts("bud_1", "total") == (0, 0)
+    assert books.amounts("bud_2") == (0, worst_case_of(100))
 
 
-def test_a_budget_that_was_deleted_is_left_alone(held: LedgerOfBooks) -> None:
-    held.books.budgets = ()
-    assert held.ledger().settle(settlement("a")).error is None
+def test_a_soft_budget_refuses_neither_money_nor_an_unpriced_model() -> None:
+    books = LedgerOfBooks(budget(10, soft=True))
+    assert books.ledger().hold(order("a")).error is None
+    assert books.ledger().hold(order("b", model="secret")).error is None
+    assert books.amounts() == (0, worst_case_of(100))
+
+
+def test_an_unpriced_model_is_refused_only_where_a_hard_budget_matches() -> None:
+    books = LedgerOfBooks(budget(10**6, scope=Scope(model="acme/secret")))
+    assert reason_of(books.ledger().hold(order("a", model="secret"))) == "UNPRICED"
+    assert books.ledger().hold(order("b", model="unknown")).error is None
+
+
+def test_a_budget_without_a_reset_says_so_in_its_refusal() -> None:
+    books = LedgerOfBooks(budget(10, scope=Scope(run_id="run_1"), kind=PeriodKind.TOTAL))
+    error = books.ledger().hold(order("a", attribution=Attribution(run_id="run_1"))).error
+    assert error is not None
+    assert error.metadata["resets_at"] == ""
+    assert "for run run_1 has 0.00000001 USD left of 0.00000001 USD for total" in error.message
+    assert error.message.endswith("lower the call's output limit.")
 
 
 @pytest.mark.parametrize("shift_us", [-LATE_MAX_US - 1, AHEAD_MAX_US + 1])
@@ -208,15 +230,15 @@ def test_impossible_usage_settles_nothing(held: LedgerOfBooks) -> None:
     assert held.ledger().resolve("a").state is HoldState.HELD
 
 
-def test_reports_are_recorded_once_and_charge_their_own_period(held: LedgerOfBooks) -> None:
-    held.open_month(NOVEMBER_US - 30 * 24 * HOUR_US)
-    late_us = NOVEMBER_US - 30 * 24 * HOUR_US
-    reports = [report("e1"), report("e2", occurred_us=late_us), report("e1")]
+def test_reports_are_recorded_once_and_charge_the_periods_that_a_budget_has_seen(held: LedgerOfBooks) -> None:
+    late_us = NOVEMBER_US - 3 * HOUR_US
+    before_us = NOVEMBER_US - 30 * 24 * HOUR_US
+    reports = [report("e1"), report("e2", occurred_us=late_us), report("e1"), report("e3", occurred_us=before_us)]
     outcome = held.ledger().report(reports)
-    assert (outcome.duplicates, [cost.nano_usd for cost in outcome.costs]) == (1, [100_000] * 3)
-    assert held.ledger().report(reports).duplicates == 3
-    assert amounts(held, 0) == (100_000, worst_case_of(100))
-    assert amounts(held, 1) == (100_000, 0)
+    assert (outcome.duplicates, [cost.nano_usd for cost in outcome.costs]) == (1, [100_000] * 4)
+    assert held.ledger().report(reports).duplicates == 4
+    assert held.amounts() == (200_000, worst_case_of(100))
+    assert [balance.period.key for balance in held.books.standings] == ["2026-11"]
 
 
 def test_a_report_under_a_used_id_records_nothing_of_its_request(held: LedgerOfBooks) -> None:

@@ -84,14 +84,14 @@ class HoldsAndBudgets(RuleBasedStateMachine):
 
     @invariant()
     def balances_are_the_sums_of_their_records(self) -> None:
-        for balance in self.books.books.balances.values():
+        for balance in self.books.books.standings:
             assert balance.held_nano_usd == sum(self.live.values())
             assert balance.settled_nano_usd == sum(self.charged.values()) + sum(self.spent.values())
         assert self.books.books.held_nano_usd == sum(self.live.values())
 
     @invariant()
     def no_budget_is_overspent_by_held_calls(self) -> None:
-        for balance in self.books.books.balances.values():
+        for balance in self.books.books.standings:
             used = balance.settled_nano_usd + balance.held_nano_usd
             assert self.unbounded or used <= balance.budget.limit_nano_usd
 

@@ -140,6 +140,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The hold was resolved before with another outcome. FAILED_PRECONDITION."""
     ERROR_REASON_USAGE_EVENT_MISMATCH: _ErrorReason.ValueType  # 505
     """The usage event id was ingested before with another payload. ALREADY_EXISTS."""
+    ERROR_REASON_BUDGET_OVERLAPS: _ErrorReason.ValueType  # 506
+    """A budget with this scope and kind of period exists: the periods of two would overlap. ALREADY_EXISTS."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The one reason of an error. Every non-OK status carries exactly one `google.rpc.ErrorInfo` with domain "llmlab" and the
@@ -265,6 +267,8 @@ ERROR_REASON_HOLD_RESOLVED: ErrorReason.ValueType  # 504
 """The hold was resolved before with another outcome. FAILED_PRECONDITION."""
 ERROR_REASON_USAGE_EVENT_MISMATCH: ErrorReason.ValueType  # 505
 """The usage event id was ingested before with another payload. ALREADY_EXISTS."""
+ERROR_REASON_BUDGET_OVERLAPS: ErrorReason.ValueType  # 506
+"""A budget with this scope and kind of period exists: the periods of two would overlap. ALREADY_EXISTS."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 class _ErrorClass:

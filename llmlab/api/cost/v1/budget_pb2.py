@@ -29,19 +29,33 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from llmlab.api.common.v1 import options_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fllmlab/api/cost/v1/budget.proto\x12\x12llmlab.api.cost.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\"\xdd\x01\n\x06\x42udget\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12(\n\x0elimit_nano_usd\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12\x1a\n\ttime_zone\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x06status\x18\x05 \x01(\x0b\x32 .llmlab.api.cost.v1.BudgetStatus\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9a\x01\n\x0c\x42udgetStatus\x12\x0e\n\x06period\x18\x01 \x01(\t\x12\x18\n\x10settled_nano_usd\x18\x02 \x01(\x03\x12\x15\n\rheld_nano_usd\x18\x03 \x01(\x03\x12\x1a\n\x12remaining_nano_usd\x18\x04 \x01(\x03\x12-\n\tresets_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x13\x43reateBudgetRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x32\n\x06\x62udget\x18\x02 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.BudgetB\x06\xbaH\x03\xc8\x01\x01\"B\n\x14\x43reateBudgetResponse\x12*\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\"0\n\x10GetBudgetRequest\x12\x1c\n\tbudget_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"?\n\x11GetBudgetResponse\x12*\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\"P\n\x12ListBudgetsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"[\n\x13ListBudgetsResponse\x12+\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbd\x01\n\x13UpdateBudgetRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\tbudget_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x32\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.BudgetB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"B\n\x14UpdateBudgetResponse\x12*\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\"3\n\x13\x44\x65leteBudgetRequest\x12\x1c\n\tbudget_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x16\n\x14\x44\x65leteBudgetResponse2\xb1\x05\n\rBudgetService\x12\x81\x01\n\x0c\x43reateBudget\x12\'.llmlab.api.cost.v1.CreateBudgetRequest\x1a(.llmlab.api.cost.v1.CreateBudgetResponse\"\x1e\xc8\xf3\x18\x06\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/budgets:\x01*\x12\x81\x01\n\tGetBudget\x12$.llmlab.api.cost.v1.GetBudgetRequest\x1a%.llmlab.api.cost.v1.GetBudgetResponse\"\'\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/budgets/{budget_id}\x12{\n\x0bListBudgets\x12&.llmlab.api.cost.v1.ListBudgetsRequest\x1a\'.llmlab.api.cost.v1.ListBudgetsResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgets\x12\x8d\x01\n\x0cUpdateBudget\x12\'.llmlab.api.cost.v1.UpdateBudgetRequest\x1a(.llmlab.api.cost.v1.UpdateBudgetResponse\"*\xc8\xf3\x18\x06\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x1c\x32\x17/v1/budgets/{budget_id}:\x01*\x12\x8a\x01\n\x0c\x44\x65leteBudget\x12\'.llmlab.api.cost.v1.DeleteBudgetRequest\x1a(.llmlab.api.cost.v1.DeleteBudgetResponse\"\'\xc8\xf3\x18\x06\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x19*\x17/v1/budgets/{budget_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fllmlab/api/cost/v1/budget.proto\x12\x12llmlab.api.cost.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\"\x89\x01\n\x0b\x42udgetScope\x12\x18\n\x07user_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06key_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06run_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\x03tag\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc1\x02\x12\x17\n\x05model\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc1\x02\"\x88\x03\n\x06\x42udget\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12(\n\x0elimit_nano_usd\x18\x03 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x01\x12\x1a\n\ttime_zone\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x30\n\x06status\x18\x05 \x01(\x0b\x32 .llmlab.api.cost.v1.BudgetStatus\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x05scope\x18\x07 \x01(\x0b\x32\x1f.llmlab.api.cost.v1.BudgetScope\x12:\n\x06period\x18\x08 \x01(\x0e\x32 .llmlab.api.cost.v1.BudgetPeriodB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0c\n\x04soft\x18\t \x01(\x08\x12/\n\x12thresholds_percent\x18\n \x03(\x05\x42\x13\xbaH\x10\x92\x01\r\x10\n\x18\x01\"\x07\x1a\x05\x18\xe8\x07(\x01\"\x9a\x01\n\x0c\x42udgetStatus\x12\x0e\n\x06period\x18\x01 \x01(\t\x12\x18\n\x10settled_nano_usd\x18\x02 \x01(\x03\x12\x15\n\rheld_nano_usd\x18\x03 \x01(\x03\x12\x1a\n\x12remaining_nano_usd\x18\x04 \x01(\x03\x12-\n\tresets_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x13\x43reateBudgetRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x32\n\x06\x62udget\x18\x02 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.BudgetB\x06\xbaH\x03\xc8\x01\x01\"B\n\x14\x43reateBudgetResponse\x12*\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\"0\n\x10GetBudgetRequest\x12\x1c\n\tbudget_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"?\n\x11GetBudgetResponse\x12*\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\"\x80\x01\n\x12ListBudgetsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12.\n\x05scope\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.cost.v1.BudgetScope\"[\n\x13ListBudgetsResponse\x12+\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbd\x01\n\x13UpdateBudgetRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\tbudget_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x32\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.BudgetB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"B\n\x14UpdateBudgetResponse\x12*\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.cost.v1.Budget\"3\n\x13\x44\x65leteBudgetRequest\x12\x1c\n\tbudget_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x16\n\x14\x44\x65leteBudgetResponse*\xcb\x01\n\x0c\x42udgetPeriod\x12\x1d\n\x19\x42UDGET_PERIOD_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42UDGET_PERIOD_DAILY\x10\x01\x12\x18\n\x14\x42UDGET_PERIOD_WEEKLY\x10\x02\x12\x19\n\x15\x42UDGET_PERIOD_MONTHLY\x10\x03\x12\x1b\n\x17\x42UDGET_PERIOD_QUARTERLY\x10\x04\x12\x18\n\x14\x42UDGET_PERIOD_YEARLY\x10\x05\x12\x17\n\x13\x42UDGET_PERIOD_TOTAL\x10\x06\x32\xb1\x05\n\rBudgetService\x12\x81\x01\n\x0c\x43reateBudget\x12\'.llmlab.api.cost.v1.CreateBudgetRequest\x1a(.llmlab.api.cost.v1.CreateBudgetResponse\"\x1e\xc8\xf3\x18\x06\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/budgets:\x01*\x12\x81\x01\n\tGetBudget\x12$.llmlab.api.cost.v1.GetBudgetRequest\x1a%.llmlab.api.cost.v1.GetBudgetResponse\"\'\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/budgets/{budget_id}\x12{\n\x0bListBudgets\x12&.llmlab.api.cost.v1.ListBudgetsRequest\x1a\'.llmlab.api.cost.v1.ListBudgetsResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/budgets\x12\x8d\x01\n\x0cUpdateBudget\x12\'.llmlab.api.cost.v1.UpdateBudgetRequest\x1a(.llmlab.api.cost.v1.UpdateBudgetResponse\"*\xc8\xf3\x18\x06\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x1c\x32\x17/v1/budgets/{budget_id}:\x01*\x12\x8a\x01\n\x0c\x44\x65leteBudget\x12\'.llmlab.api.cost.v1.DeleteBudgetRequest\x1a(.llmlab.api.cost.v1.DeleteBudgetResponse\"\'\xc8\xf3\x18\x06\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x19*\x17/v1/budgets/{budget_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'llmlab.api.cost.v1.budget_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BUDGETSCOPE'].fields_by_name['user_id']._loaded_options = None
+  _globals['_BUDGETSCOPE'].fields_by_name['user_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_BUDGETSCOPE'].fields_by_name['key_id']._loaded_options = None
+  _globals['_BUDGETSCOPE'].fields_by_name['key_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_BUDGETSCOPE'].fields_by_name['run_id']._loaded_options = None
+  _globals['_BUDGETSCOPE'].fields_by_name['run_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_BUDGETSCOPE'].fields_by_name['tag']._loaded_options = None
+  _globals['_BUDGETSCOPE'].fields_by_name['tag']._serialized_options = b'\272H\005r\003\030\301\002'
+  _globals['_BUDGETSCOPE'].fields_by_name['model']._loaded_options = None
+  _globals['_BUDGETSCOPE'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\301\002'
   _globals['_BUDGET'].fields_by_name['name']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_BUDGET'].fields_by_name['limit_nano_usd']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['limit_nano_usd']._serialized_options = b'\272H\r\"\013\030\200\200\232\246\352\257\343\001(\001'
   _globals['_BUDGET'].fields_by_name['time_zone']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_BUDGET'].fields_by_name['period']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['period']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_BUDGET'].fields_by_name['thresholds_percent']._loaded_options = None
+  _globals['_BUDGET'].fields_by_name['thresholds_percent']._serialized_options = b'\272H\020\222\001\r\020\n\030\001\"\007\032\005\030\350\007(\001'
   _globals['_CREATEBUDGETREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEBUDGETREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_CREATEBUDGETREQUEST'].fields_by_name['budget']._loaded_options = None
@@ -72,30 +86,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUDGETSERVICE'].methods_by_name['UpdateBudget']._serialized_options = b'\310\363\030\006\320\363\030\001\202\323\344\223\002\0342\027/v1/budgets/{budget_id}:\001*'
   _globals['_BUDGETSERVICE'].methods_by_name['DeleteBudget']._loaded_options = None
   _globals['_BUDGETSERVICE'].methods_by_name['DeleteBudget']._serialized_options = b'\310\363\030\006\320\363\030\001\202\323\344\223\002\031*\027/v1/budgets/{budget_id}'
-  _globals['_BUDGET']._serialized_start=218
-  _globals['_BUDGET']._serialized_end=439
-  _globals['_BUDGETSTATUS']._serialized_start=442
-  _globals['_BUDGETSTATUS']._serialized_end=596
-  _globals['_CREATEBUDGETREQUEST']._serialized_start=598
-  _globals['_CREATEBUDGETREQUEST']._serialized_end=700
-  _globals['_CREATEBUDGETRESPONSE']._serialized_start=702
-  _globals['_CREATEBUDGETRESPONSE']._serialized_end=768
-  _globals['_GETBUDGETREQUEST']._serialized_start=770
-  _globals['_GETBUDGETREQUEST']._serialized_end=818
-  _globals['_GETBUDGETRESPONSE']._serialized_start=820
-  _globals['_GETBUDGETRESPONSE']._serialized_end=883
-  _globals['_LISTBUDGETSREQUEST']._serialized_start=885
-  _globals['_LISTBUDGETSREQUEST']._serialized_end=965
-  _globals['_LISTBUDGETSRESPONSE']._serialized_start=967
-  _globals['_LISTBUDGETSRESPONSE']._serialized_end=1058
-  _globals['_UPDATEBUDGETREQUEST']._serialized_start=1061
-  _globals['_UPDATEBUDGETREQUEST']._serialized_end=1250
-  _globals['_UPDATEBUDGETRESPONSE']._serialized_start=1252
-  _globals['_UPDATEBUDGETRESPONSE']._serialized_end=1318
-  _globals['_DELETEBUDGETREQUEST']._serialized_start=1320
-  _globals['_DELETEBUDGETREQUEST']._serialized_end=1371
-  _globals['_DELETEBUDGETRESPONSE']._serialized_start=1373
-  _globals['_DELETEBUDGETRESPONSE']._serialized_end=1395
-  _globals['_BUDGETSERVICE']._serialized_start=1398
-  _globals['_BUDGETSERVICE']._serialized_end=2087
+  _globals['_BUDGETPERIOD']._serialized_start=1758
+  _globals['_BUDGETPERIOD']._serialized_end=1961
+  _globals['_BUDGETSCOPE']._serialized_start=218
+  _globals['_BUDGETSCOPE']._serialized_end=355
+  _globals['_BUDGET']._serialized_start=358
+  _globals['_BUDGET']._serialized_end=750
+  _globals['_BUDGETSTATUS']._serialized_start=753
+  _globals['_BUDGETSTATUS']._serialized_end=907
+  _globals['_CREATEBUDGETREQUEST']._serialized_start=909
+  _globals['_CREATEBUDGETREQUEST']._serialized_end=1011
+  _globals['_CREATEBUDGETRESPONSE']._serialized_start=1013
+  _globals['_CREATEBUDGETRESPONSE']._serialized_end=1079
+  _globals['_GETBUDGETREQUEST']._serialized_start=1081
+  _globals['_GETBUDGETREQUEST']._serialized_end=1129
+  _globals['_GETBUDGETRESPONSE']._serialized_start=1131
+  _globals['_GETBUDGETRESPONSE']._serialized_end=1194
+  _globals['_LISTBUDGETSREQUEST']._serialized_start=1197
+  _globals['_LISTBUDGETSREQUEST']._serialized_end=1325
+  _globals['_LISTBUDGETSRESPONSE']._serialized_start=1327
+  _globals['_LISTBUDGETSRESPONSE']._serialized_end=1418
+  _globals['_UPDATEBUDGETREQUEST']._serialized_start=1421
+  _globals['_UPDATEBUDGETREQUEST']._serialized_end=1610
+  _globals['_UPDATEBUDGETRESPONSE']._serialized_start=1612
+  _globals['_UPDATEBUDGETRESPONSE']._serialized_end=1678
+  _globals['_DELETEBUDGETREQUEST']._serialized_start=1680
+  _globals['_DELETEBUDGETREQUEST']._serialized_end=1731
+  _globals['_DELETEBUDGETRESPONSE']._serialized_start=1733
+  _globals['_DELETEBUDGETRESPONSE']._serialized_end=1755
+  _globals['_BUDGETSERVICE']._serialized_start=1964
+  _globals['_BUDGETSERVICE']._serialized_end=2653
 # @@protoc_insertion_point(module_scope)

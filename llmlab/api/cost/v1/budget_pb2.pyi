@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,9 +21,87 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _BudgetPeriod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BudgetPeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BudgetPeriod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BUDGET_PERIOD_UNSPECIFIED: _BudgetPeriod.ValueType  # 0
+    """BUDGET_PERIOD_MONTHLY."""
+    BUDGET_PERIOD_DAILY: _BudgetPeriod.ValueType  # 1
+    """Days, for example "2026-11-21"."""
+    BUDGET_PERIOD_WEEKLY: _BudgetPeriod.ValueType  # 2
+    """ISO weeks, from Monday on, for example "2026-W47"."""
+    BUDGET_PERIOD_MONTHLY: _BudgetPeriod.ValueType  # 3
+    """Months, for example "2026-11"."""
+    BUDGET_PERIOD_QUARTERLY: _BudgetPeriod.ValueType  # 4
+    """Quarters, for example "2026-Q4"."""
+    BUDGET_PERIOD_YEARLY: _BudgetPeriod.ValueType  # 5
+    """Years, for example "2026"."""
+    BUDGET_PERIOD_TOTAL: _BudgetPeriod.ValueType  # 6
+    """One period that never ends, "total"; for a run, say, or a project with a fixed sum."""
+
+class BudgetPeriod(_BudgetPeriod, metaclass=_BudgetPeriodEnumTypeWrapper):
+    """How long a budget's period is."""
+
+BUDGET_PERIOD_UNSPECIFIED: BudgetPeriod.ValueType  # 0
+"""BUDGET_PERIOD_MONTHLY."""
+BUDGET_PERIOD_DAILY: BudgetPeriod.ValueType  # 1
+"""Days, for example "2026-11-21"."""
+BUDGET_PERIOD_WEEKLY: BudgetPeriod.ValueType  # 2
+"""ISO weeks, from Monday on, for example "2026-W47"."""
+BUDGET_PERIOD_MONTHLY: BudgetPeriod.ValueType  # 3
+"""Months, for example "2026-11"."""
+BUDGET_PERIOD_QUARTERLY: BudgetPeriod.ValueType  # 4
+"""Quarters, for example "2026-Q4"."""
+BUDGET_PERIOD_YEARLY: BudgetPeriod.ValueType  # 5
+"""Years, for example "2026"."""
+BUDGET_PERIOD_TOTAL: BudgetPeriod.ValueType  # 6
+"""One period that never ends, "total"; for a run, say, or a project with a fixed sum."""
+Global___BudgetPeriod: _TypeAlias = BudgetPeriod  # noqa: Y015
+
+@_typing.final
+class BudgetScope(_message.Message):
+    """The calls that a budget counts: those that have everything it names. Nothing named is the whole project."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Calls of this user."""
+    key_id: _builtins.str
+    """Calls with this API key."""
+    run_id: _builtins.str
+    """Calls of this run."""
+    tag: _builtins.str
+    """Calls with this tag, "key=value"."""
+    model: _builtins.str
+    """Calls of this model, "provider/model"; the model that was asked for, whichever answered."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "model", b"model", "run_id", b"run_id", "tag", b"tag", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetScope: _TypeAlias = BudgetScope  # noqa: Y015
+
 @_typing.final
 class Budget(_message.Message):
-    """A hard monthly limit on what the project may spend."""
+    """A limit on what the calls of a scope may cost in each period."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,6 +111,10 @@ class Budget(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    SOFT_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_PERCENT_FIELD_NUMBER: _builtins.int
     budget_id: _builtins.str
     """"bud_..."; given by the server."""
     name: _builtins.str
@@ -39,7 +122,13 @@ class Budget(_message.Message):
     limit_nano_usd: _builtins.int
     """The limit per period in nano-USD, at least 1 and at most 1,000,000 USD."""
     time_zone: _builtins.str
-    """The IANA time zone whose calendar months are the periods; empty means "UTC"."""
+    """The IANA time zone whose calendar makes the periods; empty means "UTC"."""
+    period: Global___BudgetPeriod.ValueType
+    """How long its period is; unspecified means monthly."""
+    soft: _builtins.bool
+    """A soft budget refuses nothing and only raises alerts; default false: a hold must fit, with those of all other matching
+    hard budgets, and models without a price are refused.
+    """
     @_builtins.property
     def status(self) -> Global___BudgetStatus:
         """Where it stands in the current period; given by the server."""
@@ -47,6 +136,16 @@ class Budget(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created, UTC; given by the server."""
+
+    @_builtins.property
+    def scope(self) -> Global___BudgetScope:
+        """The calls that it counts; absent means the whole project."""
+
+    @_builtins.property
+    def thresholds_percent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Percentages of the limit at which settled spend raises an alert, once a period each: at most 10 distinct ones, 1 - 1,000;
+        empty means 50, 80 and 100. Given back in ascending order.
+        """
 
     def __init__(
         self,
@@ -57,10 +156,14 @@ class Budget(_message.Message):
         time_zone: _builtins.str = ...,
         status: Global___BudgetStatus | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        scope: Global___BudgetScope | None = ...,
+        period: Global___BudgetPeriod.ValueType = ...,
+        soft: _builtins.bool = ...,
+        thresholds_percent: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "scope", b"scope", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "create_time", b"create_time", "limit_nano_usd", b"limit_nano_usd", "name", b"name", "status", b"status", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "create_time", b"create_time", "limit_nano_usd", b"limit_nano_usd", "name", b"name", "period", b"period", "scope", b"scope", "soft", b"soft", "status", b"status", "thresholds_percent", b"thresholds_percent", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -78,10 +181,10 @@ class BudgetStatus(_message.Message):
     REMAINING_NANO_USD_FIELD_NUMBER: _builtins.int
     RESETS_AT_FIELD_NUMBER: _builtins.int
     period: _builtins.str
-    """The period, for example "2026-11"."""
+    """The period, for example "2026-11-21", "2026-W47", "2026-11", "2026-Q4", "2026" or "total"."""
     settled_nano_usd: _builtins.int
-    """Settled in the period, nano-USD; with expired holds that policy charges at their worst case until their outcome is
-    known.
+    """Settled in the period, nano-USD: calls with a hold count in the period in which it was made, others by their own time;
+    with expired holds that policy charges at their worst case until their outcome is known.
     """
     held_nano_usd: _builtins.int
     """Held by calls under way, nano-USD."""
@@ -89,7 +192,7 @@ class BudgetStatus(_message.Message):
     """What a further hold may take, nano-USD; never negative."""
     @_builtins.property
     def resets_at(self) -> _timestamp_pb2.Timestamp:
-        """When the next period begins, UTC."""
+        """When the next period begins, UTC; absent where none does."""
 
     def __init__(
         self,
@@ -214,19 +317,25 @@ class ListBudgetsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 - 100; 0 means 50."""
     page_token: _builtins.str
     """From the last answer."""
+    @_builtins.property
+    def scope(self) -> Global___BudgetScope:
+        """Only budgets whose scope has what this names, such as all of one user; absent or empty means all budgets."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        scope: Global___BudgetScope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,7 +389,7 @@ class UpdateBudgetRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which to take: "name", "limit_nano_usd"."""
+        """Which to take: "name", "limit_nano_usd", "scope", "soft", "thresholds_percent"."""
 
     def __init__(
         self,

@@ -67,7 +67,8 @@ class BudgetServiceServicer:
     """
 
     def CreateBudget(self, request, context):
-        """Creates a budget.
+        """Creates a budget. It begins with what was spent in the current period under its scope, and with the holds of calls under
+        way. A second budget with the same scope and kind of period is refused with BUDGET_OVERLAPS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,14 +82,16 @@ class BudgetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListBudgets(self, request, context):
-        """Lists the project's budgets with their status, oldest first.
+        """Lists the project's budgets with their status, oldest first; all of them, or those with what a filter names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBudget(self, request, context):
-        """Changes the named fields of a budget. A limit below what is spent stands, and refuses every further hold.
+        """Changes the named fields of a budget, from now on. A limit below what is spent stands, and refuses every further hold. A
+        new scope makes the budget begin anew, as on its creation; its periods before the current one are forgotten. Period and
+        time zone cannot be changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,13 +34,18 @@ class BudgetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BudgetServiceAsyncStub: ...
     CreateBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.CreateBudgetRequest, _budget_pb2.CreateBudgetResponse]
-    """Creates a budget."""
+    """Creates a budget. It begins with what was spent in the current period under its scope, and with the holds of calls under
+    way. A second budget with the same scope and kind of period is refused with BUDGET_OVERLAPS.
+    """
     GetBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.GetBudgetRequest, _budget_pb2.GetBudgetResponse]
     """Gives one budget with its status."""
     ListBudgets: _grpc.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]
-    """Lists the project's budgets with their status, oldest first."""
+    """Lists the project's budgets with their status, oldest first; all of them, or those with what a filter names."""
     UpdateBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.UpdateBudgetRequest, _budget_pb2.UpdateBudgetResponse]
-    """Changes the named fields of a budget. A limit below what is spent stands, and refuses every further hold."""
+    """Changes the named fields of a budget, from now on. A limit below what is spent stands, and refuses every further hold. A
+    new scope makes the budget begin anew, as on its creation; its periods before the current one are forgotten. Period and
+    time zone cannot be changed.
+    """
     DeleteBudget: _grpc.UnaryUnaryMultiCallable[_budget_pb2.DeleteBudgetRequest, _budget_pb2.DeleteBudgetResponse]
     """Deletes a budget. Live holds of calls under way go on and settle."""
 
@@ -50,13 +55,18 @@ class BudgetServiceAsyncStub(BudgetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.CreateBudgetRequest, _budget_pb2.CreateBudgetResponse]  # type: ignore[assignment]
-    """Creates a budget."""
+    """Creates a budget. It begins with what was spent in the current period under its scope, and with the holds of calls under
+    way. A second budget with the same scope and kind of period is refused with BUDGET_OVERLAPS.
+    """
     GetBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.GetBudgetRequest, _budget_pb2.GetBudgetResponse]  # type: ignore[assignment]
     """Gives one budget with its status."""
     ListBudgets: _aio.UnaryUnaryMultiCallable[_budget_pb2.ListBudgetsRequest, _budget_pb2.ListBudgetsResponse]  # type: ignore[assignment]
-    """Lists the project's budgets with their status, oldest first."""
+    """Lists the project's budgets with their status, oldest first; all of them, or those with what a filter names."""
     UpdateBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.UpdateBudgetRequest, _budget_pb2.UpdateBudgetResponse]  # type: ignore[assignment]
-    """Changes the named fields of a budget. A limit below what is spent stands, and refuses every further hold."""
+    """Changes the named fields of a budget, from now on. A limit below what is spent stands, and refuses every further hold. A
+    new scope makes the budget begin anew, as on its creation; its periods before the current one are forgotten. Period and
+    time zone cannot be changed.
+    """
     DeleteBudget: _aio.UnaryUnaryMultiCallable[_budget_pb2.DeleteBudgetRequest, _budget_pb2.DeleteBudgetResponse]  # type: ignore[assignment]
     """Deletes a budget. Live holds of calls under way go on and settle."""
 
@@ -69,7 +79,9 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.CreateBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.CreateBudgetResponse, _abc.Awaitable[_budget_pb2.CreateBudgetResponse]]:
-        """Creates a budget."""
+        """Creates a budget. It begins with what was spent in the current period under its scope, and with the holds of calls under
+        way. A second budget with the same scope and kind of period is refused with BUDGET_OVERLAPS.
+        """
 
     @_abc_1.abstractmethod
     def GetBudget(
@@ -85,7 +97,7 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.ListBudgetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.ListBudgetsResponse, _abc.Awaitable[_budget_pb2.ListBudgetsResponse]]:
-        """Lists the project's budgets with their status, oldest first."""
+        """Lists the project's budgets with their status, oldest first; all of them, or those with what a filter names."""
 
     @_abc_1.abstractmethod
     def UpdateBudget(
@@ -93,7 +105,10 @@ class BudgetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _budget_pb2.UpdateBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_budget_pb2.UpdateBudgetResponse, _abc.Awaitable[_budget_pb2.UpdateBudgetResponse]]:
-        """Changes the named fields of a budget. A limit below what is spent stands, and refuses every further hold."""
+        """Changes the named fields of a budget, from now on. A limit below what is spent stands, and refuses every further hold. A
+        new scope makes the budget begin anew, as on its creation; its periods before the current one are forgotten. Period and
+        time zone cannot be changed.
+        """
 
     @_abc_1.abstractmethod
     def DeleteBudget(

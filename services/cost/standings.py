@@ -1,0 +1,75 @@
+"""The budgets that a transaction can touch, with where they stand: found by what calls are charged to."""
+
+from collections.abc import Iterable, Iterator
+
+from services.cost.budgets import Balance, Budget
+from services.cost.periods import QUARTER_US, Period
+from services.cost.scopes import Target, anchors_of
+
+BalanceKey = tuple[str, str]
+"""Budget id and the key of the period."""
+
+
+class Standings:
+    """Balances by target and time.
+
+    They open at 0 when they are first asked for. The store asks for all that a transaction will need, fills them from
+    its rows, and seals them: a balance that would open later would be one that nobody has filled.
+    """
+
+    def __init__(self, budgets: Iterable[Budget] = ()) -> None:
+        self._by_anchor: dict[str, list[Budget]] = {}
+        for budget in budgets:
+            self._by_anchor.setdefault(budget.scope.anchor, []).append(budget)
+        self._balances: dict[BalanceKey, Balance] = {}
+        self._found: dict[tuple[Target, int], tuple[Balance, ...]] = {}
+        self._sealed = False
+
+    def __iter__(self) -> Iterator[Balance]:
+        return iter(self._balances.values())
+
+    def __getitem__(self, key: BalanceKey) -> Balance:
+        return self._balances[key]
+
+    def fill(self, key: BalanceKey, *, settled_nano_usd: int, held_nano_usd: int) -> None:
+        """Set what is on record of a balance; one that is not open is left alone."""
+        balance = self._balances.get(key)
+        if balance is not None:
+            balance.settled_nano_usd = settled_nano_usd
+            balance.held_nano_usd = held_nano_usd
+
+    def seal(self) -> None:
+        """Let no further balance open: KeyError from then on."""
+        self._sealed = True
+
+    def at(self, target: Target, at_us: int) -> tuple[Balance, ...]:
+        """The balances to which a call is charged in the period that holds a time, by budget id."""
+        if not self._by_anchor:
+            return ()
+        # Periods begin at quarter-hours in every zone, and most requests of a batch fall into one.
+        quarter_us = at_us - at_us % QUARTER_US
+        found = self._found.get((target, quarter_us))
+        if found is None:
+            found = self._found[target, quarter_us] = tuple(self._match(target, quarter_us))
+        return found
+
+    def _match(self, target: Target, at_us: int) -> Iterator[Balance]:
+        matching = [
+            budget
+            for anchor in anchors_of(target)
+            for budget in self._by_anchor.get(anchor, ())
+            if budget.scope.matches(target)
+        ]
+        for budget in sorted(matching, key=lambda budget: budget.budget_id):
+            period = budget.period_at(at_us)
+            if period.ends_us > budget.since_us:
+                yield self._open(budget, period)
+
+    def _open(self, budget: Budget, period: Period) -> Balance:
+        key = (budget.budget_id, period.key)
+        balance = self._balances.get(key)
+        if balance is None:
+            if self._sealed:
+                raise KeyError(f"the balance {key} was not loaded")
+            balance = self._balances[key] = Balance(budget, period)
+        return balance
