@@ -14,6 +14,7 @@ from services.orchestrator.calls import (
     Usage,
 )
 from services.orchestrator.ledger import CellAgain, CellResult, OpenBill
+from services.orchestrator.records import COUNTED_OUTCOMES
 from services.orchestrator.states import CellStatus
 
 _LOST_REASONS = {CellStatus.UNKNOWN: "DEPENDENCY_UNAVAILABLE", CellStatus.CANCELLED: "CANCELLED"}
@@ -82,7 +83,7 @@ def again(
     usage: Usage = NO_USAGE,
     cost: Money | None = None,
 ) -> CellAgain:
-    """The record of a call that gave its cell no result."""
+    """The record of a call that gave its cell no result. `cost` None: it is not confirmed, where any is due."""
     return CellAgain(
         run_id=call.run_id,
         cell=call.cell,
@@ -92,9 +93,14 @@ def again(
         not_before_us=not_before_us,
         usage=usage,
         cost=cost or NO_MONEY,
+        settled=cost is not None or outcome not in COUNTED_OUTCOMES,
     )
 
 
-def open_bill(result: CellResult, created_us: int) -> OpenBill:
-    """What is to be settled of a result whose cost is not confirmed."""
-    return OpenBill(result.cell, result.attempt, result.status, result.usage, result.provider_model, created_us)
+def open_bill(call: CellResult | CellAgain, created_us: int) -> OpenBill:
+    """What is to be settled or read of a call whose cost is not confirmed."""
+    if isinstance(call, CellResult):
+        status, provider_model = call.status, call.provider_model
+    else:
+        status, provider_model = CellStatus.UNKNOWN if call.outcome == "unknown" else CellStatus.FAILED, ""
+    return OpenBill(call.run_id, call.cell, call.attempt, status, call.usage, provider_model, created_us)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 from services.orchestrator import endings
+from services.orchestrator.bills import OpenBills
 from services.orchestrator.calls import Answer, CallId, Failure, ResolvedAttempt
 from services.orchestrator.cells import CellQueue, Shard
 from services.orchestrator.context import WorkerContext
@@ -41,9 +41,8 @@ from services.orchestrator.outcomes import (
 )
 from services.orchestrator.plan import RunPlan
 from services.orchestrator.ports import Sample
-from services.orchestrator.resolving import Doubt, Doubts, OpenBills
+from services.orchestrator.resolving import Doubt, Doubts
 from services.orchestrator.scoring import ScoringBacklog
-from services.orchestrator.states import CellStatus
 from services.runtime.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
@@ -73,14 +72,12 @@ class Lane:
         )
         peers = (context.bills, context.policy, context.rng, context.clock)
         self._doubts = Doubts(plan.project_id, *peers, resolved=self._resolved)
-        self._bills = OpenBills(plan.run_id, plan.project_id, *peers, settled=self._post)
+        self._bills = OpenBills(plan.project_id, *peers, settled=self._post, given_up=self._bills_given_up)
         self._scoring = ScoringBacklog(
             plan, context.metrics, context.policy, context.rng, scored=self._scored, dropped=self._unscored
         )
         self._answers: dict[int, Answer] = {}
         self._to_score: set[int] = set()
-        self._to_settle: set[int] = set()
-        self._unknown: dict[int, OpenBill] = {}
         self._outbox: list[Write] = []
         self._outbox_ready = asyncio.Event()
         self._cancel_asked = asyncio.Event()
@@ -172,7 +169,7 @@ class Lane:
         self._dispatcher.stop()
         self._scoring.give_up()
         self._queue.drop_waiting()
-        self._to_settle.clear()
+        self._bills.close_all()
         self._cancel_asked.set()
         for shard in self._queue.shards.values():
             for cell in list(shard.open):
@@ -296,7 +293,7 @@ class Lane:
             case CellAgain():
                 self._again_committed(write)
             case CellSettled():
-                self._to_settle.discard(write.cell)
+                self._bills.close(write.cell, write.attempt)
                 self._finish_if_done(write.cell)
             case ShardEnd():
                 self._shard_ended(write, ok=ok)
@@ -308,7 +305,7 @@ class Lane:
             self._to_score.add(result.cell)
             self._scoring.add(result.cell, answer.text, answer.finish_reason)
         if not result.settled:
-            self._open_bill(endings.open_bill(result, self._context.clock.now_us()))
+            self._wait_for_bill(endings.open_bill(result, self._context.clock.now_us()))
         self._finish_if_done(result.cell)
 
     def _again_committed(self, write: CellAgain) -> None:
@@ -319,18 +316,23 @@ class Lane:
         if write.not_before_us is None or self._cancelling:
             self._queue.finish(write.cell)
             return
+        if not write.settled:
+            self._wait_for_bill(endings.open_bill(write, self._context.clock.now_us()))
         delay_us = max(0, write.not_before_us - self._context.clock.now_us())
         self._queue.push_later(write.cell, delay_us / 1_000_000)
 
-    def _open_bill(self, bill: OpenBill) -> None:
-        if bill.status in (CellStatus.DONE, CellStatus.FAILED) and not self._cancelling:
-            self._to_settle.add(bill.cell)
+    def _wait_for_bill(self, bill: OpenBill) -> None:
+        """Keep the cell until the bill is settled; one that can only be read, or of a cancelled run, is swept."""
+        if bill.outcome_known and not self._cancelling:
             self._bills.add(bill)
-        elif bill.status is CellStatus.UNKNOWN:
-            self._unknown[bill.cell] = bill
+
+    def _bills_given_up(self, cells: Iterable[int]) -> None:
+        for cell in cells:
+            self._finish_if_done(cell)
+        self._end_finished_shards()
 
     def _finish_if_done(self, cell: int) -> None:
-        if not (cell in self._to_score or cell in self._to_settle or cell in self._doubts or self._queue.is_busy(cell)):
+        if not (cell in self._to_score or cell in self._bills or cell in self._doubts or self._queue.is_busy(cell)):
             self._queue.finish(cell)
 
     async def _scored(self, scores: Sequence[CellScores]) -> None:
@@ -363,7 +365,7 @@ class Lane:
         self._adopt_waiting(shard, state)
         for bill in state.open_bills:
             self._queue.open_cell(shard, bill.cell)
-            self._open_bill(bill)
+            self._wait_for_bill(bill)
         unscored = [cell for cell in state.unscored if cell not in self._to_score]
         if unscored and not self._cancelling:
             for stored in await ledger.stored_answers(run_id, unscored):
@@ -394,16 +396,9 @@ class Lane:
         for shard in self._queue.shards.values():
             if not (shard.open or shard.ending or shard.suspended):
                 shard.ending = True
-                unknown = [self._unknown.pop(cell) for cell in shard.range if cell in self._unknown]
-                if unknown:
-                    self._bills.ask_last(unknown, partial(self._end_shard, shard))
-                else:
-                    self._end_shard(shard)
+                self._post(ShardEnd(shard.key, self._heir(shard)))
         if not (self._queue.shards or self.calls_open or self._outbox or self._to_score):
             self._done.set()
-
-    def _end_shard(self, shard: Shard) -> None:
-        self._post(ShardEnd(shard.key, self._heir(shard)))
 
     def _heir(self, ending: Shard) -> int | None:
         if not self._context.keeps_slots():

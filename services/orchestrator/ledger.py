@@ -61,7 +61,7 @@ class CellResult(NamedTuple):
 class CellAgain(NamedTuple):
     """A dispatch gave no result; its cell is due again at `not_before_us`, None: never.
 
-    `outcome` is as in records.AttemptRecord.
+    `outcome` is as in records.AttemptRecord. `settled` is False where the call's hold may still be open.
     """
 
     run_id: str
@@ -72,6 +72,7 @@ class CellAgain(NamedTuple):
     not_before_us: int | None
     usage: Usage = NO_USAGE
     cost: Money = NO_MONEY
+    settled: bool = True
 
 
 class CellScores(NamedTuple):
@@ -83,10 +84,14 @@ class CellScores(NamedTuple):
 
 
 class CellSettled(NamedTuple):
-    """The bill of a cell's result has become known after the result. `usage` and `cost` are added to it."""
+    """An open bill of a cell is known, or never will be. `usage` and `cost` are added to what is on record.
+
+    A bill that is not open any more changes nothing.
+    """
 
     run_id: str
     cell: int
+    attempt: int
     usage: Usage
     cost: Money
 
@@ -125,7 +130,7 @@ class Claim(NamedTuple):
 
 
 class Dangling(NamedTuple):
-    """A call of an earlier holder that may have left, or a result whose bill is open."""
+    """A call of an earlier holder that may have left."""
 
     cell: int
     attempt: int
@@ -140,14 +145,28 @@ class DueRetry(NamedTuple):
 
 
 class OpenBill(NamedTuple):
-    """A result whose hold may still be open."""
+    """A call whose outcome is on record, and whose hold may still be open. `usage` is its own."""
 
+    run_id: str
     cell: int
     attempt: int
     status: CellStatus
     usage: Usage
     provider_model: str
     created_us: int
+
+    @property
+    def outcome_known(self) -> bool:
+        """Whether the cost service can be told how the call ended."""
+        return self.status is not CellStatus.UNKNOWN
+
+
+class SweptBill(NamedTuple):
+    """An open bill whose turn it is. `overdue`: this is the last time."""
+
+    project_id: str
+    bill: OpenBill
+    overdue: bool
 
 
 class ShardState(NamedTuple):

@@ -47,6 +47,12 @@ class WorkerPolicy:
     """Requests to the metrics service under way for one run."""
     settle_after_ms: int = 1_000
     """How long the gateway has to confirm the cost of an answer before the ledger settles it itself."""
+    bill_wait_ms: int = 60_000
+    """How long a cell waits for the cost of a call with a known outcome before its run may end without it."""
+    bill_sweep_ms: int = 10_000
+    """How often costs are asked for that no run waits for; less often the longer one is open."""
+    bill_life_ms: int = 26 * 3_600_000
+    """After so long a cost that is not known counts as unpriced; a hold lives 24 hours at the most."""
     retry: Backoff = field(default_factory=lambda: Backoff(base_ms=500, cap_ms=30_000))
     """Waits before a cell is tried again."""
     peer: Backoff = field(default_factory=lambda: Backoff(base_ms=100, cap_ms=5_000))

@@ -17,6 +17,7 @@ from services.orchestrator.ledger import (
     ShardKey,
     ShardState,
     StoredAnswer,
+    SweptBill,
     Write,
 )
 from services.orchestrator.scores import ScorerDeclaration
@@ -119,8 +120,8 @@ class Bills(Protocol):
         """What is known of up to 256 attempts; those without a hold are given up for good. Raises DomainError."""
         ...
 
-    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
-        """Settle up to 256 attempts; None where the hold does not exist or has another outcome. Raises DomainError."""
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | DomainError]:
+        """Settle up to 256 attempts; the error of each that is refused. Raises DomainError."""
         ...
 
 
@@ -149,4 +150,5 @@ class Ledger(Protocol):
     async def load_shard(self, run_id: str, first_cell: int, cells: int) -> ShardState: ...
     async def stored_answers(self, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]: ...
     async def commit(self, worker_id: str, batches: Sequence[Sequence[Write]]) -> list[list[bool]]: ...
+    async def take_bills(self, rest_ms: int, life_ms: int, limit: int) -> list[SweptBill]: ...
     async def purge_some(self, rows_max: int) -> bool: ...

@@ -66,8 +66,7 @@ class RunRecord:
 class ResultRecord(NamedTuple):
     """The result of a cell, without bodies. `usage` and `cost` include the cell's earlier attempts.
 
-    `attempts` counts those that may have reached a provider, `attempt` is the dispatch that gave the result, `settled`
-    is False while its hold may still be open.
+    `attempts` counts those that may have reached a provider, `attempt` is the dispatch that gave the result.
     """
 
     run_id: str
@@ -83,7 +82,6 @@ class ResultRecord(NamedTuple):
     timing: Timing
     error_reason: str
     scored: bool
-    settled: bool
     created_us: int
 
 
@@ -144,3 +142,7 @@ class AttemptRecord(NamedTuple):
     reason: str
     usage: Usage = NO_USAGE
     cost: Money = NO_MONEY
+
+
+COUNTED_OUTCOMES = frozenset({"failed", "unknown"})
+"""Outcomes of attempts that were made, and may have cost something, before the cell went on."""

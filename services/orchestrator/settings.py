@@ -40,6 +40,15 @@ class OrchestratorSettings(ServiceSettings, service="orchestrator"):
     settle_after_ms: int = Field(
         1_000, ge=0, description="How long the gateway has to confirm a cost before the ledger settles it itself."
     )
+    bill_wait_ms: int = Field(
+        60_000, ge=0, description="How long a run's end waits for a cost that the cost service does not confirm."
+    )
+    bill_sweep_ms: int = Field(
+        10_000, ge=10, description="How often costs are asked for that became known after their result."
+    )
+    bill_life_ms: int = Field(
+        26 * 3_600_000, ge=1_000, description="A cost that is not known after so long counts as unpriced."
+    )
     retry_base_ms: int = Field(500, ge=1, description="Longest first wait before a cell is tried again; it doubles.")
     retry_cap_ms: int = Field(30_000, ge=1, description="Longest wait before a cell is tried again.")
     peer_base_ms: int = Field(100, ge=1, description="Longest first wait while another service is away; it doubles.")
@@ -76,6 +85,9 @@ class OrchestratorSettings(ServiceSettings, service="orchestrator"):
             score_tries_max=self.score_tries_max,
             scoring_concurrency=self.scoring_concurrency,
             settle_after_ms=self.settle_after_ms,
+            bill_wait_ms=self.bill_wait_ms,
+            bill_sweep_ms=self.bill_sweep_ms,
+            bill_life_ms=self.bill_life_ms,
             retry=Backoff(self.retry_base_ms, self.retry_cap_ms),
             peer=Backoff(self.peer_base_ms, self.peer_cap_ms),
         )

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from services.orchestrator.bills import BillSweep
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.lane import Lane
 from services.orchestrator.ledger import Claim, ClaimRequest
@@ -127,7 +128,7 @@ class Incarnation:
         await self._pulse()
         loops = [
             asyncio.create_task(self._forever(loop), name=f"worker-{loop.__name__}")
-            for loop in (self._keep_lease, self._claim, self._listen, self._keep_house)
+            for loop in (self._keep_lease, self._claim, self._listen, self._keep_house, self._sweep_bills)
         ]
         ends = [asyncio.create_task(event.wait()) for event in (stopping, lost)]
         try:
@@ -306,6 +307,13 @@ class Incarnation:
         while True:
             more = await self._ports.ledger.purge_some(_PURGE_ROWS)
             await asyncio.sleep(0 if more else self._policy.lease_ms / 1_000)
+
+    async def _sweep_bills(self) -> None:
+        """Ask for costs that became known after their results, also of runs that have ended."""
+        sweep = BillSweep(self._ports.ledger, self._context.writer, self._ports.bills, self._policy)
+        while True:
+            more = await sweep.sweep()
+            await asyncio.sleep(0 if more else self._policy.bill_sweep_ms / 1_000)
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop again and again, while the ledger is away too."""

@@ -48,6 +48,7 @@ from services.orchestrator.store import tables as t
 from services.orchestrator.topics import WORK_TOPIC
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.backoff import Backoff
+from services.runtime.errors import DomainError
 from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold
 from services.runtime.migrate import upgrade
@@ -186,7 +187,7 @@ class ShakyBills:
         settled = state is AttemptState.SETTLED
         return ResolvedAttempt(hold_id, state, USAGE if settled else NO_USAGE, PRICE if settled else None)
 
-    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | DomainError]:
         await asyncio.sleep(self._provider.rng.uniform(0, 0.02))
         if self._provider.cost_down:
             raise unavailable("cost")

@@ -153,7 +153,7 @@ class WorldGateway:
             world.holds[hold_id] = AttemptState.RELEASED
             return ending
         world.dispatched[call.call_id] += 1
-        settled = isinstance(ending, Failure) or ending.cost is not None
+        settled = ending.cost is not None
         world.holds[hold_id] = AttemptState.SETTLED if settled else AttemptState.HELD
         return ending
 
@@ -184,7 +184,7 @@ class WorldBills:
             attempts.append(ResolvedAttempt(hold_id, state, USAGE if settled else NO_USAGE, PRICE if settled else None))
         return attempts
 
-    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | DomainError]:
         if self._world.cost_down:
             raise unavailable("the cost service")
         self._world.settled_by_ledger.extend(settlements)

@@ -7,12 +7,14 @@ from typing import Final
 
 import grpc
 
+from llmlab.api.common.v1 import error_pb2
 from llmlab.api.cost.v1 import hold_pb2
 from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceStub
 from services.orchestrator.calls import AttemptState, Money, ResolvedAttempt, Settlement
 from services.orchestrator.peers.identity import metadata_for
-from services.orchestrator.rpc.codec import money_of, timestamp_of, usage_message, usage_of
+from services.orchestrator.rpc.codec import money_of, reason_name, timestamp_of, usage_message, usage_of
 from services.runtime.auth import ServiceTokenMinter
+from services.runtime.errors import DomainError, error_of_code
 from services.runtime.status import error_from_rpc
 
 _STATES: Final = {
@@ -22,6 +24,7 @@ _STATES: Final = {
     hold_pb2.ATTEMPT_STATE_RELEASED: AttemptState.RELEASED,
     hold_pb2.ATTEMPT_STATE_EXPIRED: AttemptState.EXPIRED,
 }
+_CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class GrpcBills:
@@ -39,7 +42,7 @@ class GrpcBills:
             raise error_from_rpc(error) from error
         return [_resolved(attempt) for attempt in answer.attempts]
 
-    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | None]:
+    async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | DomainError]:
         request = hold_pb2.SettleBatchRequest(
             items=[
                 hold_pb2.SettleItem(
@@ -56,7 +59,12 @@ class GrpcBills:
             answer = await self._stub.SettleBatch(request, metadata=metadata_for(self._minter.token(project_id)))
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
-        return [None if each.HasField("error") else money_of(each.cost) for each in answer.outcomes]
+        return [_refusal(each.error) if each.HasField("error") else money_of(each.cost) for each in answer.outcomes]
+
+
+def _refusal(error: error_pb2.CallError) -> DomainError:
+    code = _CODE_NAMES.get(error.grpc_code, "UNKNOWN")
+    return error_of_code(code, reason_name(error.reason), error.message)
 
 
 def _resolved(attempt: hold_pb2.ResolvedAttempt) -> ResolvedAttempt:

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, update
 
 from services.orchestrator.ledger import CellAgain, CellResult, CellScores, CellSettled, Sent, ShardEnd, Write
-from services.orchestrator.records import EventKind
+from services.orchestrator.records import COUNTED_OUTCOMES, EventKind
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.late import deliver_late
 from services.orchestrator.store.rows import bill_values, statistics_of
-from services.orchestrator.store.run_commit import COUNTED_OUTCOMES, RunCommit, attempt_row, close_calls, write_results
+from services.orchestrator.store.run_commit import RunCommit, attempt_row, close_calls, open_bills, write_results
 from services.orchestrator.store.runs import end_run_if_done, event_row, lock_progress
 from services.orchestrator.store.statements import (
+    CLOSE_BILL,
     COUNT_COMPLETE,
     COUNT_OPEN_CALLS,
     COUNTERS,
@@ -147,6 +148,7 @@ def _write_again(run: RunCommit, again: list[CellAgain]) -> None:
         if call.outcome in COUNTED_OUTCOMES:
             run.deltas["attempts_failed"] += 1
     run.insert(t.attempts, [attempt_row(run, call, call.outcome, call.reason) for call in again])
+    open_bills(run, again)
     rows = [
         {
             "run_id": run.run_id,
@@ -177,15 +179,18 @@ def _write_scores(run: RunCommit, scored: list[CellScores]) -> None:
 
 
 def _write_bills(run: RunCommit, bills: list[CellSettled]) -> None:
+    """Add amounts to the run, to an attempt's record, and to the cell's result, which has all its attempts in it."""
     for bill in bills:
+        closed = run.execute(CLOSE_BILL, {"of_cell": bill.cell, "of_attempt": bill.attempt})
+        if not closed.rowcount:
+            continue
         amounts = bill_values(bill.usage, bill.cost)
-        changed = run.connection.execute(
-            update(t.results)
-            .where(t.results.c.run_id == run.run_id, t.results.c.cell == bill.cell, t.results.c.settled.is_(False))
-            .values(settled=True, **{name: t.results.c[name] + amount for name, amount in amounts.items()})
-        )
-        if changed.rowcount:
-            run.add_bill(bill.usage, bill.cost)
+        for table in (t.results, t.attempts):
+            changed = update(table).where(table.c.run_id == run.run_id, table.c.cell == bill.cell)
+            if table is t.attempts:
+                changed = changed.where(table.c.attempt == bill.attempt)
+            run.connection.execute(changed.values({name: table.c[name] + amount for name, amount in amounts.items()}))
+        run.add_bill(bill.usage, bill.cost)
 
 
 def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
@@ -210,7 +215,7 @@ def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
 def _finished(run: RunCommit, cells: Mapping[str, int], count: int) -> bool:
     """Whether nothing is left to do for a range.
 
-    No call is open, and (unless cancelling) every cell has its result, every answer its scores, every bill its amount.
+    No call is open, and (unless cancelling) every cell has its result, every answer its scores.
     """
     if run.execute(COUNT_OPEN_CALLS, cells).scalar_one():
         return False

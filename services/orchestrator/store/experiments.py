@@ -118,6 +118,7 @@ _PURGED_COLUMNS = (
     t.scores.c.cell,
     t.events.c.sequence,
     t.attempts.c.cell,
+    t.open_bills.c.cell,
     t.retries.c.cell,
     t.in_flight.c.cell,
     t.shards.c.first_cell,

@@ -12,21 +12,22 @@ from sqlalchemy import RowMapping, delete, exists, insert, select, update
 
 from services.orchestrator.calls import Money
 from services.orchestrator.ledger import CellAgain, CellResult
-from services.orchestrator.records import EventKind, ResultEvent
+from services.orchestrator.records import COUNTED_OUTCOMES, EventKind, ResultEvent
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.events import encode_result_event
 from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_values
 from services.orchestrator.store.run_commit import (
-    COUNTED_OUTCOMES,
     NO_BILL,
     RunCommit,
     attempt_row,
     close_calls,
     earlier_bills,
+    open_bills,
     result_row,
     write_results,
 )
+from services.orchestrator.store.statements import CLOSE_BILL
 
 _REPLACEABLE = (CellStatus.UNKNOWN, CellStatus.CANCELLED)
 
@@ -63,6 +64,7 @@ def deliver_late(run: RunCommit, outcome: CellResult | CellAgain) -> None:
             .values({name: t.results.c[name] + amount for name, amount in amounts.items()})
         )
         run.add_bill(outcome.usage, outcome.cost)
+        open_bills(run, [outcome])
 
 
 def _attempt(run: RunCommit, outcome: CellResult | CellAgain) -> tuple[Any, ...]:
@@ -78,7 +80,8 @@ def _bill(row: RowMapping) -> tuple[int, ...]:
 
 
 def _forget(run: RunCommit, outcome: CellResult | CellAgain, record: RowMapping | None) -> None:
-    """Delete the attempt's record: the result is its record now."""
+    """Delete the attempt's record and its open bill: the result is its record now."""
+    run.execute(CLOSE_BILL, {"of_cell": outcome.cell, "of_attempt": outcome.attempt})
     if record is None:
         return
     run.connection.execute(delete(t.attempts).where(*_attempt(run, outcome)))
@@ -107,6 +110,7 @@ def _replace(run: RunCommit, answer: CellResult, old: RowMapping, record: RowMap
         .values(result_row(run, answer, sequence, earlier))
     )
     bodies = {"answer": answer.answer, "error": answer.error}
+    open_bills(run, [answer])
     upsert = run.database.upsert(t.result_bodies).values(run_id=run.run_id, cell=answer.cell, **bodies)
     run.connection.execute(upsert.on_conflict_do_update(index_elements=["run_id", "cell"], set_=bodies))
     run.add_bill(answer.usage, answer.cost)

@@ -14,11 +14,12 @@ from services.orchestrator.ledger import (
     ShardKey,
     ShardState,
     StoredAnswer,
+    SweptBill,
     Write,
 )
 from services.orchestrator.records import ExperimentRecord, RunEvent, RunRecord
 from services.orchestrator.states import RunStatus
-from services.orchestrator.store import claims, commit, events, experiments, results, runs, shards, tables
+from services.orchestrator.store import bills, claims, commit, events, experiments, results, runs, shards, tables
 from services.orchestrator.store.results import ResultQuery, StoredResult
 from services.orchestrator.store.statements import Statements
 from services.runtime.database import Database
@@ -225,6 +226,10 @@ class SqlLedger:
     async def stored_answers(self, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]:
         """The answers of finished cells, for scoring."""
         return await self._database.read(shards.stored_answers, run_id, cells)
+
+    async def take_bills(self, rest_ms: int, life_ms: int, limit: int) -> list[SweptBill]:
+        """Open bills whose turn it is."""
+        return await self._database.write(bills.take_bills, self._database, rest_ms * 1_000, life_ms * 1_000, limit)
 
     async def commit(self, worker_id: str, batches: Sequence[Sequence[Write]]) -> list[list[bool]]:
         """Write everything in one transaction; False answers say what the ledger did not accept."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from services.orchestrator.calls import Money, Timing, Usage
+from services.orchestrator.ledger import OpenBill
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.records import ExperimentRecord, ResultRecord, RunRecord, Statistics
 from services.orchestrator.states import CellStatus, RunStatus
@@ -41,6 +42,33 @@ def usage_of(row: Mapping[Any, Any]) -> Usage:
 def money_of(row: Mapping[Any, Any]) -> Money:
     """Money from a row's mapping."""
     return Money(row["cost_nano_usd"], row["unpriced_calls"])
+
+
+def bill_row(bill: OpenBill) -> dict[str, Any]:
+    """A row of `open_bills`, asked about from the moment it is written."""
+    return {
+        "run_id": bill.run_id,
+        "cell": bill.cell,
+        "attempt": bill.attempt,
+        "status": bill.status.value,
+        **dict(zip(USAGE_COLUMNS, bill.usage, strict=True)),
+        "provider_model": bill.provider_model,
+        "created_us": bill.created_us,
+        "ask_at_us": bill.created_us,
+    }
+
+
+def open_bill_of(row: Mapping[Any, Any]) -> OpenBill:
+    """A row of `open_bills`."""
+    return OpenBill(
+        run_id=row["run_id"],
+        cell=row["cell"],
+        attempt=row["attempt"],
+        status=CellStatus(row["status"]),
+        usage=usage_of(row),
+        provider_model=row["provider_model"],
+        created_us=row["created_us"],
+    )
 
 
 def experiment_of(values: Mapping[Any, Any]) -> ExperimentRecord:
@@ -115,6 +143,5 @@ def result_of(values: Mapping[Any, Any]) -> ResultRecord:
         ),
         error_reason=values["error_reason"],
         scored=values["scored"],
-        settled=values["settled"],
         created_us=values["created_us"],
     )

@@ -10,17 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, Executable, Table
 
 from services.orchestrator.calls import Money, Usage
+from services.orchestrator.endings import open_bill
 from services.orchestrator.ledger import CellAgain, CellResult
 from services.orchestrator.states import ENDED, CellStatus, RunStatus
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_values
+from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_row, bill_values
 from services.orchestrator.store.statements import CLOSE_CALL, Statements
 from services.runtime.database import Database
 
 NO_BILL = (0,) * len(BILL_COLUMNS)
-
-COUNTED_OUTCOMES = frozenset({"failed", "unknown"})
-"""Outcomes of attempts that `attempts_failed` counts: they were made, and the cell went on."""
 
 
 @dataclass(slots=True)
@@ -103,6 +101,12 @@ def write_results(run: RunCommit, results: Sequence[CellResult], *, late: bool =
             bodies.append({"run_id": run.run_id, "cell": result.cell, "answer": result.answer, "error": result.error})
     run.insert(t.results, rows)
     run.insert(t.result_bodies, bodies)
+    open_bills(run, results)
+
+
+def open_bills(run: RunCommit, calls: Sequence[CellResult | CellAgain]) -> None:
+    """Note those of the calls, just put on record, whose cost is not known."""
+    run.insert(t.open_bills, [bill_row(open_bill(call, run.now_us)) for call in calls if not call.settled])
 
 
 def earlier_bills(run: RunCommit, cells: list[int]) -> dict[int, tuple[int, ...]]:
@@ -138,7 +142,6 @@ def result_row(run: RunCommit, result: CellResult, sequence: int, earlier: tuple
         "streamed": timing.streamed,
         "error_reason": result.error_reason,
         "scored": False,
-        "settled": result.settled,
         "created_us": run.now_us,
     }
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, case, func, select
 
-from services.orchestrator.calls import Usage
-from services.orchestrator.ledger import Dangling, DueRetry, OpenBill, ShardState, StoredAnswer
+from services.orchestrator.ledger import Dangling, DueRetry, ShardState, StoredAnswer
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.rows import USAGE_COLUMNS, usage_of
+from services.orchestrator.store.rows import open_bill_of
 
 
 def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int) -> ShardState:
@@ -22,6 +21,7 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
         return table.c.run_id == run_id, table.c.cell.between(first_cell, first_cell + cells - 1)
 
     results = connection.execute(select(t.results).where(*of(t.results))).mappings().all()
+    bills = connection.execute(select(t.open_bills).where(*of(t.open_bills))).mappings().all()
     calls = connection.execute(select(t.in_flight.c.cell, t.in_flight.c.attempt).where(*of(t.in_flight))).all()
     retries = connection.execute(select(t.retries).where(*of(t.retries))).all()
     refused = func.sum(case((t.attempts.c.outcome == "refused", 1), else_=0))
@@ -43,47 +43,13 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
         retries=tuple(DueRetry(row.cell, row.attempt, row.not_before_us) for row in retries),
         histories={row.cell: _history(row) for row in histories},
         unscored=tuple(row["cell"] for row in results if row["status"] == CellStatus.DONE.value and not row["scored"]),
-        open_bills=_open_bills(connection, run_id, [row for row in results if not row["settled"]]),
+        open_bills=tuple(open_bill_of(row) for row in bills),
     )
 
 
 def _history(row: Row[Any]) -> CellHistory:
     refused, unsent = int(row.refused), int(row.unsent)
     return CellHistory(row.all - refused - unsent, refused, unsent, row.last)
-
-
-def _open_bills(connection: Connection, run_id: str, rows: Sequence[Mapping[Any, Any]]) -> tuple[OpenBill, ...]:
-    """What the results' own calls took: a row has the earlier attempts in it, which have bills of their own."""
-    if not rows:
-        return ()
-    columns = [t.attempts.c[name] for name in USAGE_COLUMNS]
-    earlier: dict[int, list[Any]] = {}
-    attempts = connection.execute(
-        select(t.attempts.c.cell, *columns).where(
-            t.attempts.c.run_id == run_id, t.attempts.c.cell.in_([row["cell"] for row in rows])
-        )
-    )
-    for cell, *counts in attempts:
-        before = earlier.get(cell, [0] * len(counts))
-        earlier[cell] = [a + b for a, b in zip(before, counts, strict=True)]
-    return tuple(
-        OpenBill(
-            cell=row["cell"],
-            attempt=row["attempt"],
-            status=CellStatus(row["status"]),
-            usage=_own_usage(usage_of(row), earlier.get(row["cell"])),
-            provider_model=row["provider_model"],
-            created_us=row["created_us"],
-        )
-        for row in rows
-    )
-
-
-def _own_usage(total: Usage, earlier: Sequence[int] | None) -> Usage:
-    if earlier is None:
-        return total
-    # One flag says that some figure of the cell is estimated; which call's it was is not kept.
-    return Usage(*(a - b for a, b in zip(total, earlier, strict=True)))._replace(estimated=total.estimated)
 
 
 def stored_answers(connection: Connection, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]:

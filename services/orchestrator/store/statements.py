@@ -60,7 +60,6 @@ COUNT_OPEN_CALLS = (
     .where(t.in_flight.c.run_id == _RUN, t.in_flight.c.cell.between(_FIRST, _LAST))
 )
 _IS_DONE = t.results.c.status == CellStatus.DONE.value
-_IS_OWED = t.results.c.status.in_([CellStatus.DONE.value, CellStatus.FAILED.value])
 COUNT_COMPLETE = (
     select(func.count())
     .select_from(t.results)
@@ -68,13 +67,20 @@ COUNT_COMPLETE = (
         t.results.c.run_id == _RUN,
         t.results.c.cell.between(_FIRST, _LAST),
         ~_IS_DONE | t.results.c.scored.is_(True),
-        ~_IS_OWED | t.results.c.settled.is_(True),
     )
 )
 DELETE_RETRIES_OF_RANGE = delete(t.retries).where(t.retries.c.run_id == _RUN, t.retries.c.cell.between(_FIRST, _LAST))
 CLOSE_CALL = delete(t.in_flight).where(
     t.in_flight.c.run_id == _RUN, t.in_flight.c.cell == _CELL, t.in_flight.c.attempt == bindparam("of_attempt")
 )
+
+_BILL_OF_CALL = (
+    t.open_bills.c.run_id == _RUN,
+    t.open_bills.c.cell == _CELL,
+    t.open_bills.c.attempt == bindparam("of_attempt"),
+)
+CLOSE_BILL = delete(t.open_bills).where(*_BILL_OF_CALL)
+POSTPONE_BILL = update(t.open_bills).where(*_BILL_OF_CALL).values(ask_at_us=bindparam("next_us"))
 
 
 class Statements:

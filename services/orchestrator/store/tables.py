@@ -24,8 +24,8 @@ def _int(name: str, *, key: bool = False) -> Column[Any]:
     return Column(name, BigInteger, primary_key=key, nullable=False, autoincrement=False)
 
 
-def _usage() -> list[Column[Any]]:
-    """Tokens (calls.Usage) and money (calls.Money)."""
+def _tokens() -> list[Column[Any]]:
+    """Tokens (calls.Usage)."""
     names = (
         "input_tokens",
         "cache_read_tokens",
@@ -37,10 +37,13 @@ def _usage() -> list[Column[Any]]:
         "output_audio_tokens",
         "steps",
         "usage_estimated",
-        "cost_nano_usd",
-        "unpriced_calls",
     )
     return [_int(name) for name in names]
+
+
+def _usage() -> list[Column[Any]]:
+    """Tokens and money (calls.Money)."""
+    return [*_tokens(), _int("cost_nano_usd"), _int("unpriced_calls")]
 
 
 specs = Table(
@@ -160,6 +163,22 @@ attempts = Table(
 )
 """Dispatches that did not give their cell's result; the result itself is the record of the one that did."""
 
+open_bills = Table(
+    "open_bills",
+    metadata,
+    _text("run_id", key=True),
+    _int("cell", key=True),
+    _int("attempt", key=True),
+    _text("status"),
+    *_tokens(),
+    _text("provider_model"),
+    _int("created_us"),
+    _int("ask_at_us"),
+    Index("open_bills_by_time", "ask_at_us"),
+)
+"""Calls on record, in `results` or `attempts`, whose cost is not known; deleted when it is added there. `status` is how
+the call ended, its tokens are its own."""
+
 results = Table(
     "results",
     metadata,
@@ -181,7 +200,6 @@ results = Table(
     Column("streamed", Boolean, nullable=False),
     _text("error_reason"),
     Column("scored", Boolean, nullable=False),
-    Column("settled", Boolean, nullable=False),
     _int("created_us"),
     UniqueConstraint("run_id", "sequence", name="results_by_sequence"),
 )

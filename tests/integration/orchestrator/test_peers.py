@@ -352,7 +352,9 @@ async def test_attempts_are_resolved_and_settled(peers: Peers) -> None:
             hold_pb2.ResolvedAttempt(attempt_id=request.attempt_ids[2], state=99),  # type: ignore[arg-type]
         ]
     )
-    refused = hold_pb2.SettleOutcome(error=error_pb2.CallError(reason=error_pb2.ERROR_REASON_HOLD_RESOLVED))
+    refused = hold_pb2.SettleOutcome(
+        error=error_pb2.CallError(reason=error_pb2.ERROR_REASON_HOLD_RESOLVED, grpc_code=9)
+    )
     settled = hold_pb2.SettleOutcome(cost=usage_pb2.Cost(cost_nano_usd=3))
     peers.script.replies["SettleBatch"] = lambda _: hold_pb2.SettleBatchResponse(outcomes=[settled, refused])
 
@@ -370,7 +372,10 @@ async def test_attempts_are_resolved_and_settled(peers: Peers) -> None:
         (AttemptState.SETTLED, Money(7)),
         (AttemptState.EXPIRED, None),
     ]
-    assert costs == [Money(3), None]
+    paid, refusal = costs
+    assert paid == Money(3)
+    assert isinstance(refusal, DomainError)
+    assert (refusal.reason, refusal.code) == ("HOLD_RESOLVED", "FAILED_PRECONDITION")
     item = peers.script.requests("SettleBatch")[0].items[0]
     assert (item.usage.input_tokens, item.provider_model, item.occurred_at.seconds, item.succeeded) == (
         1,

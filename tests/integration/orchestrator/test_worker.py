@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
-from services.orchestrator.calls import Answer, AttemptState, Failure, PlannedCall
+from services.orchestrator.calls import Answer, AttemptState, CallId, Failure, Money, PlannedCall
 from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.policy import WorkerPolicy
@@ -33,6 +33,7 @@ from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold, Liveness, liveness_of
 from services.runtime.requests import RequestKey
 from tests.support.orchestrator import (
+    USAGE,
     World,
     WorldBills,
     WorldGateway,
@@ -54,6 +55,7 @@ POLICY = WorkerPolicy(
     cancel_grace_ms=200,
     drain_ms=1_000,
     settle_after_ms=5,
+    bill_sweep_ms=50,
     retry=FAST,
     peer=FAST,
 )
@@ -275,20 +277,62 @@ async def test_a_bill_that_the_gateway_did_not_confirm_is_settled_from_the_ledge
     assert set(lab.world.holds.values()) == {AttemptState.SETTLED}
 
 
-async def test_a_bill_that_becomes_known_before_the_end_is_added_to_an_unknown_result(lab: Lab) -> None:
+async def test_a_bill_that_becomes_known_after_the_end_is_added_to_an_unknown_result(lab: Lab) -> None:
     lab.world.script = lambda call: answer(cost=None)
     lab.world.cut_after = 3
     async with lab.worker():
-        await lab.start(study(rows=4))
-        await lab.until(lambda run: run.statistics.unknown > 0)
-        lab.world.cut_after = None
+        await lab.start(study(rows=1))
+        run = await lab.ended()
+        assert run.statistics.unknown > 0
+        assert run.statistics.cost.nano_usd == 5 * run.statistics.done
         # The gateway was only cut off: what it held is settled a little later.
         lab.world.holds.update(dict.fromkeys(lab.world.holds, AttemptState.SETTLED))
+        run = await lab.until(lambda run: run.statistics.cost.nano_usd == 5 * 4)
+
+    assert all(stored.record.cost.nano_usd == 5 for stored in await lab.results())
+
+
+async def test_the_cost_of_an_attempt_that_was_made_again_is_settled_too(lab: Lab) -> None:
+    def second_time(call: PlannedCall) -> Answer | Failure:
+        again = CallId.parse(call.call_id).attempt > 1
+        return answer() if again else failure()._replace(usage=USAGE, cost=None)
+
+    lab.world.script = second_time
+    async with lab.worker():
+        cells = await lab.start(study(rows=2))
         run = await lab.ended()
 
-    assert run.statistics.unknown > 0
-    assert run.statistics.cost.nano_usd == 5 * 16
-    assert all(stored.record.cost.nano_usd == 5 for stored in await lab.results())
+    assert run.statistics.cost.nano_usd == 2 * 5 * cells
+    assert {item.succeeded for item in lab.world.settled_by_ledger} == {False}
+    assert all(stored.record.cost.nano_usd == 10 for stored in await lab.results())
+
+
+async def test_a_cancelled_run_ends_at_once_and_its_bills_are_settled_later(lab: Lab) -> None:
+    lab.world.script = lambda call: answer(cost=None)
+    lab.world.cost_down = True
+    async with lab.worker():
+        await lab.start(study(rows=2))
+        await lab.until(lambda run: run.statistics.scored == 8)
+        await lab.ledger.cancel_run(PROJECT, "run_1")
+        lab.hints.publish(WORK_TOPIC)
+        run = await lab.ended()
+        assert (run.status, run.statistics.cost.nano_usd) == (RunStatus.CANCELLED, 0)
+        lab.world.cost_down = False
+        run = await lab.until(lambda run: run.statistics.cost.nano_usd == 5 * 8)
+
+    assert set(lab.world.holds.values()) == {AttemptState.SETTLED}
+
+
+async def test_a_run_ends_without_a_cost_that_nobody_confirms(lab: Lab) -> None:
+    lab.world.script = lambda call: answer(cost=None)
+    lab.world.cost_down = True
+    async with lab.worker(replace(POLICY, bill_wait_ms=50, bill_life_ms=1_000)):
+        cells = await lab.start(study(rows=1))
+        run = await lab.ended()
+        assert (run.status, run.statistics.cost) == (RunStatus.COMPLETED, Money(0))
+        run = await lab.until(lambda run: run.statistics.cost == Money(0, cells))
+
+    assert {stored.record.cost for stored in await lab.results()} == {Money(0, 1)}
 
 
 async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:

@@ -26,7 +26,6 @@ def result(cell: int, status: CellStatus = CellStatus.DONE, *, streamed: bool = 
         Timing(100 + cell, 5, 6, streamed=streamed) if done else NO_TIMING,
         "",
         scored=done,
-        settled=True,
         created_us=1,
     )
 
