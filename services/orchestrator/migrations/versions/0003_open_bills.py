@@ -3,8 +3,8 @@
 from alembic import op
 from sqlalchemy import BigInteger, Column, Text
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 _TOKENS = (
     "input_tokens",
@@ -15,7 +15,9 @@ _TOKENS = (
     "output_tokens",
     "reasoning_tokens",
     "output_audio_tokens",
+    "steps",
 )
+_KEYS = ("cell", "attempt")
 
 
 def upgrade() -> None:
@@ -39,9 +41,6 @@ def upgrade() -> None:
         f"SELECT {', '.join(f'r.{name}' for name in copied)}, r.created_us, {own} FROM results r WHERE NOT r.settled"
     )
     op.drop_column("results", "settled")
-
-
-_KEYS = ("cell", "attempt")
 
 
 def _earlier(name: str) -> str:
