@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from llmlab.cli.embedded import EmbeddedError
 from llmlab.cli.program import spelled
-from llmlab.cli.studies import StudyError
+from llmlab.cli.study_files import StudyError
 from llmlab.client import LlmlabError
 
 EXIT_FAILED = 1

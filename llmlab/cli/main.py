@@ -13,5 +13,6 @@ def main() -> None:
         from llmlab.cli.commands import app
 
         app()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # where no command has begun yet
+        print("Interrupted.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -67,6 +67,7 @@ async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_jso
         print_json(to_plain(summary))
     else:
         console.print(tables.summary_table(summary))
+        hint("Below each mean or median: its 95 % interval, or the 95th percentile (- where the answers are too few).")
         _print_losses(ended)
     if ended.status != run_pb2.RUN_STATUS_COMPLETED:
         state = tables.run_state(ended.status).plain

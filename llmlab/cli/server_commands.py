@@ -56,6 +56,7 @@ def demo(
             await follow_and_conclude(client, run.run_id, study.name, as_json=False)
             spend = await client.summarize_spend(group_by=[spend_pb2.SPEND_DIMENSION_MODEL])
             console.print(tables.spend_table(spend, ["model"]))
+            hint("Prices of the mock provider are made up: nothing was paid. The spend is that of all runs in 30 days.")
         for step in NEXT_STEPS:
             hint(step)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from llmlab.api.common.v1 import content_pb2, value_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2
+from llmlab.cli.study_files import StudyError, read_rows, read_yaml
 
-STUDY_FILE_BYTES_MAX = 16 * 1024 * 1024
-DATASET_FILE_BYTES_MAX = 64 * 1024 * 1024
-DATASET_ROWS_MAX = 100_000
+SCHEMA_MESSAGE_CHARACTERS = 300
 
 _ROLES = {
     "system": content_pb2.ROLE_SYSTEM,
@@ -31,8 +27,16 @@ _ROLES = {
 }
 
 
-class StudyError(Exception):
-    """The study file can't be used; the message names the file, the place and what to do."""
+# Kinds of JSON schema in the words of a person.
+_KINDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +66,15 @@ def load_study(path: Path, choice: str = "") -> Study:
     Raises:
         StudyError: The file is missing, malformed, breaks the schema, or `choice` picks nothing.
     """
-    document = _read_yaml(path)
+    document = read_yaml(path)
     _check_schema(path, document)
     entries = document.get("studies", [document])
     entry = _choose(path, entries, choice)
-    return Study(entry["name"], entry.get("description", ""), _spec(path, entry))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > STUDY_FILE_BYTES_MAX:
-            raise StudyError(f"{path}: larger than {STUDY_FILE_BYTES_MAX // 2**20} MiB; put rows into a dataset file")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
-    try:
-        document = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise StudyError(f"{path}{where}: not valid YAML ({error.problem or error.context})") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: not valid YAML ({error})") from error
-    if not isinstance(document, dict):
-        raise StudyError(f"{path}: a study file is a mapping with `name`, `prompts` and `models`, or with `studies`")
-    return document
+        spec = _spec(path, entry)
+    except (ValueError, OverflowError) as error:  # half of a character, a number of more than 64 bits
+        raise StudyError(f"{path}: holds a value that can't be sent ({error})") from error
+    return Study(entry["name"], entry.get("description", ""), spec)
 
 
 def _check_schema(path: Path, document: Mapping[str, Any]) -> None:
@@ -100,7 +89,15 @@ def _check_schema(path: Path, document: Mapping[str, Any]) -> None:
 
 def _schema_message(error: ValidationError) -> str:
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path).lstrip(".")
-    return f"`{place}`: {error.message}" if place else error.message
+    message = error.message
+    if error.validator == "type":
+        kinds: Any = error.validator_value
+        wanted = [kinds] if isinstance(kinds, str) else kinds
+        given = "nothing" if error.instance is None else repr(error.instance)
+        message = f"must be {' or '.join(_KINDS[kind] for kind in wanted if kind != 'integer' or len(wanted) == 1)}, "
+        message += f"not {given}"
+    message = message if len(message) <= SCHEMA_MESSAGE_CHARACTERS else f"{message[:SCHEMA_MESSAGE_CHARACTERS]}…"
+    return f"`{place}`: {message}" if place else message
 
 
 def _choose(path: Path, entries: Sequence[dict[str, Any]], choice: str) -> dict[str, Any]:
@@ -181,54 +178,6 @@ def _dataset(path: Path, dataset: Mapping[str, Any] | None) -> experiment_pb2.Da
     return experiment_pb2.Dataset(
         rows=[experiment_pb2.Row(columns={str(name): to_value(value) for name, value in row.items()}) for row in rows]
     )
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Reads dataset rows from a CSV file (header line, all texts) or a JSON Lines file (one object a line).
-
-    Raises:
-        StudyError: The file is missing, malformed, empty or above a limit.
-    """
-    try:
-        if path.stat().st_size > DATASET_FILE_BYTES_MAX:
-            raise StudyError(f"{path}: larger than {DATASET_FILE_BYTES_MAX // 2**20} MiB")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
-    rows = _csv_rows(path, text) if path.suffix == ".csv" else _json_lines(path, text)
-    if not rows:
-        raise StudyError(f"{path}: has no rows")
-    if len(rows) > DATASET_ROWS_MAX:
-        raise StudyError(f"{path}: has {len(rows):,} rows; at most {DATASET_ROWS_MAX:,} are allowed")
-    return rows
-
-
-def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows: list[dict[str, Any]] = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise StudyError(f"{path}, line {reader.line_num}: has another number of columns than the header")
-            rows.append(row)
-    except csv.Error as error:
-        raise StudyError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
-    return rows
-
-
-def _json_lines(path: Path, text: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise StudyError(f"{path}, line {number}: not valid JSON ({error})") from error
-        if not isinstance(row, dict) or not all(isinstance(value, str | int | float | bool) for value in row.values()):
-            raise StudyError(f"{path}, line {number}: a row is an object whose values are texts, numbers or booleans")
-        rows.append(row)
-    return rows
 
 
 def to_value(value: object) -> value_pb2.Value:

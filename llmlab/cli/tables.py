@@ -102,7 +102,7 @@ def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
         "Runs",
         [
             ("run", False),
-            ("experiment", False),
+            ("study", False),
             ("state", False),
             ("cells", True),
             ("failed", True),

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from llmlab.api.common.v1 import content_pb2
-from llmlab.cli.studies import StudyError, from_value, load_study, read_rows, study_schema, to_value
+from llmlab.cli import study_files
+from llmlab.cli.studies import from_value, load_study, study_schema, to_value
+from llmlab.cli.study_files import StudyError, read_rows
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MINIMAL = "name: s\nprompts: [Say hello]\nmodels: [mock/small]\n"
@@ -106,6 +108,16 @@ def test_every_example_loads(file: str, study: str) -> None:
         (MINIMAL + "limits: {concurrency: 5000}\n", "`limits.concurrency`"),
         (MINIMAL + "unknown: 1\n", "unknown"),
         ("studies: []\n", "`studies`"),
+        (MINIMAL + "repeats: 1\nname: t\n", "line 5: not valid YAML ('name' stands twice)"),
+        (MINIMAL + "grid: " + "[" * 2000 + "]" * 2000, "nested too deeply"),
+        (
+            MINIMAL + "dataset: {rows: [{x: null}]}\n",
+            "`dataset.rows[0].x`: must be a text or a number or",
+        ),
+        (MINIMAL.replace("[mock/small]", "mock/small"), "`models`: must be a list, not 'mock/small'"),
+        (MINIMAL + f"dataset: {{rows: [{{x: {2**63}}}]}}\n", "a value that can't be sent"),
+        (MINIMAL.replace("Say hello", '"\\ud800"'), "a value that can't be sent"),
+        (MINIMAL + "description: [" + "long, " * 1000 + "]\n", "…"),
     ],
 )
 def test_a_broken_study_names_the_place(tmp_path: Path, text: str, complaint: str) -> None:
@@ -121,8 +133,26 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         load_study(tmp_path / "nowhere.yaml")
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StudyError, match=r"binary\.yaml: can't be read"):
+    with pytest.raises(StudyError, match=r"binary\.yaml: is not a text in UTF-8"):
         load_study(path)
+
+
+def test_a_date_is_the_text_that_was_written(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, MINIMAL + "dataset: {rows: [{day: 2024-02-30}]}\n"))
+    assert study.spec.dataset.rows[0].columns["day"].string_value == "2024-02-30"
+
+
+def test_files_above_a_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_files, "STUDY_FILE_BYTES_MAX", len(MINIMAL) - 1)
+    with pytest.raises(StudyError, match="put rows into a dataset file"):
+        load_study(write(tmp_path, MINIMAL))
+    rows = write(tmp_path, "a\n1\n2\n", "rows.csv")
+    monkeypatch.setattr(study_files, "DATASET_ROWS_MAX", 1)
+    with pytest.raises(StudyError, match="has 2 rows; at most 1 are allowed"):
+        read_rows(rows)
+    monkeypatch.setattr(study_files, "DATASET_FILE_BYTES_MAX", 1)
+    with pytest.raises(StudyError, match="larger than"):
+        read_rows(rows)
 
 
 def test_several_studies_want_a_choice(tmp_path: Path) -> None:
@@ -147,6 +177,8 @@ def test_rows_from_csv_and_json_lines(tmp_path: Path) -> None:
         ("r.csv", "a,b\n1\n", "line 2: has another number of columns"),
         ("r.csv", "a,b\n1,2,3\n", "line 2: has another number of columns"),
         ("r.csv", "a\n", "has no rows"),
+        ("R.CSV", "", "has no rows"),
+        ("r.csv", "a,b,a\n1,2,3\n", "line 1: has several columns of the name 'a'"),
         ("r.csv", 'a\n"x\n', "not valid CSV"),
         ("r.jsonl", '{"a": 1}\n{', "line 2: not valid JSON"),
         ("r.jsonl", "[1]\n", "line 1: a row is an object"),
