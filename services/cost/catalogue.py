@@ -1,198 +1,210 @@
-"""The catalogue of prices: `genai-prices` and our own data, compiled once into integers.
+"""The catalogue of prices: compiled files of integers, one for each version, which never change.
 
-`genai-prices` (pydantic, MIT) computes with decimals, takes some 200 us a call, and prices a model without prices at 0.
-Here each of its models becomes a `ModelPrice` when the service starts, or is left out where it is not priced by the
-token (audio by the hour, documents by the page, no price at all): such a model is unpriced, which is not free.
-Rates are rounded to whole nano-USD per million tokens, an error of at most half a nano-USD in a million tokens.
+`data/catalogues/<version>.json` holds every price that is known, from `genai-prices` and from `data/own_prices.json`
+(the mock's, TinyFish's). `python -m services.cost.catalogue_update` shows what the installed `genai-prices` would
+change, and writes a new version; so an update of a library never changes a price by itself. The newest version is in
+use, and older ones stay readable, because events name the version that they were priced by.
+
+A model that is not priced by tokens, requests or steps (audio by the hour, documents by the page, no price at all) is
+in the catalogue without a price: it is unpriced, which is not free.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
-from importlib.metadata import version
+from difflib import get_close_matches
+from functools import cached_property
 from importlib.resources import files
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from genai_prices import data as genai_data
-from genai_prices.types import (
-    ConditionalPrice,
-    ModelInfo,
-    Provider,
-    StartDateConstraint,
-    TieredPrices,
-    TimeOfDateConstraint,
-)
-from genai_prices.types import ModelPrice as GenaiModelPrice
+import orjson
 
-from services.cost.prices import DatedTariff, ModelPrice, Rates, Tariff, Tier
+from services.cost.matching import Matcher, matcher_of, with_dashed_date
+from services.cost.prices import DatedTariff, ModelPrice, Quote, Rates, Tariff, Tier
+from services.runtime.errors import DomainError, NotFound
 
-NANO_PER_USD: Final = 1_000_000_000
 LOOKUPS_MAX: Final = 10_000
 """Names whose price is remembered; one more makes the catalogue forget them all and begin again."""
 
-_REQUESTS_PER_RATE: Final = 1_000
-
-# Each kind of token with the price keys that may price it, the most specific first; the last is its parent's.
-_PRICE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "input": ("input_mtok",),
-    "cache_read": ("cache_read_mtok", "input_mtok"),
-    "cache_write_5m": ("cache_write_5m_mtok", "cache_write_mtok", "input_mtok"),
-    "cache_write_1h": ("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
-    "input_audio": ("input_audio_mtok", "input_mtok"),
-    "output": ("output_mtok",),
-    "reasoning": ("output_reasoning_mtok", "output_mtok"),
-    "output_audio": ("output_audio_mtok", "output_mtok"),
-}
-_PARENTS: Final[Mapping[str, str]] = {
-    "cache_read": "input",
-    "cache_write_5m": "input",
-    "cache_write_1h": "input",
-    "input_audio": "input",
-    "reasoning": "output",
-    "output_audio": "output",
-}
+_DATA: Final = files("services.cost").joinpath("data/catalogues")
+_SUGGESTIONS: Final = 3
+_SUFFIX: Final = ".json"
 
 
 class PriceSource(Protocol):
-    """Where the service finds the price of a model."""
+    """Where the service finds prices."""
 
-    def find(self, provider: str, model: str) -> ModelPrice | None:
-        """The price of a provider's model, by the name that the provider knows; None where there is none."""
+    def quote(self, provider: str, models: Sequence[str], service_tier: str, at_us: int) -> Quote | None:
+        """The price in force at a time by the first of the names that has one; None where the call is unpriced.
+
+        The names are those of one call: the model that answered, then the one that was asked for.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPrices:
-    """Prices that the project itself states (the mock's), and other names of providers."""
+class _Model:
+    """A model of the catalogue; one without a price still takes its names."""
 
-    aliases: Mapping[str, str]
-    models: Mapping[tuple[str, str], ModelPrice]
+    matches: Matcher
+    price: ModelPrice | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    """A provider's models in the order in which their names are tried."""
+
+    fallbacks: tuple[str, ...]
+    """Providers whose models it sells too."""
+    models: tuple[_Model, ...]
 
 
 class Catalogue:
     """Every price that is known, in one immutable version."""
 
-    def __init__(self, own: OwnPrices, providers: Iterable[Provider], genai_version: str) -> None:
-        self._own = own
-        self._all_providers = list(providers)
-        self._providers = {provider.id: provider for provider in self._all_providers}
-        self._compiled: dict[int, ModelPrice] = {}
-        for provider in self._all_providers:
-            for model in provider.models:
-                compiled = compile_model(provider.id, model, genai_version)
-                if compiled is not None:
-                    self._compiled[id(model)] = compiled
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        """Read a compiled catalogue."""
+        self.version: Final[str] = document["version"]
+        self._aliases: Mapping[str, str] = document["aliases"]
+        self._providers = {entry["id"]: _provider_of(entry, self.version) for entry in document["providers"]}
         self._found: dict[tuple[str, str], ModelPrice | None] = {}
 
     @classmethod
-    def load(cls) -> "Catalogue":
-        """Compile the installed `genai-prices` and our own data; takes about a second, once."""
-        return cls(load_own_prices(), genai_data.providers, f"genai-prices-{version('genai-prices')}")
+    def load(cls, version: str = "") -> "Catalogue":
+        """A version of the catalogue, by default the newest; takes some tens of milliseconds.
 
-    def __len__(self) -> int:
-        return len(self._compiled) + len(self._own.models)
+        Raises NotFound for a version that there is not.
+        """
+        return cls(read_document(version or versions()[-1]))
+
+    def quote(self, provider: str, models: Sequence[str], service_tier: str, at_us: int) -> Quote | None:
+        """See PriceSource.quote."""
+        for model in models:
+            found = self.find(provider, model)
+            if found is not None:
+                tariff = found.at(at_us, service_tier)
+                # A model that is known but not sold in the tier is unpriced: the next name would be a guess.
+                return None if tariff is None else Quote(tariff, self.version)
+        return None
 
     def find(self, provider: str, model: str) -> ModelPrice | None:
         """The price of a provider's model, dated names included ("gpt-4o-2024-08-06"); None where there is none."""
         key = (provider, model)
         if key in self._found:
             return self._found[key]
-        found = self._match(provider.lower(), model)
+        found = self._match(self.provider_named(provider), model.lower())
         if len(self._found) >= LOOKUPS_MAX:
             self._found.clear()
         self._found[key] = found
         return found
 
+    def provider_named(self, name: str) -> str:
+        """The catalogue's own name of a provider."""
+        lowered = name.lower()
+        return self._aliases.get(lowered, lowered)
+
+    @property
+    def providers(self) -> Sequence[str]:
+        """The providers with at least one price, sorted."""
+        return sorted({provider for provider, _ in self._by_name})
+
+    def page(self, provider: str, contains: str, after: tuple[str, str], limit: int) -> list[ModelPrice]:
+        """At most `limit` prices by provider and model, which follow `after`; an empty filter lets all through."""
+        wanted = self.provider_named(provider) if provider else ""
+        part = contains.lower()
+        page: list[ModelPrice] = []
+        for name, price in self._by_name.items():
+            if name > after and wanted in ("", name[0]) and part in f"{name[0]}/{name[1]}":
+                page.append(price)
+                if len(page) == limit:
+                    break
+        return page
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], ModelPrice]:
+        prices = [price for _, price in self._models() if price is not None]
+        return {(price.provider, price.model): price for price in sorted(prices, key=lambda p: (p.provider, p.model))}
+
+    def _models(self) -> Iterator[tuple[str, ModelPrice | None]]:
+        for name, provider in self._providers.items():
+            for model in provider.models:
+                yield name, model.price
+
     def _match(self, provider_name: str, model: str) -> ModelPrice | None:
-        own = self._own.models.get((provider_name, model))
-        if own is not None:
-            return own
-        provider = self._providers.get(self._own.aliases.get(provider_name, provider_name))
+        provider = self._providers.get(provider_name)
         if provider is None:
             return None
-        info = provider.find_model(model, all_providers=self._all_providers)
-        return None if info is None else self._compiled.get(id(info))
-
-
-def load_own_prices() -> OwnPrices:
-    """Read `data/own_prices.json`."""
-    data = json.loads(files("services.cost").joinpath("data/own_prices.json").read_text(encoding="utf-8"))
-    models = {}
-    for entry in data["models"]:
-        rates = {kind: _nano(Decimal(usd)) for kind, usd in entry["usd_per_million_tokens"].items()}
-        full = {kind: rates.get(kind, rates[_PARENTS.get(kind, kind)]) for kind in _PRICE_KEYS}
-        tariff = Tariff((Tier(0, Rates(**full)),))
-        key = (entry["provider"], entry["model"])
-        models[key] = ModelPrice(*key, data["version"], (DatedTariff(tariff),))
-    return OwnPrices(data["provider_aliases"], models)
-
-
-def compile_model(provider_id: str, model: ModelInfo, catalogue_version: str) -> ModelPrice | None:
-    """The integer form of a model's price; None where it has no price by the token at some time."""
-    conditional = model.prices if isinstance(model.prices, list) else [ConditionalPrice(prices=model.prices)]
-    tariffs = []
-    for entry in conditional:
-        tariff = _compile_tariff(entry.prices)
-        if tariff is None:
-            return None
-        tariffs.append(_dated(tariff, entry.constraint))
-    return ModelPrice(provider_id, model.id, catalogue_version, tuple(tariffs)) if tariffs else None
-
-
-def _compile_tariff(prices: GenaiModelPrice) -> Tariff | None:
-    """A model with an input price alone (embeddings) charges nothing for output, as `genai-prices` has it."""
-    if prices.input_mtok is None:
+        # Resellers write dates without dashes; such a name is tried as it is first.
+        for name in dict.fromkeys((model, with_dashed_date(model))):
+            for seller in (provider, *[self._providers[other] for other in provider.fallbacks]):
+                for entry in seller.models:
+                    if entry.matches(name):
+                        return entry.price
         return None
-    values = {kind: _first(prices, keys) for kind, keys in _PRICE_KEYS.items()}
-    starts = {0}
-    for value in values.values():
-        if isinstance(value, TieredPrices):
-            # The source counts a tier from the first token above its start.
-            starts.update(tier.start + 1 for tier in value.tiers)
-    tiers = tuple(
-        Tier(start, Rates(**{kind: _rate(value, start) for kind, value in values.items()})) for start in sorted(starts)
+
+
+def no_such_price(catalogue: Catalogue, provider: str, model: str, service_tier: str = "") -> DomainError:
+    """The refusal to give a price that there is not; it names what may have been meant."""
+    name = f"{provider}/{model}"
+    owner = catalogue.provider_named(provider)
+    found = catalogue.find(provider, model)
+    if found is not None:
+        sold = ", ".join(["standard", *found.service_tiers])
+        advice = f"it has a price in the service tiers: {sold}"
+    elif owner not in catalogue.providers:
+        near = get_close_matches(owner, catalogue.providers, n=_SUGGESTIONS, cutoff=0.5)
+        advice = f"the provider {provider!r} is not in the catalogue" + _did_you_mean(near)
+    else:
+        names = [price.model for price in catalogue.page(owner, "", ("", ""), LOOKUPS_MAX)]
+        advice = "check the name" + _did_you_mean(
+            [f"{owner}/{near}" for near in get_close_matches(model, names, _SUGGESTIONS)]
+        )
+    wanted = f"{name} ({service_tier})" if service_tier else name
+    return DomainError(
+        "NOT_FOUND",
+        f"{wanted} has no price; {advice}. An override gives it a price of your own.",
+        code="NOT_FOUND",
+        metadata={"kind": "price of model", "id": name},
     )
-    fee = prices.requests_kcount
-    return Tariff(tiers, _nano(fee / _REQUESTS_PER_RATE) if isinstance(fee, Decimal) else 0)
 
 
-def _first(prices: GenaiModelPrice, keys: tuple[str, ...]) -> Decimal | TieredPrices:
-    for key in keys:
-        value: Decimal | TieredPrices | None = getattr(prices, key)
-        if value is not None:
-            return value
-    return Decimal(0)
+def versions() -> list[str]:
+    """The versions that there are, the newest last."""
+    return sorted(entry.name.removesuffix(_SUFFIX) for entry in _DATA.iterdir() if entry.name.endswith(_SUFFIX))
 
 
-def _rate(value: Decimal | TieredPrices, input_tokens: int) -> int:
-    if isinstance(value, Decimal):
-        return _nano(value)
-    usd = value.base
-    for tier in value.tiers:
-        if input_tokens > tier.start:
-            usd = tier.price
-    return _nano(usd)
+def read_document(version: str) -> dict[str, Any]:
+    """The compiled form of a version; NotFound where there is none."""
+    if version not in versions():
+        raise NotFound("version of the catalogue", version)
+    document: dict[str, Any] = orjson.loads(_DATA.joinpath(version + _SUFFIX).read_bytes())
+    return document
 
 
-def _nano(usd: Decimal) -> int:
-    return round(usd * NANO_PER_USD)
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f" (did you mean {' or '.join(names)}?)" if names else ""
 
 
-def _dated(tariff: Tariff, constraint: StartDateConstraint | TimeOfDateConstraint | None) -> DatedTariff:
-    if isinstance(constraint, StartDateConstraint):
-        return DatedTariff(tariff, starts_us=_midnight_us(constraint.start_date))
-    if isinstance(constraint, TimeOfDateConstraint):
-        return DatedTariff(tariff, daily_us=(_time_us(constraint.start_time), _time_us(constraint.end_time)))
-    return DatedTariff(tariff)
+def _provider_of(entry: Mapping[str, Any], version: str) -> _Provider:
+    models = tuple(
+        [_Model(matcher_of(model["match"]), _price_of(entry["id"], model, version)) for model in entry["models"]]
+    )
+    return _Provider(tuple(entry["fallbacks"]), models)
 
 
-def _midnight_us(day: date) -> int:
-    return int(datetime.combine(day, time(), UTC).timestamp()) * 1_000_000
+def _price_of(provider: str, model: Mapping[str, Any], version: str) -> ModelPrice | None:
+    if not model["prices"]:
+        return None
+    tiers = {name: _tariffs_of(dated) for name, dated in model.get("service_tiers", {}).items()}
+    return ModelPrice(provider, model["id"], version, _tariffs_of(model["prices"]), tiers)
 
 
-def _time_us(at: time) -> int:
-    """Microseconds after midnight UTC; a time without a zone is UTC."""
-    moment = datetime.combine(date(1970, 1, 2), at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
-    return ((moment.hour * 60 + moment.minute) * 60 + moment.second) * 1_000_000 + moment.microsecond
+def _tariffs_of(entries: Sequence[Mapping[str, Any]]) -> tuple[DatedTariff, ...]:
+    return tuple([_tariff_of(entry) for entry in entries])
+
+
+def _tariff_of(entry: Mapping[str, Any]) -> DatedTariff:
+    """Tiers are `[input tokens from, rates in the order of Rates]`."""
+    tiers = tuple([Tier(start, Rates(*rates)) for start, rates in entry["tiers"]])
+    tariff = Tariff(tiers, entry.get("request", 0), entry.get("step", 0))
+    daily_us = entry.get("daily_us")
+    return DatedTariff(tariff, entry.get("starts_us"), None if daily_us is None else (daily_us[0], daily_us[1]))

@@ -43,6 +43,8 @@ class HoldOrder:
     expires_in_ms: int
     service_tier: str = ""
     """Empty for the standard one."""
+    steps_max: int = 0
+    """Steps of an automation at most."""
 
     @property
     def target(self) -> Target:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from services.cost.budgets import Balance, Budget, budget_exceeded
 from services.cost.catalogue import PriceSource
-from services.cost.events import FREE, SETTLED_SOURCE, UNPRICED, Cost, HoldOrder, Settlement, UsageEvent, UsageReport
+from services.cost.estimates import model_name, priced
+from services.cost.events import FREE, SETTLED_SOURCE, Cost, HoldOrder, Settlement, UsageEvent, UsageReport
 from services.cost.holds import (
     ExpiryPolicy,
     Hold,
@@ -20,7 +21,7 @@ from services.cost.holds import (
     state_after_expiry,
     tombstone,
 )
-from services.cost.prices import Breakdown, price, worst_case
+from services.cost.prices import Breakdown, worst_case
 from services.cost.standings import BalanceKey, Standings
 from services.cost.usage import NO_USAGE, Usage, check_usage, tier_named
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
@@ -117,19 +118,20 @@ class Ledger:
             if error is not None:
                 return HoldOutcome(order.attempt_id, error=error)
             return HoldOutcome(order.attempt_id, known.held_nano_usd, known.priced)
-        found = self._prices.find(order.provider, order.model)
+        quote = self._prices.quote(order.provider, (order.model,), order.service_tier, self.now_us)
         balances = self.books.standings.at(order.target, self.now_us)
-        if found is None:
+        if quote is None:
             hard = next((balance.budget for balance in balances if not balance.budget.soft), None)
             if hard is not None:
                 return HoldOutcome(order.attempt_id, error=_unpriced(order, hard))
         amount = 0
-        if found is not None:
-            amount = worst_case(order.input_tokens_max, order.output_tokens_max, found.at(self.now_us))
+        if quote is not None:
+            worst = worst_case(order.input_tokens_max, order.output_tokens_max, quote.tariff, order.steps_max)
+            amount = worst.total_nano_usd
         for balance in balances:
             if not balance.admits(amount):
                 error = budget_exceeded(balance, amount)
-                return HoldOutcome(order.attempt_id, priced=found is not None, error=error)
+                return HoldOutcome(order.attempt_id, priced=quote is not None, error=error)
         self._change(balances, held=amount)
         self._add_hold(
             Hold(
@@ -140,14 +142,14 @@ class Ledger:
                 model=order.model,
                 attribution=order.attribution,
                 held_nano_usd=amount,
-                priced=found is not None,
+                priced=quote is not None,
                 created_us=self.now_us,
                 expires_us=self.now_us + order.expires_in_ms * 1_000,
                 service_tier=order.service_tier,
             )
         )
         self.books.held_nano_usd += amount
-        return HoldOutcome(order.attempt_id, amount, found is not None)
+        return HoldOutcome(order.attempt_id, amount, quote is not None)
 
     def settle(self, settlement: Settlement) -> SettleOutcome:
         """Record what an attempt took, at its price, and give its hold back.
@@ -245,11 +247,12 @@ class Ledger:
     def _settled_event(self, hold: Hold, settlement: Settlement) -> UsageEvent:
         occurred_us = hold.created_us if settlement.occurred_us is None else settlement.occurred_us
         usage = settlement.usage or NO_USAGE
+        service_tier = tier_named(settlement.service_tier) if settlement.service_tier else hold.service_tier
         if settlement.usage is None:
             cost, breakdown = FREE, Breakdown()
         else:
             models = (settlement.provider_model, hold.model) if settlement.provider_model else (hold.model,)
-            cost, breakdown = self._priced(hold.provider, models, usage, occurred_us)
+            cost, breakdown = priced(self._prices.quote(hold.provider, models, service_tier, occurred_us), usage)
         return UsageEvent(
             source=SETTLED_SOURCE,
             event_id=hold.attempt_id,
@@ -265,7 +268,7 @@ class Ledger:
             held_nano_usd=hold.held_nano_usd,
             occurred_us=occurred_us,
             recorded_us=self.now_us,
-            service_tier=tier_named(settlement.service_tier) if settlement.service_tier else hold.service_tier,
+            service_tier=service_tier,
         )
 
     def _reported_event(self, report: UsageReport, field_path: str) -> UsageEvent:
@@ -276,7 +279,8 @@ class Ledger:
         check_usage(report.usage, f"{field_path}.usage")
         occurred_us = self.now_us if report.occurred_us is None else report.occurred_us
         _check_time(occurred_us, self.now_us, f"{field_path}.occurred_at")
-        cost, breakdown = self._priced(report.provider, (report.model,), report.usage, occurred_us)
+        quote = self._prices.quote(report.provider, (report.model,), report.service_tier, occurred_us)
+        cost, breakdown = priced(quote, report.usage)
         return UsageEvent(
             source=report.source,
             event_id=report.event_id,
@@ -294,15 +298,6 @@ class Ledger:
             recorded_us=self.now_us,
             service_tier=report.service_tier,
         )
-
-    def _priced(self, provider: str, models: Iterable[str], usage: Usage, at_us: int) -> tuple[Cost, Breakdown]:
-        """The price by the first of the models that has one."""
-        for model in models:
-            found = self._prices.find(provider, model)
-            if found is not None:
-                breakdown = price(usage, found.at(at_us))
-                return Cost(breakdown.total_nano_usd, priced=True, price_version=found.version), breakdown
-        return UNPRICED, Breakdown()
 
     def _record(self, event: UsageEvent, charged_us: int) -> None:
         self.books.events[event.source, event.event_id] = event
@@ -348,13 +343,18 @@ def _check_time(occurred_us: int, now_us: int, field_path: str) -> None:
 
 
 def _unpriced(order: HoldOrder, budget: Budget) -> WrongState:
-    model = f"{order.provider}/{order.model}"
+    model = model_name(order.provider, order.model, order.service_tier)
     return WrongState(
         "UNPRICED",
         f"{model} has no price, and budget {budget.name!r} ({budget.budget_id}) is a hard limit: what the call could "
-        "cost is unknown, so it is not sent. Use a priced model, or make the budget soft.",
-        subject=f"model:{model}",
-        metadata={"provider": order.provider, "model": order.model, "budget_id": budget.budget_id},
+        "cost is unknown, so it is not sent. Use a priced model and service tier, or make the budget soft.",
+        subject=f"model:{order.provider}/{order.model}",
+        metadata={
+            "provider": order.provider,
+            "model": order.model,
+            "service_tier": order.service_tier,
+            "budget_id": budget.budget_id,
+        },
     )
 
 

@@ -5,13 +5,16 @@ of a price is rounded half-even by itself and the total is the sum of the parts,
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, fields
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from services.cost.usage import Usage
 
 TOKENS_PER_RATE = 1_000_000
 DAY_US = 86_400_000_000
+
+_HALF: Final = TOKENS_PER_RATE // 2
 
 _PARTS_MAX = 8
 # Each of the parts can be rounded up by half a nano-USD; a worst case has to cover that.
@@ -57,6 +60,8 @@ class Tariff:
     tiers: tuple[Tier, ...]
     request_nano_usd: int = 0
     """A fee for every call."""
+    step_nano_usd: int = 0
+    """A fee for every step of an automation."""
 
     def rates_for(self, input_tokens: int) -> Rates:
         """The rates of a call with so many input tokens."""
@@ -97,22 +102,43 @@ class ModelPrice:
     model: str
     """The catalogue's own name of the model."""
     version: str
-    """The version of the catalogue that the price is from, for example "genai-prices-0.2.3"."""
+    """The version of the catalogue that the price is from, for example "2026-11-21"."""
     tariffs: tuple[DatedTariff, ...]
-    """A later one takes precedence; the first holds where no other does."""
+    """Of the standard service tier. A later one takes precedence; the first holds where no other does."""
+    service_tiers: Mapping[str, tuple[DatedTariff, ...]] = field(default_factory=dict)
+    """Of the other service tiers by name; here nothing holds before the first begins."""
 
-    def at(self, at_us: int) -> Tariff:
-        """The tariff in force at a time, microseconds UTC."""
-        if len(self.tariffs) == 1:
-            return self.tariffs[0].tariff
-        for dated in reversed(self.tariffs):
+    def at(self, at_us: int, service_tier: str = "") -> Tariff | None:
+        """The tariff in force at a time, microseconds UTC; None where the service tier has no price then.
+
+        A tier is never taken for the standard one: what "priority" costs more, or "batch" less, is not known.
+        """
+        dated = self.dated_at(at_us, service_tier)
+        return None if dated is None else dated.tariff
+
+    def dated_at(self, at_us: int, service_tier: str = "") -> DatedTariff | None:
+        """As `at`, with the time from which the tariff holds."""
+        if service_tier:
+            tariffs = self.service_tiers.get(service_tier, ())
+        else:
+            tariffs = self.tariffs
+            if len(tariffs) == 1:
+                return tariffs[0]
+        for dated in reversed(tariffs):
             if dated.holds_at(at_us):
-                return dated.tariff
-        return self.tariffs[0].tariff
+                return dated
+        return None if service_tier else tariffs[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Breakdown:
+class Quote(NamedTuple):
+    """The price of a call."""
+
+    tariff: Tariff
+    version: str
+    """Where it is from: the version of a catalogue, or the id of an override."""
+
+
+class Breakdown(NamedTuple):
     """What each part of a call costs, nano-USD."""
 
     input: int = 0
@@ -124,28 +150,16 @@ class Breakdown:
     reasoning: int = 0
     output_audio: int = 0
     request: int = 0
+    steps: int = 0
 
     def parts(self) -> dict[str, int]:
         """The parts that are not 0, by name."""
-        return {name: amount for name in _PART_NAMES if (amount := getattr(self, name))}
+        return {name: amount for name, amount in zip(self._fields, self, strict=True) if amount}
 
     @property
     def total_nano_usd(self) -> int:
         """The price of the call: the sum of the parts."""
-        return (
-            self.input
-            + self.cache_read
-            + self.cache_write_5m
-            + self.cache_write_1h
-            + self.input_audio
-            + self.output
-            + self.reasoning
-            + self.output_audio
-            + self.request
-        )
-
-
-_PART_NAMES: Final = tuple(field.name for field in fields(Breakdown))
+        return sum(self)
 
 
 def price(usage: Usage, tariff: Tariff) -> Breakdown:
@@ -154,21 +168,47 @@ def price(usage: Usage, tariff: Tariff) -> Breakdown:
     The tier is the one that the total of input tokens reaches, and it prices every token of the call (a "cliff").
     """
     rates = tariff.rates_for(usage.input_tokens)
+    cache_read = usage.cache_read_tokens
+    write_5m = usage.cache_write_5m_tokens
+    write_1h = usage.cache_write_1h_tokens
+    audio_in = usage.input_audio_tokens
+    reasoning = usage.reasoning_tokens
+    audio_out = usage.output_audio_tokens
+    plain_in = usage.input_tokens - cache_read - write_5m - write_1h - audio_in
+    plain_out = usage.output_tokens - reasoning - audio_out
+    # Most kinds of most calls are 0, and every event comes through here.
     return Breakdown(
-        input=_amount(usage.plain_input_tokens, rates.input),
-        cache_read=_amount(usage.cache_read_tokens, rates.cache_read),
-        cache_write_5m=_amount(usage.cache_write_5m_tokens, rates.cache_write_5m),
-        cache_write_1h=_amount(usage.cache_write_1h_tokens, rates.cache_write_1h),
-        input_audio=_amount(usage.input_audio_tokens, rates.input_audio),
-        output=_amount(usage.plain_output_tokens, rates.output),
-        reasoning=_amount(usage.reasoning_tokens, rates.reasoning),
-        output_audio=_amount(usage.output_audio_tokens, rates.output_audio),
-        request=tariff.request_nano_usd,
+        _amount(plain_in * rates.input) if plain_in else 0,
+        _amount(cache_read * rates.cache_read) if cache_read else 0,
+        _amount(write_5m * rates.cache_write_5m) if write_5m else 0,
+        _amount(write_1h * rates.cache_write_1h) if write_1h else 0,
+        _amount(audio_in * rates.input_audio) if audio_in else 0,
+        _amount(plain_out * rates.output) if plain_out else 0,
+        _amount(reasoning * rates.reasoning) if reasoning else 0,
+        _amount(audio_out * rates.output_audio) if audio_out else 0,
+        tariff.request_nano_usd,
+        usage.steps * tariff.step_nano_usd if usage.steps else 0,
     )
 
 
-def worst_case(input_tokens_max: int, output_tokens_max: int, tariff: Tariff) -> int:
-    """The most that a call within these limits can cost, nano-USD.
+@dataclass(frozen=True, slots=True)
+class WorstCase:
+    """The most that a call can cost, nano-USD."""
+
+    input: int
+    output: int
+    fees: int
+    rounding: int
+    """What rounding the parts of a call can add."""
+
+    @property
+    def total_nano_usd(self) -> int:
+        """What to reserve."""
+        return self.input + self.output + self.fees + self.rounding
+
+
+def worst_case(input_tokens_max: int, output_tokens_max: int, tariff: Tariff, steps_max: int = 0) -> WorstCase:
+    """The most that a call within these limits can cost.
 
     Every token is of its dearest kind, in the dearest tier that the input can reach, and fees are added. A request for
     several answers counts its output limit once for each.
@@ -176,20 +216,16 @@ def worst_case(input_tokens_max: int, output_tokens_max: int, tariff: Tariff) ->
     reachable = [tier.rates for tier in tariff.tiers if tier.input_tokens_from <= input_tokens_max]
     input_rate = max(rates.highest_input for rates in reachable)
     output_rate = max(rates.highest_output for rates in reachable)
-    exact = input_tokens_max * input_rate + output_tokens_max * output_rate
-    if exact == 0:
-        return tariff.request_nano_usd
-    return -(-exact // TOKENS_PER_RATE) + _ROUNDING_RESERVE_NANO_USD + tariff.request_nano_usd
+    input_exact, output_exact = input_tokens_max * input_rate, output_tokens_max * output_rate
+    exact = input_exact + output_exact
+    whole_input, whole_output = input_exact // TOKENS_PER_RATE, output_exact // TOKENS_PER_RATE
+    rounding = -(-exact // TOKENS_PER_RATE) + _ROUNDING_RESERVE_NANO_USD - whole_input - whole_output if exact else 0
+    return WorstCase(whole_input, whole_output, tariff.request_nano_usd + steps_max * tariff.step_nano_usd, rounding)
 
 
-def divide_half_even(numerator: int, denominator: int) -> int:
-    """The quotient rounded to the nearest integer, a tie to the even one. The denominator is positive."""
-    quotient, remainder = divmod(numerator, denominator)
-    twice = 2 * remainder
-    if twice > denominator or (twice == denominator and quotient & 1):
+def _amount(exact: int) -> int:
+    """Nano-USD of tokens times their rate, rounded to the nearest, a tie to the even one."""
+    quotient, remainder = divmod(exact, TOKENS_PER_RATE)
+    if remainder > _HALF or (remainder == _HALF and quotient & 1):
         return quotient + 1
     return quotient
-
-
-def _amount(tokens: int, rate: int) -> int:
-    return divide_half_even(tokens * rate, TOKENS_PER_RATE) if tokens else 0

@@ -28,7 +28,7 @@ from services.runtime.signing_keys import fetch_signing_keys
 async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningServer]:
     """Run the cost service until the context ends. `clock` replaces the database's clock."""
     async with AsyncExitStack() as stack:
-        # Compiling takes about a second of work; the process may be serving other services meanwhile.
+        # Reading takes some tens of milliseconds; the process may be serving other services meanwhile.
         prices = await asyncio.to_thread(Catalogue.load)
         database = await stack.enter_async_context(open_service_database(settings, clock=clock))
         books = Bookkeeping(

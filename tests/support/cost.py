@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -17,7 +18,7 @@ from services.cost.budgets import Budget
 from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.ledger import Books, Ledger
 from services.cost.periods import PeriodKind
-from services.cost.prices import DatedTariff, ModelPrice, Rates, Tariff, Tier
+from services.cost.prices import Quote, Rates, Tariff, Tier
 from services.cost.scopes import Scope
 from services.cost.standings import Standings
 from services.cost.usage import Attribution, Usage
@@ -43,11 +44,11 @@ PROJECT = Scope()
 class PriceList:
     """Model "flat" costs 1,000 nano-USD a token of any kind and "free" costs nothing; all others are unpriced."""
 
-    def find(self, provider: str, model: str) -> ModelPrice | None:
-        rate = {"flat": USD, "free": 0}.get(model)
-        if rate is None:
+    def quote(self, provider: str, models: Sequence[str], service_tier: str, at_us: int) -> Quote | None:
+        rates = [rate for model in models if (rate := {"flat": USD, "free": 0}.get(model)) is not None]
+        if not rates or service_tier:
             return None
-        return ModelPrice(provider, model, "test-1", (DatedTariff(Tariff((Tier(0, Rates(*[rate] * 8)),))),))
+        return Quote(Tariff((Tier(0, Rates(*rates[:1] * 8)),)), "test-1")
 
 
 def worst_case_of(tokens: int) -> int:

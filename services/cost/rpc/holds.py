@@ -104,6 +104,7 @@ def _order(item: pb.HoldItem) -> HoldOrder:
         attribution_of(item.attribution),
         item.expires_in_ms,
         tier_named(item.service_tier),
+        item.steps_max,
     )
 
 

@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import error_pb2, usage_pb2
 from llmlab.api.cost.v1 import budget_pb2, hold_pb2, price_pb2, spend_pb2
+from services.cost.catalogue import versions
 from services.cost.settings import CostSettings
 from services.cost.wiring import build
 from services.runtime.clock import ManualClock
@@ -57,7 +58,7 @@ async def test_a_call_is_held_settled_and_seen_in_the_spend(callers: Callers) ->
     settle = hold_pb2.SettleRequest(item=settle_item("a/1", tokens=250))
     settled = await callers.holds.Settle(settle, metadata=callers.service())
     assert settled.outcome.cost.cost_nano_usd == 250 * SMALL_OUTPUT_NANO_USD
-    assert settled.outcome.cost.price_version == "llmlab-prices-1"
+    assert settled.outcome.cost.price_version == versions()[-1]
     assert await callers.holds.Settle(settle, metadata=callers.service()) == settled
     status = await standing(callers, made.budget_id)
     assert (status.period, status.settled_nano_usd, status.held_nano_usd) == ("2026-11", 100_000, 0)

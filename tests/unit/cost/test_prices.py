@@ -9,7 +9,6 @@ from services.cost.prices import (
     Rates,
     Tariff,
     Tier,
-    divide_half_even,
     price,
     worst_case,
 )
@@ -51,13 +50,18 @@ def usages(draw: st.DrawFn) -> Usage:
         output_tokens=reasoning + output_audio + draw(part),
         reasoning_tokens=reasoning,
         output_audio_tokens=output_audio,
+        steps=draw(st.integers(0, 100)),
     )
 
 
 @st.composite
 def tariffs(draw: st.DrawFn) -> Tariff:
     starts = [0, *sorted(draw(st.sets(st.integers(1, 4_000_000), max_size=3)))]
-    return Tariff(tuple(Tier(start, draw(all_rates)) for start in starts), draw(st.integers(0, 10**9)))
+    return Tariff(
+        tuple(Tier(start, draw(all_rates)) for start in starts),
+        draw(st.integers(0, 10**9)),
+        draw(st.integers(0, 10**9)),
+    )
 
 
 def test_each_kind_of_token_is_priced_once_at_its_own_rate() -> None:
@@ -85,11 +89,10 @@ def test_a_tier_prices_every_token_of_the_call() -> None:
     assert price(Usage(input_tokens=200_001), tariff).input == 400_002
 
 
-@pytest.mark.parametrize(
-    ("numerator", "rounded"), [(5, 0), (15, 2), (25, 2), (26, 3), (24, 2), (-5, 0), (-15, -2), (0, 0)]
-)
-def test_ties_go_to_the_even_neighbour(numerator: int, rounded: int) -> None:
-    assert divide_half_even(numerator, 10) == rounded
+@pytest.mark.parametrize(("tenths", "rounded"), [(5, 0), (15, 2), (25, 2), (26, 3), (24, 2), (0, 0)])
+def test_ties_go_to_the_even_neighbour(tenths: int, rounded: int) -> None:
+    tariff = Tariff((Tier(0, rates(input=tenths * 100_000)),))
+    assert price(Usage(input_tokens=1), tariff).input == rounded
 
 
 @given(usages(), tariffs())
@@ -97,22 +100,30 @@ def test_parts_are_never_negative_and_the_worst_case_covers_every_split(usage: U
     check_usage(usage, "usage")
     parts = price(usage, tariff)
     assert min(parts.input, parts.output) >= 0
-    assert parts.total_nano_usd <= worst_case(usage.input_tokens, usage.output_tokens, tariff)
+    assert parts.total_nano_usd == sum(parts.parts().values()) == sum(parts)
+    worst = worst_case(usage.input_tokens, usage.output_tokens, tariff, usage.steps)
+    assert parts.total_nano_usd <= worst.total_nano_usd
 
 
 @given(usages(), tariffs(), part, part)
 def test_the_worst_case_grows_with_its_limits(usage: Usage, tariff: Tariff, more_in: int, more_out: int) -> None:
     limits = usage.input_tokens + more_in, usage.output_tokens + more_out
-    assert price(usage, tariff).total_nano_usd <= worst_case(*limits, tariff)
+    assert price(usage, tariff).total_nano_usd <= worst_case(*limits, tariff, usage.steps).total_nano_usd
 
 
 def test_a_free_model_holds_nothing() -> None:
-    assert worst_case(10**6, 10**6, Tariff((Tier(0, Rates(0, 0, 0, 0, 0, 0, 0, 0)),))) == 0
+    assert worst_case(10**6, 10**6, Tariff((Tier(0, Rates(0, 0, 0, 0, 0, 0, 0, 0)),))).total_nano_usd == 0
+
+
+def test_steps_and_requests_cost_their_fees() -> None:
+    tariff = Tariff((Tier(0, Rates(0, 0, 0, 0, 0, 0, 0, 0)),), request_nano_usd=5, step_nano_usd=16_000_000)
+    assert price(Usage(steps=7), tariff).parts() == {"request": 5, "steps": 112_000_000}
+    assert worst_case(0, 0, tariff, steps_max=10).fees == 160_000_005
 
 
 def test_the_worst_case_knows_a_dearer_lower_tier() -> None:
     tariff = Tariff((Tier(0, rates(input_audio=9 * USD_PER_MTOK)), Tier(100, rates(input_audio=0, cache_write_1h=0))))
-    assert worst_case(1_000_000, 0, tariff) >= 9 * USD_PER_MTOK
+    assert worst_case(1_000_000, 0, tariff).input >= 9 * USD_PER_MTOK
 
 
 def test_the_tariff_in_force_is_the_last_that_holds() -> None:
@@ -134,6 +145,15 @@ def test_the_tariff_in_force_is_the_last_that_holds() -> None:
     assert model.at(noon_us) is new
     assert model.at(start_us + 22 * HOUR_US) is night
     assert model.at(start_us) is night
+
+
+def test_a_service_tier_is_never_taken_for_the_standard_one() -> None:
+    standard, batch = (Tariff((Tier(0, rates(input=value)),)) for value in (2, 1))
+    model = ModelPrice("p", "m", "v", (DatedTariff(standard),), {"batch": (DatedTariff(batch, starts_us=DAY_US),)})
+    assert model.at(DAY_US, "batch") is batch
+    assert model.at(DAY_US - 1, "batch") is None
+    assert model.at(DAY_US, "priority") is None
+    assert model.at(0) is standard
 
 
 def test_a_day_window_that_does_not_span_midnight() -> None:

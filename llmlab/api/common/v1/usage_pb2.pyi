@@ -115,7 +115,9 @@ class Cost(_message.Message):
     unpriced_calls: _builtins.int
     """Calls whose model has no price. An unpriced call is unknown, never free."""
     price_version: _builtins.str
-    """The version of the price catalogue used, for example "genai-prices-0.2.3"; empty for a sum over versions."""
+    """The version of the price used: of the catalogue, for example "2026-11-21", or the id of an override, "ovr_..."; empty
+    for a sum over versions.
+    """
     def __init__(
         self,
         *,

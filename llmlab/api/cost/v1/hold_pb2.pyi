@@ -73,6 +73,7 @@ class HoldItem(_message.Message):
     OUTPUT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
+    STEPS_MAX_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt's id (`call_id/ordinal`)."""
@@ -90,6 +91,8 @@ class HoldItem(_message.Message):
     """Milliseconds after which the hold expires if nobody settles it, 1,000 - 86,400,000. It has to exceed the call's own
     deadline.
     """
+    steps_max: _builtins.int
+    """Steps of an automation at most, 0 - 100,000; 0 for a call of a model."""
     service_tier: _builtins.str
     """The service tier that is asked for: "" or "standard", "batch", "flex", "priority" or another that the provider sells. A
     tier without a price of its own is unpriced, never taken for the standard one.
@@ -109,11 +112,12 @@ class HoldItem(_message.Message):
         output_tokens_max: _builtins.int = ...,
         attribution: _spend_pb2.Attribution | None = ...,
         expires_in_ms: _builtins.int = ...,
+        steps_max: _builtins.int = ...,
         service_tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "attribution", b"attribution", "expires_in_ms", b"expires_in_ms", "input_tokens_max", b"input_tokens_max", "model", b"model", "nonce", b"nonce", "output_tokens_max", b"output_tokens_max", "provider", b"provider", "service_tier", b"service_tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "attribution", b"attribution", "expires_in_ms", b"expires_in_ms", "input_tokens_max", b"input_tokens_max", "model", b"model", "nonce", b"nonce", "output_tokens_max", b"output_tokens_max", "provider", b"provider", "service_tier", b"service_tier", "steps_max", b"steps_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,9 +26,10 @@ from llmlab.api import validate_rules as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from llmlab.api.common.v1 import options_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_options__pb2
+from llmlab.api.common.v1 import usage_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmlab/api/cost/v1/price.proto\x12\x12llmlab.api.cost.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\"Y\n\x14GetModelPriceRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc0\x02\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd7\x02\n\tPriceTier\x12\x19\n\x11input_tokens_from\x18\x01 \x01(\x03\x12\x1f\n\x17input_nano_usd_per_mtok\x18\x02 \x01(\x03\x12$\n\x1c\x63\x61\x63he_read_nano_usd_per_mtok\x18\x03 \x01(\x03\x12(\n cache_write_5m_nano_usd_per_mtok\x18\x04 \x01(\x03\x12(\n cache_write_1h_nano_usd_per_mtok\x18\x05 \x01(\x03\x12%\n\x1dinput_audio_nano_usd_per_mtok\x18\x06 \x01(\x03\x12 \n\x18output_nano_usd_per_mtok\x18\x07 \x01(\x03\x12#\n\x1breasoning_nano_usd_per_mtok\x18\x08 \x01(\x03\x12&\n\x1eoutput_audio_nano_usd_per_mtok\x18\t \x01(\x03\"k\n\x15GetModelPriceResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprice_version\x18\x02 \x01(\t\x12,\n\x05tiers\x18\x03 \x03(\x0b\x32\x1d.llmlab.api.cost.v1.PriceTier2\x91\x01\n\x0cPriceService\x12\x80\x01\n\rGetModelPrice\x12(.llmlab.api.cost.v1.GetModelPriceRequest\x1a).llmlab.api.cost.v1.GetModelPriceResponse\"\x1a\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/pricesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ellmlab/api/cost/v1/price.proto\x12\x12llmlab.api.cost.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/usage.proto\"\x86\x01\n\x14GetModelPriceRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc0\x02\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0cservice_tier\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18 2\x0c^[a-z0-9_]*$\"\xd7\x02\n\tPriceTier\x12\x19\n\x11input_tokens_from\x18\x01 \x01(\x03\x12\x1f\n\x17input_nano_usd_per_mtok\x18\x02 \x01(\x03\x12$\n\x1c\x63\x61\x63he_read_nano_usd_per_mtok\x18\x03 \x01(\x03\x12(\n cache_write_5m_nano_usd_per_mtok\x18\x04 \x01(\x03\x12(\n cache_write_1h_nano_usd_per_mtok\x18\x05 \x01(\x03\x12%\n\x1dinput_audio_nano_usd_per_mtok\x18\x06 \x01(\x03\x12 \n\x18output_nano_usd_per_mtok\x18\x07 \x01(\x03\x12#\n\x1breasoning_nano_usd_per_mtok\x18\x08 \x01(\x03\x12&\n\x1eoutput_audio_nano_usd_per_mtok\x18\t \x01(\x03\"\xae\x02\n\x05Price\x12\x14\n\x0cservice_tier\x18\x01 \x01(\t\x12,\n\x05tiers\x18\x02 \x03(\x0b\x32\x1d.llmlab.api.cost.v1.PriceTier\x12\x18\n\x10request_nano_usd\x18\x03 \x01(\x03\x12\x15\n\rstep_nano_usd\x18\x04 \x01(\x03\x12-\n\tstarts_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x61ily_from_s\x18\x07 \x01(\x05\x12\x15\n\rdaily_until_s\x18\x08 \x01(\x05\x12\x15\n\rprice_version\x18\t \x01(\t\x12\x10\n\x08in_force\x18\n \x01(\x08\"F\n\nModelPrice\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x06prices\x18\x02 \x03(\x0b\x32\x19.llmlab.api.cost.v1.Price\"\x98\x01\n\x15GetModelPriceResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprice_version\x18\x02 \x01(\t\x12,\n\x05tiers\x18\x03 \x03(\x0b\x32\x1d.llmlab.api.cost.v1.PriceTier\x12+\n\x03\x61ll\x18\x04 \x01(\x0b\x32\x1e.llmlab.api.cost.v1.ModelPrice\"\x8b\x01\n\x11ListPricesRequest\x12\x19\n\x08provider\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1e\n\rname_contains\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"]\n\x12ListPricesResponse\x12.\n\x06models\x18\x01 \x03(\x0b\x32\x1e.llmlab.api.cost.v1.ModelPrice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc2\x02\n\rCostBreakdown\x12\x16\n\x0einput_nano_usd\x18\x01 \x01(\x03\x12\x1b\n\x13\x63\x61\x63he_read_nano_usd\x18\x02 \x01(\x03\x12\x1f\n\x17\x63\x61\x63he_write_5m_nano_usd\x18\x03 \x01(\x03\x12\x1f\n\x17\x63\x61\x63he_write_1h_nano_usd\x18\x04 \x01(\x03\x12\x1c\n\x14input_audio_nano_usd\x18\x05 \x01(\x03\x12\x17\n\x0foutput_nano_usd\x18\x06 \x01(\x03\x12\x1a\n\x12reasoning_nano_usd\x18\x07 \x01(\x03\x12\x1d\n\x15output_audio_nano_usd\x18\x08 \x01(\x03\x12\x18\n\x10request_nano_usd\x18\t \x01(\x03\x12\x16\n\x0esteps_nano_usd\x18\n \x01(\x03\x12\x16\n\x0etotal_nano_usd\x18\x0b \x01(\x03\"\xfb\x02\n\x0c\x45stimateItem\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc0\x02\x12$\n\x0cinput_tokens\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/(\x00H\x00\x12$\n\x0binput_bytes\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x88\xde\xbe\x01(\x00H\x00\x12\'\n\x11max_output_tokens\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/(\x00\x12\x31\n\x16\x65xpected_output_tokens\x18\x05 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/(\x00H\x01\x88\x01\x01\x12\x1b\n\x07\x61nswers\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x01(\x00\x12\x1a\n\x05\x63\x61lls\x18\x07 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x00\x12+\n\x0cservice_tier\x18\x08 \x01(\tB\x15\xbaH\x12r\x10\x18 2\x0c^[a-z0-9_]*$\x12\x1e\n\tmax_steps\x18\t \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xa0\x8d\x06(\x00\x42\x07\n\x05inputB\x19\n\x17_expected_output_tokens\"{\n\x13\x45stimateCostRequest\x12<\n\x05items\x18\x01 \x03(\x0b\x32 .llmlab.api.cost.v1.EstimateItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\rWorstCaseCost\x12\x16\n\x0einput_nano_usd\x18\x01 \x01(\x03\x12\x17\n\x0foutput_nano_usd\x18\x02 \x01(\x03\x12\x15\n\rfees_nano_usd\x18\x03 \x01(\x03\x12\x19\n\x11rounding_nano_usd\x18\x04 \x01(\x03\x12\x16\n\x0etotal_nano_usd\x18\x05 \x01(\x03\"\xda\x01\n\x0c\x43ostEstimate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprice_version\x18\x02 \x01(\t\x12\x38\n\x0e\x65xpected_usage\x18\x03 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsage\x12\x33\n\x08\x65xpected\x18\x04 \x01(\x0b\x32!.llmlab.api.cost.v1.CostBreakdown\x12\x35\n\nworst_case\x18\x05 \x01(\x0b\x32!.llmlab.api.cost.v1.WorstCaseCost\"\x7f\n\x14\x45stimateCostResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .llmlab.api.cost.v1.CostEstimate\x12\x19\n\x11\x65xpected_nano_usd\x18\x02 \x01(\x03\x12\x1b\n\x13worst_case_nano_usd\x18\x03 \x01(\x03\"\xb4\x01\n\tPriceItem\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc0\x02\x12\x37\n\x05usage\x18\x02 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsageB\x06\xbaH\x03\xc8\x01\x01\x12+\n\x0cservice_tier\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18 2\x0c^[a-z0-9_]*$\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x11PriceUsageRequest\x12\x39\n\x05items\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.cost.v1.PriceItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x1e\n\rprice_version\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"m\n\x0bPricedUsage\x12(\n\x04\x63ost\x18\x01 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x34\n\tbreakdown\x18\x02 \x01(\x0b\x32!.llmlab.api.cost.v1.CostBreakdown\"o\n\x12PriceUsageResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.llmlab.api.cost.v1.PricedUsage\x12)\n\x05total\x18\x02 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost2\x97\x04\n\x0cPriceService\x12\x7f\n\rGetModelPrice\x12(.llmlab.api.cost.v1.GetModelPriceRequest\x1a).llmlab.api.cost.v1.GetModelPriceResponse\"\x19\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/price\x12w\n\nListPrices\x12%.llmlab.api.cost.v1.ListPricesRequest\x1a&.llmlab.api.cost.v1.ListPricesResponse\"\x1a\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/prices\x12\x89\x01\n\x0c\x45stimateCost\x12\'.llmlab.api.cost.v1.EstimateCostRequest\x1a(.llmlab.api.cost.v1.EstimateCostResponse\"&\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/prices:estimate:\x01*\x12\x80\x01\n\nPriceUsage\x12%.llmlab.api.cost.v1.PriceUsageRequest\x1a&.llmlab.api.cost.v1.PriceUsageResponse\"#\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x15\"\x10/v1/prices:price:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,14 +38,88 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETMODELPRICEREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_GETMODELPRICEREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\300\002'
+  _globals['_GETMODELPRICEREQUEST'].fields_by_name['service_tier']._loaded_options = None
+  _globals['_GETMODELPRICEREQUEST'].fields_by_name['service_tier']._serialized_options = b'\272H\022r\020\030 2\014^[a-z0-9_]*$'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_LISTPRICESREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['name_contains']._loaded_options = None
+  _globals['_LISTPRICESREQUEST'].fields_by_name['name_contains']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_ESTIMATEITEM'].fields_by_name['model']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\300\002'
+  _globals['_ESTIMATEITEM'].fields_by_name['input_tokens']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['input_tokens']._serialized_options = b'\272H\t\"\007\030\200\302\327/(\000'
+  _globals['_ESTIMATEITEM'].fields_by_name['input_bytes']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['input_bytes']._serialized_options = b'\272H\n\"\010\030\200\210\336\276\001(\000'
+  _globals['_ESTIMATEITEM'].fields_by_name['max_output_tokens']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['max_output_tokens']._serialized_options = b'\272H\t\"\007\030\200\302\327/(\000'
+  _globals['_ESTIMATEITEM'].fields_by_name['expected_output_tokens']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['expected_output_tokens']._serialized_options = b'\272H\t\"\007\030\200\302\327/(\000'
+  _globals['_ESTIMATEITEM'].fields_by_name['answers']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['answers']._serialized_options = b'\272H\007\032\005\030\200\001(\000'
+  _globals['_ESTIMATEITEM'].fields_by_name['calls']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['calls']._serialized_options = b'\272H\010\"\006\030\300\204=(\000'
+  _globals['_ESTIMATEITEM'].fields_by_name['service_tier']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['service_tier']._serialized_options = b'\272H\022r\020\030 2\014^[a-z0-9_]*$'
+  _globals['_ESTIMATEITEM'].fields_by_name['max_steps']._loaded_options = None
+  _globals['_ESTIMATEITEM'].fields_by_name['max_steps']._serialized_options = b'\272H\010\"\006\030\240\215\006(\000'
+  _globals['_ESTIMATECOSTREQUEST'].fields_by_name['items']._loaded_options = None
+  _globals['_ESTIMATECOSTREQUEST'].fields_by_name['items']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_PRICEITEM'].fields_by_name['model']._loaded_options = None
+  _globals['_PRICEITEM'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\300\002'
+  _globals['_PRICEITEM'].fields_by_name['usage']._loaded_options = None
+  _globals['_PRICEITEM'].fields_by_name['usage']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_PRICEITEM'].fields_by_name['service_tier']._loaded_options = None
+  _globals['_PRICEITEM'].fields_by_name['service_tier']._serialized_options = b'\272H\022r\020\030 2\014^[a-z0-9_]*$'
+  _globals['_PRICEUSAGEREQUEST'].fields_by_name['items']._loaded_options = None
+  _globals['_PRICEUSAGEREQUEST'].fields_by_name['items']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_PRICEUSAGEREQUEST'].fields_by_name['price_version']._loaded_options = None
+  _globals['_PRICEUSAGEREQUEST'].fields_by_name['price_version']._serialized_options = b'\272H\004r\002\030@'
   _globals['_PRICESERVICE'].methods_by_name['GetModelPrice']._loaded_options = None
-  _globals['_PRICESERVICE'].methods_by_name['GetModelPrice']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\014\022\n/v1/prices'
-  _globals['_GETMODELPRICEREQUEST']._serialized_start=182
-  _globals['_GETMODELPRICEREQUEST']._serialized_end=271
-  _globals['_PRICETIER']._serialized_start=274
-  _globals['_PRICETIER']._serialized_end=617
-  _globals['_GETMODELPRICERESPONSE']._serialized_start=619
-  _globals['_GETMODELPRICERESPONSE']._serialized_end=726
-  _globals['_PRICESERVICE']._serialized_start=729
-  _globals['_PRICESERVICE']._serialized_end=874
+  _globals['_PRICESERVICE'].methods_by_name['GetModelPrice']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\013\022\t/v1/price'
+  _globals['_PRICESERVICE'].methods_by_name['ListPrices']._loaded_options = None
+  _globals['_PRICESERVICE'].methods_by_name['ListPrices']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\014\022\n/v1/prices'
+  _globals['_PRICESERVICE'].methods_by_name['EstimateCost']._loaded_options = None
+  _globals['_PRICESERVICE'].methods_by_name['EstimateCost']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\030\"\023/v1/prices:estimate:\001*'
+  _globals['_PRICESERVICE'].methods_by_name['PriceUsage']._loaded_options = None
+  _globals['_PRICESERVICE'].methods_by_name['PriceUsage']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\025\"\020/v1/prices:price:\001*'
+  _globals['_GETMODELPRICEREQUEST']._serialized_start=217
+  _globals['_GETMODELPRICEREQUEST']._serialized_end=351
+  _globals['_PRICETIER']._serialized_start=354
+  _globals['_PRICETIER']._serialized_end=697
+  _globals['_PRICE']._serialized_start=700
+  _globals['_PRICE']._serialized_end=1002
+  _globals['_MODELPRICE']._serialized_start=1004
+  _globals['_MODELPRICE']._serialized_end=1074
+  _globals['_GETMODELPRICERESPONSE']._serialized_start=1077
+  _globals['_GETMODELPRICERESPONSE']._serialized_end=1229
+  _globals['_LISTPRICESREQUEST']._serialized_start=1232
+  _globals['_LISTPRICESREQUEST']._serialized_end=1371
+  _globals['_LISTPRICESRESPONSE']._serialized_start=1373
+  _globals['_LISTPRICESRESPONSE']._serialized_end=1466
+  _globals['_COSTBREAKDOWN']._serialized_start=1469
+  _globals['_COSTBREAKDOWN']._serialized_end=1791
+  _globals['_ESTIMATEITEM']._serialized_start=1794
+  _globals['_ESTIMATEITEM']._serialized_end=2173
+  _globals['_ESTIMATECOSTREQUEST']._serialized_start=2175
+  _globals['_ESTIMATECOSTREQUEST']._serialized_end=2298
+  _globals['_WORSTCASECOST']._serialized_start=2301
+  _globals['_WORSTCASECOST']._serialized_end=2439
+  _globals['_COSTESTIMATE']._serialized_start=2442
+  _globals['_COSTESTIMATE']._serialized_end=2660
+  _globals['_ESTIMATECOSTRESPONSE']._serialized_start=2662
+  _globals['_ESTIMATECOSTRESPONSE']._serialized_end=2789
+  _globals['_PRICEITEM']._serialized_start=2792
+  _globals['_PRICEITEM']._serialized_end=2972
+  _globals['_PRICEUSAGEREQUEST']._serialized_start=2974
+  _globals['_PRICEUSAGEREQUEST']._serialized_end=3084
+  _globals['_PRICEDUSAGE']._serialized_start=3086
+  _globals['_PRICEDUSAGE']._serialized_end=3195
+  _globals['_PRICEUSAGERESPONSE']._serialized_start=3197
+  _globals['_PRICEUSAGERESPONSE']._serialized_end=3308
+  _globals['_PRICESERVICE']._serialized_start=3311
+  _globals['_PRICESERVICE']._serialized_end=3846
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from llmlab.api.common.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,8 +28,11 @@ class GetModelPriceRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """"provider/model"."""
+    service_tier: _builtins.str
+    """The service tier: "" or "standard", "batch", "flex", "priority" or another that the provider sells."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """At this time, UTC; absent means now."""
@@ -38,10 +42,11 @@ class GetModelPriceRequest(_message.Message):
         *,
         model: _builtins.str = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
+        service_tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "model", b"model", "service_tier", b"service_tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -102,6 +107,98 @@ class PriceTier(_message.Message):
 Global___PriceTier: _TypeAlias = PriceTier  # noqa: Y015
 
 @_typing.final
+class Price(_message.Message):
+    """What a model costs in one service tier, and when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    REQUEST_NANO_USD_FIELD_NUMBER: _builtins.int
+    STEP_NANO_USD_FIELD_NUMBER: _builtins.int
+    STARTS_AT_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    DAILY_FROM_S_FIELD_NUMBER: _builtins.int
+    DAILY_UNTIL_S_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    service_tier: _builtins.str
+    """Empty for the standard tier."""
+    request_nano_usd: _builtins.int
+    """A fee for every call, nano-USD."""
+    step_nano_usd: _builtins.int
+    """A fee for every step of an automation, nano-USD."""
+    daily_from_s: _builtins.int
+    """From this second of each UTC day; the whole day where it equals `daily_until_s`."""
+    daily_until_s: _builtins.int
+    """To before this second of each UTC day; may be smaller than `daily_from_s`: then it spans midnight."""
+    price_version: _builtins.str
+    """The version of the catalogue, for example "2026-11-21"."""
+    in_force: _builtins.bool
+    """Whether it is what a call at the time asked for would be priced by."""
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceTier]:
+        """The tiers, by `input_tokens_from`; at least one. All tokens of a call have the rates of the tier that it reaches."""
+
+    @_builtins.property
+    def starts_at(self) -> _timestamp_pb2.Timestamp:
+        """From this time, UTC; absent means always. A later one takes precedence."""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """Before this time, UTC; absent means until another takes precedence."""
+
+    def __init__(
+        self,
+        *,
+        service_tier: _builtins.str = ...,
+        tiers: _abc.Iterable[Global___PriceTier] | None = ...,
+        request_nano_usd: _builtins.int = ...,
+        step_nano_usd: _builtins.int = ...,
+        starts_at: _timestamp_pb2.Timestamp | None = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        daily_from_s: _builtins.int = ...,
+        daily_until_s: _builtins.int = ...,
+        price_version: _builtins.str = ...,
+        in_force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "starts_at", b"starts_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["daily_from_s", b"daily_from_s", "daily_until_s", b"daily_until_s", "ends_at", b"ends_at", "in_force", b"in_force", "price_version", b"price_version", "request_nano_usd", b"request_nano_usd", "service_tier", b"service_tier", "starts_at", b"starts_at", "step_nano_usd", b"step_nano_usd", "tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class ModelPrice(_message.Message):
+    """The prices of one model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]:
+        """The prices: of the standard service tier first, then of the others."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        prices: _abc.Iterable[Global___Price] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPrice: _TypeAlias = ModelPrice  # noqa: Y015
+
+@_typing.final
 class GetModelPriceResponse(_message.Message):
     """A price."""
 
@@ -110,13 +207,18 @@ class GetModelPriceResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PRICE_VERSION_FIELD_NUMBER: _builtins.int
     TIERS_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """"provider/model"."""
+    """"provider/model", as it was asked for."""
     price_version: _builtins.str
     """The version of the catalogue."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceTier]:
-        """The tiers, by `input_tokens_from`; at least one."""
+        """The tiers in force in the service tier at the time asked for, by `input_tokens_from`; at least one."""
+
+    @_builtins.property
+    def all(self) -> Global___ModelPrice:
+        """All prices of the model, whatever their time and service tier; its name here is the catalogue's own."""
 
     def __init__(
         self,
@@ -124,11 +226,469 @@ class GetModelPriceResponse(_message.Message):
         model: _builtins.str = ...,
         price_version: _builtins.str = ...,
         tiers: _abc.Iterable[Global___PriceTier] | None = ...,
+        all: Global___ModelPrice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "price_version", b"price_version", "tiers", b"tiers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "price_version", b"price_version", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelPriceResponse: _TypeAlias = GetModelPriceResponse  # noqa: Y015
+
+@_typing.final
+class ListPricesRequest(_message.Message):
+    """Asks for prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    NAME_CONTAINS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Only this provider; empty for all."""
+    name_contains: _builtins.str
+    """Only names "provider/model" that contain this, in any case; empty for all."""
+    page_size: _builtins.int
+    """1 - 500; 0 means 100."""
+    page_token: _builtins.str
+    """From the last answer."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        name_contains: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name_contains", b"name_contains", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPricesRequest: _TypeAlias = ListPricesRequest  # noqa: Y015
+
+@_typing.final
+class ListPricesResponse(_message.Message):
+    """A page of prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPrice]:
+        """Models by name, each with the prices in force now."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___ModelPrice] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPricesResponse: _TypeAlias = ListPricesResponse  # noqa: Y015
+
+@_typing.final
+class CostBreakdown(_message.Message):
+    """What each part of calls costs, nano-USD. Each part is rounded half-even by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    CACHE_READ_NANO_USD_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_5M_NANO_USD_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_NANO_USD_FIELD_NUMBER: _builtins.int
+    INPUT_AUDIO_NANO_USD_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    REASONING_NANO_USD_FIELD_NUMBER: _builtins.int
+    OUTPUT_AUDIO_NANO_USD_FIELD_NUMBER: _builtins.int
+    REQUEST_NANO_USD_FIELD_NUMBER: _builtins.int
+    STEPS_NANO_USD_FIELD_NUMBER: _builtins.int
+    TOTAL_NANO_USD_FIELD_NUMBER: _builtins.int
+    input_nano_usd: _builtins.int
+    """Input of no more specific kind."""
+    cache_read_nano_usd: _builtins.int
+    """Input read from the cache."""
+    cache_write_5m_nano_usd: _builtins.int
+    """Input written to the 5-minute cache."""
+    cache_write_1h_nano_usd: _builtins.int
+    """Input written to the 1-hour cache."""
+    input_audio_nano_usd: _builtins.int
+    """Audio input."""
+    output_nano_usd: _builtins.int
+    """Output of no more specific kind."""
+    reasoning_nano_usd: _builtins.int
+    """Reasoning output."""
+    output_audio_nano_usd: _builtins.int
+    """Audio output."""
+    request_nano_usd: _builtins.int
+    """The fees of requests."""
+    steps_nano_usd: _builtins.int
+    """The fees of steps."""
+    total_nano_usd: _builtins.int
+    """The sum of the parts."""
+    def __init__(
+        self,
+        *,
+        input_nano_usd: _builtins.int = ...,
+        cache_read_nano_usd: _builtins.int = ...,
+        cache_write_5m_nano_usd: _builtins.int = ...,
+        cache_write_1h_nano_usd: _builtins.int = ...,
+        input_audio_nano_usd: _builtins.int = ...,
+        output_nano_usd: _builtins.int = ...,
+        reasoning_nano_usd: _builtins.int = ...,
+        output_audio_nano_usd: _builtins.int = ...,
+        request_nano_usd: _builtins.int = ...,
+        steps_nano_usd: _builtins.int = ...,
+        total_nano_usd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_1h_nano_usd", b"cache_write_1h_nano_usd", "cache_write_5m_nano_usd", b"cache_write_5m_nano_usd", "input_audio_nano_usd", b"input_audio_nano_usd", "input_nano_usd", b"input_nano_usd", "output_audio_nano_usd", b"output_audio_nano_usd", "output_nano_usd", b"output_nano_usd", "reasoning_nano_usd", b"reasoning_nano_usd", "request_nano_usd", b"request_nano_usd", "steps_nano_usd", b"steps_nano_usd", "total_nano_usd", b"total_nano_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostBreakdown: _TypeAlias = CostBreakdown  # noqa: Y015
+
+@_typing.final
+class EstimateItem(_message.Message):
+    """Equal calls that are planned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    MAX_STEPS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    input_tokens: _builtins.int
+    """Tokens, 0 - 100,000,000."""
+    input_bytes: _builtins.int
+    """Bytes of UTF-8 text, 0 - 400,000,000: a token for every 4 bytes is expected, one for every 2 is the worst case."""
+    max_output_tokens: _builtins.int
+    """The limit of output tokens for one answer, 0 - 100,000,000."""
+    expected_output_tokens: _builtins.int
+    """Output tokens expected for one answer, at most the limit; absent means the limit."""
+    answers: _builtins.int
+    """Answers to one call (`n`), 1 - 128; 0 means 1. The input is paid once, the output for each."""
+    calls: _builtins.int
+    """Calls, 1 - 1,000,000; 0 means 1."""
+    service_tier: _builtins.str
+    """The service tier: "" or "standard", "batch", "flex", "priority" or another that the provider sells."""
+    max_steps: _builtins.int
+    """Steps of an automation at most, 0 - 100,000."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        input_tokens: _builtins.int = ...,
+        input_bytes: _builtins.int = ...,
+        max_output_tokens: _builtins.int = ...,
+        expected_output_tokens: _builtins.int | None = ...,
+        answers: _builtins.int = ...,
+        calls: _builtins.int = ...,
+        service_tier: _builtins.str = ...,
+        max_steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_output_tokens", b"_expected_output_tokens", "expected_output_tokens", b"expected_output_tokens", "input", b"input", "input_bytes", b"input_bytes", "input_tokens", b"input_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_output_tokens", b"_expected_output_tokens", "answers", b"answers", "calls", b"calls", "expected_output_tokens", b"expected_output_tokens", "input", b"input", "input_bytes", b"input_bytes", "input_tokens", b"input_tokens", "max_output_tokens", b"max_output_tokens", "max_steps", b"max_steps", "model", b"model", "service_tier", b"service_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_output_tokens: _TypeAlias = _typing.Literal["expected_output_tokens"]  # noqa: Y015
+    _WhichOneofArgType__expected_output_tokens: _TypeAlias = _typing.Literal["_expected_output_tokens", b"_expected_output_tokens"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["input_tokens", "input_bytes"]  # noqa: Y015
+    _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_output_tokens) -> _WhichOneofReturnType__expected_output_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+
+Global___EstimateItem: _TypeAlias = EstimateItem  # noqa: Y015
+
+@_typing.final
+class EstimateCostRequest(_message.Message):
+    """Asks what calls will cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EstimateItem]:
+        """1 - 1,000 kinds of calls."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """At this time, UTC; absent means now."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___EstimateItem] | None = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateCostRequest: _TypeAlias = EstimateCostRequest  # noqa: Y015
+
+@_typing.final
+class WorstCaseCost(_message.Message):
+    """The most that calls can cost, nano-USD: every token of its dearest kind, in the dearest tier within reach. What a hold
+    reserves.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    FEES_NANO_USD_FIELD_NUMBER: _builtins.int
+    ROUNDING_NANO_USD_FIELD_NUMBER: _builtins.int
+    TOTAL_NANO_USD_FIELD_NUMBER: _builtins.int
+    input_nano_usd: _builtins.int
+    """All input."""
+    output_nano_usd: _builtins.int
+    """All output."""
+    fees_nano_usd: _builtins.int
+    """Fees of requests and steps."""
+    rounding_nano_usd: _builtins.int
+    """What rounding the parts of each call can add."""
+    total_nano_usd: _builtins.int
+    """The sum of these."""
+    def __init__(
+        self,
+        *,
+        input_nano_usd: _builtins.int = ...,
+        output_nano_usd: _builtins.int = ...,
+        fees_nano_usd: _builtins.int = ...,
+        rounding_nano_usd: _builtins.int = ...,
+        total_nano_usd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fees_nano_usd", b"fees_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd", "rounding_nano_usd", b"rounding_nano_usd", "total_nano_usd", b"total_nano_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorstCaseCost: _TypeAlias = WorstCaseCost  # noqa: Y015
+
+@_typing.final
+class CostEstimate(_message.Message):
+    """What planned calls cost, all `calls` of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    EXPECTED_USAGE_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    WORST_CASE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    price_version: _builtins.str
+    """The version of the price."""
+    @_builtins.property
+    def expected_usage(self) -> _usage_pb2.TokenUsage:
+        """What one call is expected to use."""
+
+    @_builtins.property
+    def expected(self) -> Global___CostBreakdown:
+        """What they are expected to cost."""
+
+    @_builtins.property
+    def worst_case(self) -> Global___WorstCaseCost:
+        """What they can cost at most."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        price_version: _builtins.str = ...,
+        expected_usage: _usage_pb2.TokenUsage | None = ...,
+        expected: Global___CostBreakdown | None = ...,
+        worst_case: Global___WorstCaseCost | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "expected_usage", b"expected_usage", "worst_case", b"worst_case"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "expected_usage", b"expected_usage", "model", b"model", "price_version", b"price_version", "worst_case", b"worst_case"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostEstimate: _TypeAlias = CostEstimate  # noqa: Y015
+
+@_typing.final
+class EstimateCostResponse(_message.Message):
+    """What the calls cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    EXPECTED_NANO_USD_FIELD_NUMBER: _builtins.int
+    WORST_CASE_NANO_USD_FIELD_NUMBER: _builtins.int
+    expected_nano_usd: _builtins.int
+    """The sum of what is expected, nano-USD."""
+    worst_case_nano_usd: _builtins.int
+    """The sum of the worst cases, nano-USD."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CostEstimate]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___CostEstimate] | None = ...,
+        expected_nano_usd: _builtins.int = ...,
+        worst_case_nano_usd: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_nano_usd", b"expected_nano_usd", "items", b"items", "worst_case_nano_usd", b"worst_case_nano_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateCostResponse: _TypeAlias = EstimateCostResponse  # noqa: Y015
+
+@_typing.final
+class PriceItem(_message.Message):
+    """Usage of one call that is to be priced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    service_tier: _builtins.str
+    """The service tier that answered: "" or "standard", "batch", "flex", "priority" or another that the provider sells."""
+    @_builtins.property
+    def usage(self) -> _usage_pb2.TokenUsage:
+        """What it used."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was used, UTC; absent means now."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        usage: _usage_pb2.TokenUsage | None = ...,
+        service_tier: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "model", b"model", "service_tier", b"service_tier", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceItem: _TypeAlias = PriceItem  # noqa: Y015
+
+@_typing.final
+class PriceUsageRequest(_message.Message):
+    """Asks what usage costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    price_version: _builtins.str
+    """By this version of the catalogue; empty means by the prices in force for the project."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceItem]:
+        """1 - 1,000 calls."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___PriceItem] | None = ...,
+        price_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "price_version", b"price_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceUsageRequest: _TypeAlias = PriceUsageRequest  # noqa: Y015
+
+@_typing.final
+class PricedUsage(_message.Message):
+    """What the usage of one call costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COST_FIELD_NUMBER: _builtins.int
+    BREAKDOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Cost:
+        """The cost. A call without a price counts as one unpriced call: it is unknown, not free."""
+
+    @_builtins.property
+    def breakdown(self) -> Global___CostBreakdown:
+        """The parts of the cost; absent where it is unpriced."""
+
+    def __init__(
+        self,
+        *,
+        cost: _usage_pb2.Cost | None = ...,
+        breakdown: Global___CostBreakdown | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakdown", b"breakdown", "cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakdown", b"breakdown", "cost", b"cost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PricedUsage: _TypeAlias = PricedUsage  # noqa: Y015
+
+@_typing.final
+class PriceUsageResponse(_message.Message):
+    """What the usage costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PricedUsage]:
+        """In the order of the request."""
+
+    @_builtins.property
+    def total(self) -> _usage_pb2.Cost:
+        """The sum."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___PricedUsage] | None = ...,
+        total: _usage_pb2.Cost | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceUsageResponse: _TypeAlias = PriceUsageResponse  # noqa: Y015

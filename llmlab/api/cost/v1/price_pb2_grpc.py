@@ -40,6 +40,21 @@ class PriceServiceStub:
                 request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.GetModelPriceRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.GetModelPriceResponse.FromString,
                 _registered_method=True)
+        self.ListPrices = channel.unary_unary(
+                '/llmlab.api.cost.v1.PriceService/ListPrices',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPricesRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPricesResponse.FromString,
+                _registered_method=True)
+        self.EstimateCost = channel.unary_unary(
+                '/llmlab.api.cost.v1.PriceService/EstimateCost',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.EstimateCostRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.EstimateCostResponse.FromString,
+                _registered_method=True)
+        self.PriceUsage = channel.unary_unary(
+                '/llmlab.api.cost.v1.PriceService/PriceUsage',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageResponse.FromString,
+                _registered_method=True)
 
 
 class PriceServiceServicer:
@@ -47,7 +62,29 @@ class PriceServiceServicer:
     """
 
     def GetModelPrice(self, request, context):
-        """Gives the price of a model now or at a time.
+        """Gives the price of a model now or at a time, and all prices that it has at other times and in other service tiers.
+        NOT_FOUND for a model without a price.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrices(self, request, context):
+        """Lists models that have a price, by provider and name, with what is in force now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateCost(self, request, context):
+        """Says before calls what they are likely to cost, and what they can cost at most. UNPRICED where a model has no price.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PriceUsage(self, request, context):
+        """Prices usage, without recording it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +97,21 @@ def add_PriceServiceServicer_to_server(servicer, server):
                     servicer.GetModelPrice,
                     request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.GetModelPriceRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.GetModelPriceResponse.SerializeToString,
+            ),
+            'ListPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrices,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPricesRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'EstimateCost': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateCost,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.EstimateCostRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.EstimateCostResponse.SerializeToString,
+            ),
+            'PriceUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.PriceUsage,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +142,87 @@ class PriceService:
             '/llmlab.api.cost.v1.PriceService/GetModelPrice',
             llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.GetModelPriceRequest.SerializeToString,
             llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.GetModelPriceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.PriceService/ListPrices',
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPricesRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateCost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.PriceService/EstimateCost',
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.EstimateCostRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.EstimateCostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PriceUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.PriceService/PriceUsage',
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,7 +34,15 @@ class PriceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PriceServiceAsyncStub: ...
     GetModelPrice: _grpc.UnaryUnaryMultiCallable[_price_pb2.GetModelPriceRequest, _price_pb2.GetModelPriceResponse]
-    """Gives the price of a model now or at a time."""
+    """Gives the price of a model now or at a time, and all prices that it has at other times and in other service tiers.
+    NOT_FOUND for a model without a price.
+    """
+    ListPrices: _grpc.UnaryUnaryMultiCallable[_price_pb2.ListPricesRequest, _price_pb2.ListPricesResponse]
+    """Lists models that have a price, by provider and name, with what is in force now."""
+    EstimateCost: _grpc.UnaryUnaryMultiCallable[_price_pb2.EstimateCostRequest, _price_pb2.EstimateCostResponse]
+    """Says before calls what they are likely to cost, and what they can cost at most. UNPRICED where a model has no price."""
+    PriceUsage: _grpc.UnaryUnaryMultiCallable[_price_pb2.PriceUsageRequest, _price_pb2.PriceUsageResponse]
+    """Prices usage, without recording it."""
 
 @_typing.type_check_only
 class PriceServiceAsyncStub(PriceServiceStub):
@@ -42,7 +50,15 @@ class PriceServiceAsyncStub(PriceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetModelPrice: _aio.UnaryUnaryMultiCallable[_price_pb2.GetModelPriceRequest, _price_pb2.GetModelPriceResponse]  # type: ignore[assignment]
-    """Gives the price of a model now or at a time."""
+    """Gives the price of a model now or at a time, and all prices that it has at other times and in other service tiers.
+    NOT_FOUND for a model without a price.
+    """
+    ListPrices: _aio.UnaryUnaryMultiCallable[_price_pb2.ListPricesRequest, _price_pb2.ListPricesResponse]  # type: ignore[assignment]
+    """Lists models that have a price, by provider and name, with what is in force now."""
+    EstimateCost: _aio.UnaryUnaryMultiCallable[_price_pb2.EstimateCostRequest, _price_pb2.EstimateCostResponse]  # type: ignore[assignment]
+    """Says before calls what they are likely to cost, and what they can cost at most. UNPRICED where a model has no price."""
+    PriceUsage: _aio.UnaryUnaryMultiCallable[_price_pb2.PriceUsageRequest, _price_pb2.PriceUsageResponse]  # type: ignore[assignment]
+    """Prices usage, without recording it."""
 
 class PriceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Prices of models."""
@@ -53,6 +69,32 @@ class PriceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _price_pb2.GetModelPriceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_price_pb2.GetModelPriceResponse, _abc.Awaitable[_price_pb2.GetModelPriceResponse]]:
-        """Gives the price of a model now or at a time."""
+        """Gives the price of a model now or at a time, and all prices that it has at other times and in other service tiers.
+        NOT_FOUND for a model without a price.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPrices(
+        self,
+        request: _price_pb2.ListPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_price_pb2.ListPricesResponse, _abc.Awaitable[_price_pb2.ListPricesResponse]]:
+        """Lists models that have a price, by provider and name, with what is in force now."""
+
+    @_abc_1.abstractmethod
+    def EstimateCost(
+        self,
+        request: _price_pb2.EstimateCostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_price_pb2.EstimateCostResponse, _abc.Awaitable[_price_pb2.EstimateCostResponse]]:
+        """Says before calls what they are likely to cost, and what they can cost at most. UNPRICED where a model has no price."""
+
+    @_abc_1.abstractmethod
+    def PriceUsage(
+        self,
+        request: _price_pb2.PriceUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_price_pb2.PriceUsageResponse, _abc.Awaitable[_price_pb2.PriceUsageResponse]]:
+        """Prices usage, without recording it."""
 
 def add_PriceServiceServicer_to_server(servicer: PriceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
