@@ -29,7 +29,7 @@ from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.feeds import Watching
-from services.runtime.hints import Hints, LocalHints, RedisHints
+from services.runtime.hints import Hints, LocalHints
 from services.runtime.liveness import liveness_of
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
@@ -105,6 +105,9 @@ async def build(
 async def _hints(settings: OrchestratorSettings, stack: AsyncExitStack) -> Hints:
     if not settings.redis_url:
         return LocalHints()
+    # Loading the client of Redis takes some 0.3 s: only where it is used.
+    from services.runtime.redis_hints import RedisHints
+
     return await stack.enter_async_context(RedisHints.open(settings.redis_url, settings.service))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.hints import Hints, LocalHints, RedisHints
+from services.runtime.hints import Hints, LocalHints
+from services.runtime.redis_hints import RedisHints
 from tests.support.redis import RedisServer, redis_is_there
 
 # Long enough to tell a hint from none on a busy machine.
