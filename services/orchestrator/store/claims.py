@@ -56,8 +56,14 @@ def release(connection: Connection, worker_id: str) -> None:
 
 
 def claim(connection: Connection, database: Database, request: ClaimRequest) -> list[Claim]:
-    """Give the worker orphaned ranges first, then more cells of the runs that it works on, then one new grant."""
+    """Give the worker orphaned ranges first, then more cells of the runs that it works on, then one new grant.
+
+    Nothing where its own lease is over, as after a step of the clock: it would take its own ranges over for ever.
+    """
     now_us = database.now_us(connection)
+    own = exists().where(t.workers.c.worker_id == request.worker_id, t.workers.c.expires_us >= now_us)
+    if not connection.execute(select(own)).scalar_one():
+        return []
     claims = _take_over(connection, request, now_us)
     for run_id in request.extend:
         claims.extend(_claim_cells(connection, request, run_id, 0, now_us))

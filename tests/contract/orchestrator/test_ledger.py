@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
-from services.orchestrator.calls import Money, Timing, Usage
+from services.orchestrator.calls import Money, Usage
 from services.orchestrator.ledger import (
     CellAgain,
-    CellResult,
-    CellScores,
-    CellSettled,
-    Claim,
     ClaimRequest,
     DueRetry,
-    Sent,
     ShardEnd,
     ShardKey,
-    Write,
 )
-from services.orchestrator.limits import RunLimits
 from services.orchestrator.outcomes import CellHistory
-from services.orchestrator.records import EventKind, ExperimentRecord, RunEvent, RunRecord, Statistics
+from services.orchestrator.records import EventKind, ExperimentRecord, RunEvent, Statistics
 from services.orchestrator.states import CellStatus, RunStatus
 from services.orchestrator.store import ResultQuery, SqlLedger
 from services.orchestrator.store.tables import metadata
@@ -32,113 +24,11 @@ from services.runtime.database import Database
 from services.runtime.errors import AlreadyExists, NotFound, WrongState
 from services.runtime.requests import RequestKey
 from tests.support.databases import schema_differences
-
-PROJECT = "prj_1"
-LEASE_MS = 15_000
-NO_KEY = RequestKey(PROJECT, "Test", "")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def database(database_url: str, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database.open(
-        database_url, schema="orchestrator", migrations="services.orchestrator.migrations", clock=clock
-    ) as opened:
-        yield opened
-
-
-@pytest.fixture
-def ledger(database: Database) -> SqlLedger:
-    return SqlLedger(database)
+from tests.support.ledger import LEASE_MS, NO_KEY, PROJECT, claim, result, scores, sent, start, write
 
 
 def experiment(experiment_id: str = "exp_1", spec_hash: str = "hash") -> ExperimentRecord:
     return ExperimentRecord(experiment_id, PROJECT, "a study", "", spec_hash, 10, 1, 1)
-
-
-async def start(
-    ledger: SqlLedger,
-    run_id: str = "run_1",
-    *,
-    cells: int = 10,
-    concurrency: int = 4,
-    project_id: str = PROJECT,
-    experiment_id: str = "exp_1",
-) -> None:
-    record = ExperimentRecord(experiment_id, project_id, "a study", "", "hash", cells, 1, 1)
-    try:
-        await ledger.get_experiment(project_id, experiment_id)
-    except NotFound:
-        await ledger.create_experiment(record, b"{}", key=NO_KEY, payload=b"", answer=lambda _: b"")
-    run = RunRecord(
-        run_id=run_id,
-        project_id=project_id,
-        experiment_id=experiment_id,
-        experiment_name="a study",
-        status=RunStatus.PENDING,
-        spec_hash="hash",
-        limits=RunLimits(concurrency=concurrency).in_force(),
-        user_id="usr_1",
-        key_id="",
-        delegation_id="dlg_1",
-        created_us=7,
-        last_sequence=1,
-        statistics=Statistics(cells_total=cells),
-    )
-    await ledger.start_run(run, NO_KEY, b"", lambda _: b"")
-
-
-async def claim(
-    ledger: SqlLedger, worker: str = "w1", *, extend: Sequence[str] = (), capacity: int = 100
-) -> list[Claim]:
-    await ledger.heartbeat(worker, LEASE_MS)
-    return await ledger.claim(
-        ClaimRequest(worker, capacity, tuple(extend), shard_cells=4, grant_max=64, takeovers_max=16)
-    )
-
-
-async def write(ledger: SqlLedger, *writes: Write, worker: str = "w1") -> list[bool]:
-    (answers,) = await ledger.commit(worker, [writes])
-    return answers
-
-
-def sent(shard: ShardKey, *cells: int, attempt: int = 1) -> list[Write]:
-    return [Sent(shard, cell, attempt, "nonce") for cell in cells]
-
-
-def result(
-    cell: int,
-    status: CellStatus = CellStatus.DONE,
-    *,
-    attempt: int = 1,
-    cost: int = 5,
-    run_id: str = "run_1",
-    settled: bool = True,
-) -> CellResult:
-    done = status is CellStatus.DONE
-    return CellResult(
-        run_id,
-        cell,
-        attempt,
-        model=0,
-        status=status,
-        attempts=attempt,
-        usage=Usage(input_tokens=3, output_tokens=2) if done else Usage(),
-        cost=Money(cost if done else 0),
-        timing=Timing(latency_us=1_000 if done else 0),
-        error_reason="" if done else "PROVIDER_ERROR",
-        settled=settled,
-        answer=b"answer" if done else b"",
-        error=b"" if done else b"error",
-    )
-
-
-def scores(*cells: int, run_id: str = "run_1") -> list[Write]:
-    return [CellScores(run_id, cell, b"scores") for cell in cells]
 
 
 async def all_events(ledger: SqlLedger, run_id: str = "run_1") -> list[RunEvent]:
@@ -248,24 +138,6 @@ async def test_a_dead_workers_ranges_are_taken_over_with_their_history(ledger: S
     assert state.retries == (DueRetry(1, 2, 99),)
     assert state.histories == {1: CellHistory(1, last=1)}
     assert [answer.body for answer in await ledger.stored_answers("run_1", [0])] == [b"answer"]
-
-
-async def test_an_open_bill_has_the_usage_of_its_own_call_alone(ledger: SqlLedger) -> None:
-    await start(ledger)
-    (first,) = await claim(ledger)
-    await write(ledger, *sent(first.shard, 0, 1))
-    paid = Usage(input_tokens=100, output_tokens=50, estimated=1)
-    await write(ledger, CellAgain("run_1", 0, 1, "failed", "STREAM_TRUNCATED", 99, usage=paid, cost=Money(7)))
-    await write(ledger, *sent(first.shard, 0, attempt=2))
-    await write(ledger, result(0, attempt=2, settled=False), result(1, settled=False))
-
-    state = await ledger.load_shard("run_1", 0, 4)
-
-    # Settling the sum would bill the first attempt a second time.
-    assert [(bill.cell, bill.attempt, *bill.usage[:1], bill.usage.output_tokens) for bill in state.open_bills] == [
-        (0, 2, 3, 2),
-        (1, 1, 3, 2),
-    ]
 
 
 async def test_a_worker_that_lost_its_range_can_send_nothing(ledger: SqlLedger) -> None:
@@ -437,92 +309,6 @@ async def test_a_range_does_not_end_before_everything_about_it_is_known(ledger: 
     assert (await ledger.get_run(PROJECT, "run_1")).status is RunStatus.COMPLETED
 
 
-async def cost_of_run(ledger: SqlLedger) -> Money:
-    return (await ledger.get_run(PROJECT, "run_1")).statistics.cost
-
-
-async def test_a_bill_is_added_once_to_the_run_the_result_and_the_attempt(ledger: SqlLedger) -> None:
-    await start(ledger, cells=1)
-    (first,) = await claim(ledger)
-    await write(ledger, *sent(first.shard, 0))
-    await write(ledger, CellAgain("run_1", 0, 1, "unknown", "", 0, settled=False))
-    await write(ledger, *sent(first.shard, 0, attempt=2))
-    await write(ledger, result(0, attempt=2, settled=False), *scores(0), ShardEnd(first.shard, None))
-    ended = await ledger.get_run(PROJECT, "run_1")
-    assert {(bill.attempt, bill.outcome_known) for bill in (await ledger.load_shard("run_1", 0, 1)).open_bills} == {
-        (1, False),
-        (2, True),
-    }
-
-    for bill in [CellSettled("run_1", 0, 1, Usage(7), Money(4)), CellSettled("run_1", 0, 2, Usage(), Money(3))] * 2:
-        await write(ledger, bill)
-
-    run = await ledger.get_run(PROJECT, "run_1")
-    stored = await ledger.get_result("run_1", 0)
-    assert stored is not None
-    assert stored.record.cost == run.statistics.cost == Money(12)
-    assert stored.record.usage.input_tokens == run.statistics.usage.input_tokens == 10
-    # An ended run has its last event.
-    assert run.status is RunStatus.COMPLETED
-    assert run.last_sequence == ended.last_sequence
-    assert (await ledger.load_shard("run_1", 0, 1)).open_bills == ()
-
-
-async def test_a_late_answer_closes_the_bill_of_its_call_and_no_other(ledger: SqlLedger) -> None:
-    await start(ledger, cells=1)
-    (first,) = await claim(ledger)
-    await write(ledger, *sent(first.shard, 0))
-    await write(ledger, CellAgain("run_1", 0, 1, "unknown", "", 0, settled=False))
-    await write(ledger, *sent(first.shard, 0, attempt=2))
-    await write(ledger, result(0, CellStatus.UNKNOWN, attempt=2, settled=False))
-
-    await write(ledger, result(0, attempt=1), worker="zombie")
-    (left,) = (await ledger.load_shard("run_1", 0, 1)).open_bills
-    assert left.attempt == 2
-    for attempt in (1, 2):
-        await write(ledger, CellSettled("run_1", 0, attempt, Usage(), Money(2)))
-
-    assert await cost_of_run(ledger) == Money(7)
-
-
-async def test_open_bills_have_their_turns_ever_more_rarely_until_they_are_overdue(
-    ledger: SqlLedger, clock: ManualClock
-) -> None:
-    await start(ledger, cells=2)
-    (first,) = await claim(ledger)
-    await write(ledger, *sent(first.shard, 0, 1))
-    await write(ledger, result(0, settled=False), result(1, CellStatus.UNKNOWN, settled=False))
-
-    async def turns(seconds: int) -> list[tuple[int, bool]]:
-        found = []
-        for _ in range(seconds):
-            clock.advance(1)
-            found += await ledger.take_bills(2_000, 60_000, 10)
-        assert {each.project_id for each in found} <= {PROJECT}
-        return [(each.bill.cell, each.overdue) for each in found]
-
-    assert await turns(1) == []
-    assert sorted(await turns(3)) == [(0, False), (0, False), (1, False), (1, False)]
-    assert len(await turns(46)) < 2 * 15
-    assert {overdue for _, overdue in await turns(20)} >= {True}
-    assert len(await ledger.take_bills(0, 60_000, 1)) <= 1
-
-
-async def test_bills_of_a_deleted_experiment_go_with_it(ledger: SqlLedger, clock: ManualClock) -> None:
-    await start(ledger, cells=1)
-    (first,) = await claim(ledger)
-    await write(ledger, *sent(first.shard, 0))
-    await write(ledger, result(0, settled=False), *scores(0), ShardEnd(first.shard, None))
-    await ledger.delete_experiment(PROJECT, "exp_1")
-    while await ledger.purge_some(100):
-        pass
-
-    clock.advance(10)
-
-    assert await ledger.take_bills(0, 60_000, 10) == []
-    assert (await ledger.load_shard("run_1", 0, 1)).open_bills == ()
-
-
 async def test_scores_count_once(ledger: SqlLedger) -> None:
     await start(ledger, cells=2)
     (first,) = await claim(ledger, "w1")
@@ -671,3 +457,15 @@ async def test_a_spec_stays_as_long_as_anything_uses_it(ledger: SqlLedger) -> No
     assert loaded is not None
     assert loaded.encoded_spec == b"{}"
     assert await ledger.load_run("run_9") is None
+
+
+async def test_a_worker_whose_lease_is_over_claims_nothing(ledger: SqlLedger, clock: ManualClock) -> None:
+    await start(ledger)
+    (first,) = await claim(ledger)
+    clock.advance(LEASE_MS / 1_000 + 1)
+
+    # Its own range looks like an orphan's.
+    assert await ledger.claim(ClaimRequest("w1", 100, ("run_1",), 4, grant_max=64, takeovers_max=16)) == []
+
+    assert [each.shard.first_cell for each in await claim(ledger, extend=["run_1"])] == [4]
+    assert next(each.shard for each in (await ledger.heartbeat("w1", LEASE_MS)).held) == first.shard
