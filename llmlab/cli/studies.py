@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+from typing import TYPE_CHECKING, Any
 
 from llmlab.api.common.v1 import content_pb2, value_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2
 from llmlab.cli.study_files import StudyError, read_rows, read_yaml
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 SCHEMA_MESSAGE_CHARACTERS = 300
 
@@ -81,6 +81,10 @@ def _check_schema(path: Path, document: Mapping[str, Any]) -> None:
     # Checking against the branch that the author meant gives an error about the field, not about the `oneOf`.
     schema = study_schema()
     branch = schema["oneOf"][1] if "studies" in document else schema["oneOf"][0]
+    # Slow to load, and only some commands read a study.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
     validator = Draft202012Validator({**branch, "$defs": schema["$defs"]})
     error = best_match(validator.iter_errors(document))
     if error is not None:
