@@ -40,6 +40,10 @@ class PriceSource(Protocol):
         """
         ...
 
+    def name_of(self, provider: str, model: str) -> tuple[str, str]:
+        """The names by which a provider and its model are known, in lower case; dated names mean their model."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Model:
@@ -85,6 +89,11 @@ class Catalogue:
                 # A model that is known but not sold in the tier is unpriced: the next name would be a guess.
                 return None if tariff is None else Quote(tariff, self.version)
         return None
+
+    def name_of(self, provider: str, model: str) -> tuple[str, str]:
+        """See PriceSource.name_of."""
+        found = self.find(provider, model)
+        return self.provider_named(provider), (model if found is None else found.model).lower()
 
     def find(self, provider: str, model: str) -> ModelPrice | None:
         """The price of a provider's model, dated names included ("gpt-4o-2024-08-06"); None where there is none."""

@@ -34,6 +34,19 @@ class Rates:
     reasoning: int
     output_audio: int
 
+    def in_order(self) -> list[int]:
+        """The rates in the order of the fields."""
+        return [
+            self.input,
+            self.cache_read,
+            self.cache_write_5m,
+            self.cache_write_1h,
+            self.input_audio,
+            self.output,
+            self.reasoning,
+            self.output_audio,
+        ]
+
     @property
     def highest_input(self) -> int:
         """The dearest way to be an input token."""

@@ -15,6 +15,8 @@ from services.cost.rpc.usage import UsageServicer
 from services.cost.settings import CostSettings
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
+from services.cost.store.overrides import OverrideStore
+from services.cost.store.price_books import PriceBooks
 from services.cost.store.spend import SpendStore
 from services.runtime.auth import TokenVerifier
 from services.runtime.channel import open_channel
@@ -50,10 +52,13 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             max_per_project=settings.max_budgets_per_project,
             max_per_anchor=settings.max_budgets_per_anchor,
         )
+        overrides = OverrideStore(
+            database, PriceBooks(prices), max_per_project=settings.max_price_overrides_per_project
+        )
         servicers = [
             HoldServicer(books),
             UsageServicer(books, SpendStore(database)),
-            PriceServicer(prices, clock or SYSTEM_CLOCK),
+            PriceServicer(prices, overrides, clock or SYSTEM_CLOCK),
             BudgetServicer(budgets),
         ]
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))

@@ -50,6 +50,9 @@ class PriceList:
             return None
         return Quote(Tariff((Tier(0, Rates(*rates[:1] * 8)),)), "test-1")
 
+    def name_of(self, provider: str, model: str) -> tuple[str, str]:
+        return provider, model
+
 
 def worst_case_of(tokens: int) -> int:
     """What a hold of so many tokens of "flat" reserves."""

@@ -5,12 +5,23 @@ from itertools import pairwise
 from typing import Final
 
 from llmlab.api.cost.v1 import price_pb2 as pb
+from services.cost.catalogue import PriceSource
 from services.cost.estimates import Estimate, InputLength, Plan, tokens_of_bytes
-from services.cost.prices import Breakdown, DatedTariff, ModelPrice, Tariff, Tier, WorstCase
-from services.cost.rpc.codec import split_model, timestamp_of, usage_message
+from services.cost.overrides import Override, check_tiers
+from services.cost.prices import Breakdown, DatedTariff, ModelPrice, Rates, Tariff, Tier, WorstCase
+from services.cost.rpc.codec import microseconds_of, split_model, timestamp_of, usage_message
 from services.cost.usage import tier_named
 
 _US_PER_S: Final = 1_000_000
+# The kinds of tokens whose rate can be left out, and the one that holds then.
+_PARENTS: Final = {
+    "cache_read": "input",
+    "cache_write_5m": "input",
+    "cache_write_1h": "input",
+    "input_audio": "input",
+    "reasoning": "output",
+    "output_audio": "output",
+}
 
 
 def tier_message(tier: Tier) -> pb.PriceTier:
@@ -91,6 +102,58 @@ def estimate_message(model: str, estimate: Estimate) -> pb.CostEstimate:
         expected=breakdown_message(estimate.expected),
         worst_case=_worst_case_message(estimate.worst),
     )
+
+
+def override_of(message: pb.PriceOverride, names: PriceSource, project_id: str, override_id: str) -> Override:
+    """An override that is to be created; InvalidField names what cannot be. The store sets its times and revisions."""
+    provider, model = split_model(message.model, "override.model")
+    check_tiers([tier.input_tokens_from for tier in message.tiers], "override.tiers")
+    tiers = tuple([Tier(tier.input_tokens_from, _rates_of(tier)) for tier in message.tiers])
+    return Override(
+        override_id=override_id,
+        project_id=project_id,
+        provider=names.name_of(provider, model)[0],
+        model=model.lower(),
+        service_tier=tier_named(message.service_tier),
+        tariff=Tariff(tiers, message.request_nano_usd, message.step_nano_usd),
+        effective_us=microseconds_of(message.effective_from) if message.HasField("effective_from") else 0,
+        created_us=0,
+        ended_us=None,
+        created_revision=0,
+        ended_revision=None,
+    )
+
+
+def override_message(override: Override) -> pb.PriceOverride:
+    """An override, with every rate stated."""
+    message = pb.PriceOverride(
+        override_id=override.override_id,
+        model=f"{override.provider}/{override.model}",
+        service_tier=override.service_tier,
+        tiers=[_override_tier(tier) for tier in override.tariff.tiers],
+        request_nano_usd=override.tariff.request_nano_usd,
+        step_nano_usd=override.tariff.step_nano_usd,
+        effective_from=timestamp_of(override.effective_us),
+        create_time=timestamp_of(override.created_us),
+    )
+    if override.ended_us is not None:
+        message.ended_at.CopyFrom(timestamp_of(override.ended_us))
+    return message
+
+
+def _rates_of(tier: pb.OverrideTier) -> Rates:
+    stated = {field.name: value for field, value in tier.ListFields()}
+    plain = {"input": tier.input_nano_usd_per_mtok, "output": tier.output_nano_usd_per_mtok}
+    return Rates(**plain, **{kind: stated.get(_field_of(kind), plain[parent]) for kind, parent in _PARENTS.items()})
+
+
+def _override_tier(tier: Tier) -> pb.OverrideTier:
+    rates = {_field_of(kind): getattr(tier.rates, kind) for kind in ("input", "output", *_PARENTS)}
+    return pb.OverrideTier(input_tokens_from=tier.input_tokens_from, **rates)
+
+
+def _field_of(kind: str) -> str:
+    return f"{kind}_nano_usd_per_mtok"
 
 
 def _worst_case_message(worst: WorstCase) -> pb.WorstCaseCost:

@@ -12,10 +12,22 @@ from services.cost.catalogue import Catalogue, PriceSource, no_such_price
 from services.cost.estimates import estimate, priced, sum_nano_usd
 from services.cost.events import Cost
 from services.cost.rpc.codec import cost_message, microseconds_of, split_model, usage_of
-from services.cost.rpc.price_codec import breakdown_message, estimate_message, plan_of, price_messages, tier_message
+from services.cost.rpc.price_codec import (
+    breakdown_message,
+    estimate_message,
+    override_message,
+    override_of,
+    plan_of,
+    price_messages,
+    tier_message,
+)
+from services.cost.store.overrides import OverrideStore
 from services.cost.usage import check_usage, tier_named
 from services.runtime.clock import Clock
+from services.runtime.context import current_principal
+from services.runtime.ids import new_id
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
+from services.runtime.requests import RequestKey
 
 if TYPE_CHECKING:
     import grpc
@@ -23,14 +35,16 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _PAGE_SIZE_DEFAULT: Final = 100
+_OVERRIDES_DEFAULT: Final = 50
 _FIRST: Final = ("", "")
 
 
 class PriceServicer(PriceServiceServicer):
     """Serves llmlab.api.cost.v1.PriceService."""
 
-    def __init__(self, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(self, catalogue: Catalogue, overrides: OverrideStore, clock: Clock) -> None:
         self._catalogue = catalogue
+        self._overrides = overrides
         self._clock = clock
 
     async def GetModelPrice(self, request: pb.GetModelPriceRequest, context: "Context") -> pb.GetModelPriceResponse:
@@ -38,7 +52,8 @@ class PriceServicer(PriceServiceServicer):
         provider, model = split_model(request.model, "model")
         service_tier = tier_named(request.service_tier)
         at_us = self._time(request.at if request.HasField("at") else None)
-        quote = self._catalogue.quote(provider, (model,), service_tier, at_us)
+        prices = await self._overrides.prices(current_principal().project_id)
+        quote = prices.quote(provider, (model,), service_tier, at_us)
         if quote is None:
             raise no_such_price(self._catalogue, provider, model, service_tier)
         return pb.GetModelPriceResponse(
@@ -46,6 +61,8 @@ class PriceServicer(PriceServiceServicer):
             price_version=quote.version,
             tiers=[tier_message(tier) for tier in quote.tariff.tiers],
             all=self._all_prices(provider, model, at_us),
+            request_nano_usd=quote.tariff.request_nano_usd,
+            step_nano_usd=quote.tariff.step_nano_usd,
         )
 
     async def ListPrices(self, request: pb.ListPricesRequest, context: "Context") -> pb.ListPricesResponse:
@@ -73,16 +90,49 @@ class PriceServicer(PriceServiceServicer):
         """Says what planned calls cost."""
         at_us = self._time(request.at if request.HasField("at") else None)
         # A thousand items would hold the loop for too long.
-        return await asyncio.to_thread(_estimated, self._catalogue, request, at_us)
+        prices = await self._overrides.prices(current_principal().project_id)
+        return await asyncio.to_thread(_estimated, prices, request, at_us)
 
     async def PriceUsage(self, request: pb.PriceUsageRequest, context: "Context") -> pb.PriceUsageResponse:
         """Prices usage without recording it."""
         prices = await self._prices(request.price_version)
         return await asyncio.to_thread(_priced, prices, request, self._clock.now_us())
 
+    async def CreatePriceOverride(
+        self, request: pb.CreatePriceOverrideRequest, context: "Context"
+    ) -> pb.CreatePriceOverrideResponse:
+        """States a price for the project."""
+        project_id = current_principal().project_id
+        wanted = override_of(request.override, self._catalogue, project_id, new_id("ovr"))
+        key = RequestKey(project_id, "CreatePriceOverride", request.request_id)
+        made = await self._overrides.create(key, request.SerializeToString(deterministic=True), wanted)
+        return pb.CreatePriceOverrideResponse(override=override_message(made))
+
+    async def ListPriceOverrides(
+        self, request: pb.ListPriceOverridesRequest, context: "Context"
+    ) -> pb.ListPriceOverridesResponse:
+        """Lists the project's overrides."""
+        project_id = current_principal().project_id
+        fingerprint = filter_fingerprint("ListPriceOverrides", project_id)
+        after = decode_page_token(fingerprint, request.page_token)
+        size = request.page_size or _OVERRIDES_DEFAULT
+        found = await self._overrides.page(project_id, after_id=str(after[0]) if after else "", limit=size + 1)
+        page = found[:size]
+        return pb.ListPriceOverridesResponse(
+            overrides=[override_message(override) for override in page],
+            next_page_token=encode_page_token(fingerprint, [page[-1].override_id]) if len(found) > size else "",
+        )
+
+    async def DeletePriceOverride(
+        self, request: pb.DeletePriceOverrideRequest, context: "Context"
+    ) -> pb.DeletePriceOverrideResponse:
+        """Ends an override."""
+        ended = await self._overrides.end(current_principal().project_id, request.override_id)
+        return pb.DeletePriceOverrideResponse(override=override_message(ended))
+
     async def _prices(self, version: str) -> PriceSource:
-        if not version or version == self._catalogue.version:
-            return self._catalogue
+        if not version:
+            return await self._overrides.prices(current_principal().project_id)
         return await asyncio.to_thread(Catalogue.load, version)
 
     def _all_prices(self, provider: str, model: str, at_us: int) -> pb.ModelPrice:

@@ -5,7 +5,7 @@ A flush runs as many statements for one request as for a thousand, and locks eac
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, select, update
 
@@ -17,6 +17,7 @@ from services.cost.posting import Posting
 from services.cost.scopes import Target, anchors_of
 from services.cost.spend import Deltas, deltas_of
 from services.cost.standings import Standings
+from services.cost.store.price_books import PriceBooks
 from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold, row_of_sums
 from services.cost.store.tables import (
     LIVE,
@@ -48,7 +49,9 @@ _ADD_TO_TAG: Final = _adding_to(spend_by_tag)
 
 # Built once: building a statement costs more than running it.
 _LOCK: Final = (
-    select(projects.c.held_nano_usd).where(projects.c.project_id == bindparam("project_id")).with_for_update()
+    select(projects.c.held_nano_usd, projects.c.prices_revision)
+    .where(projects.c.project_id == bindparam("project_id"))
+    .with_for_update()
 )
 _SET_HELD: Final = (
     update(projects).where(projects.c.project_id == bindparam("of_project")).values(held_nano_usd=bindparam("held"))
@@ -61,12 +64,20 @@ _EXPIRED: Final = (
 )
 
 
+class LockedProject(NamedTuple):
+    """What a project's row says."""
+
+    held_nano_usd: int
+    prices_revision: int
+    """How often its overrides have changed; 0 while it has none."""
+
+
 class BookKeeper:
     """Runs postings on the books of their projects."""
 
     def __init__(self, database: Database, prices: PriceSource) -> None:
         self._database = database
-        self._prices = prices
+        self._prices = PriceBooks(prices)
         # SQLAlchemy keeps the columns' own names for the values of an update.
         of_holds = (holds.c.project_id == bindparam("of_project"), database.among(holds.c.attempt_id, "attempt_ids"))
         self._load_holds = select(holds).where(*of_holds)
@@ -112,7 +123,8 @@ class BookKeeper:
 
     def _open(self, connection: Connection, project_id: str, postings: Sequence[Posting[Any]]) -> Ledger:
         """Lock the project and load what the postings touch."""
-        books = Books(project_id, held_nano_usd=lock_project(connection, self._database, project_id))
+        locked = lock_project(connection, self._database, project_id)
+        books = Books(project_id, held_nano_usd=locked.held_nano_usd)
         now_us = self._database.now_us(connection)
         attempt_ids = {attempt_id for posting in postings for attempt_id in posting.attempt_ids}
         if attempt_ids:
@@ -129,7 +141,7 @@ class BookKeeper:
         }
         charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
         books.standings = self._standings(connection, project_id, charges)
-        return Ledger(books, self._prices, now_us)
+        return Ledger(books, self._prices.of_project(connection, project_id, locked.prices_revision), now_us)
 
     def _load_events(self, connection: Connection, books: Books, keys: set[EventKey]) -> None:
         for source, group in groupby(sorted(keys), key=lambda key: key[0]):
@@ -211,13 +223,12 @@ class BookKeeper:
         self._database.insert_rows(connection, spend_by_tag, by_tag, on_conflict=_ADD_TO_TAG)
 
 
-def lock_project(connection: Connection, database: Database, project_id: str) -> int:
-    """Keep everyone else from changing the project until the transaction ends; returns what is held in it, nano-USD."""
+def lock_project(connection: Connection, database: Database, project_id: str) -> LockedProject:
+    """Keep everyone else from changing the project until the transaction ends."""
     own = {"project_id": project_id}
-    held = connection.execute(_LOCK, own).scalar_one_or_none()
-    if held is None:
-        connection.execute(
-            database.upsert(projects).on_conflict_do_nothing(), {"project_id": project_id, "held_nano_usd": 0}
-        )
-        held = connection.execute(_LOCK, own).scalar_one()
-    return int(held)
+    locked = connection.execute(_LOCK, own).one_or_none()
+    if locked is None:
+        empty = {**own, "held_nano_usd": 0, "prices_revision": 0}
+        connection.execute(database.upsert(projects).on_conflict_do_nothing(), empty)
+        locked = connection.execute(_LOCK, own).one()
+    return LockedProject(*locked)

@@ -39,8 +39,26 @@ def _sums() -> list[Column[Any]]:
     return [_int(name) for name in ("calls", "unpriced_calls", "cost_nano_usd", *COUNT_FIELDS)]
 
 
-projects: Final = Table("projects", metadata, _text("project_id", key=True), _int("held_nano_usd"))
-"""The lock of a project, and what is held in it by calls under way."""
+projects: Final = Table(
+    "projects", metadata, _text("project_id", key=True), _int("held_nano_usd"), _int("prices_revision")
+)
+"""The lock of a project, what is held in it by calls under way, and how often its overrides of prices have changed."""
+
+price_overrides: Final = Table(
+    "price_overrides",
+    metadata,
+    _text("override_id", key=True),
+    *[_text(name) for name in ("project_id", "provider", "model", "service_tier", "tiers")],
+    _int("request_nano_usd"),
+    _int("step_nano_usd"),
+    _int("effective_us"),
+    _int("created_us"),
+    Column("ended_us", BigInteger),
+    _int("created_revision"),
+    Column("ended_revision", BigInteger),
+    Index("price_overrides_by_project", "project_id", "override_id"),
+)
+"""Never changed but for their end. Revisions are those of the project's prices."""
 
 budgets: Final = Table(
     "budgets",

@@ -22,6 +22,7 @@ def settings(database_url: str, tmp_path: Path) -> CostSettings:
         auth_service_key=SERVICE_KEY,
         reconcile_interval_s=0.02,
         max_budgets_per_project=3,
+        max_price_overrides_per_project=4,
     )
 
 

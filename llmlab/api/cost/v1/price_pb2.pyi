@@ -208,17 +208,23 @@ class GetModelPriceResponse(_message.Message):
     PRICE_VERSION_FIELD_NUMBER: _builtins.int
     TIERS_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
+    REQUEST_NANO_USD_FIELD_NUMBER: _builtins.int
+    STEP_NANO_USD_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """"provider/model", as it was asked for."""
     price_version: _builtins.str
-    """The version of the catalogue."""
+    """The version of the catalogue, or the id of the override that holds."""
+    request_nano_usd: _builtins.int
+    """A fee for every call, nano-USD."""
+    step_nano_usd: _builtins.int
+    """A fee for every step of an automation, nano-USD."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceTier]:
         """The tiers in force in the service tier at the time asked for, by `input_tokens_from`; at least one."""
 
     @_builtins.property
     def all(self) -> Global___ModelPrice:
-        """All prices of the model, whatever their time and service tier; its name here is the catalogue's own."""
+        """All prices that the catalogue has of the model, whatever their time and service tier; its name here is the catalogue's own."""
 
     def __init__(
         self,
@@ -227,10 +233,12 @@ class GetModelPriceResponse(_message.Message):
         price_version: _builtins.str = ...,
         tiers: _abc.Iterable[Global___PriceTier] | None = ...,
         all: Global___ModelPrice | None = ...,
+        request_nano_usd: _builtins.int = ...,
+        step_nano_usd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "price_version", b"price_version", "tiers", b"tiers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "model", b"model", "price_version", b"price_version", "request_nano_usd", b"request_nano_usd", "step_nano_usd", b"step_nano_usd", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -692,3 +700,298 @@ class PriceUsageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PriceUsageResponse: _TypeAlias = PriceUsageResponse  # noqa: Y015
+
+@_typing.final
+class OverrideTier(_message.Message):
+    """Rates of one tier of an override, nano-USD per million tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_FROM_FIELD_NUMBER: _builtins.int
+    INPUT_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    CACHE_READ_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_5M_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    INPUT_AUDIO_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    REASONING_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    OUTPUT_AUDIO_NANO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    input_tokens_from: _builtins.int
+    """Holds for calls with at least this many input tokens; 0 for the first."""
+    input_nano_usd_per_mtok: _builtins.int
+    """Uncached input; at most 10,000 USD per million, as all rates."""
+    cache_read_nano_usd_per_mtok: _builtins.int
+    """Input read from the cache; absent means as input."""
+    cache_write_5m_nano_usd_per_mtok: _builtins.int
+    """Input written to the 5-minute cache; absent means as input."""
+    cache_write_1h_nano_usd_per_mtok: _builtins.int
+    """Input written to the 1-hour cache; absent means as input."""
+    input_audio_nano_usd_per_mtok: _builtins.int
+    """Audio input; absent means as input."""
+    output_nano_usd_per_mtok: _builtins.int
+    """Output."""
+    reasoning_nano_usd_per_mtok: _builtins.int
+    """Reasoning output; absent means as output."""
+    output_audio_nano_usd_per_mtok: _builtins.int
+    """Audio output; absent means as output."""
+    def __init__(
+        self,
+        *,
+        input_tokens_from: _builtins.int = ...,
+        input_nano_usd_per_mtok: _builtins.int = ...,
+        cache_read_nano_usd_per_mtok: _builtins.int | None = ...,
+        cache_write_5m_nano_usd_per_mtok: _builtins.int | None = ...,
+        cache_write_1h_nano_usd_per_mtok: _builtins.int | None = ...,
+        input_audio_nano_usd_per_mtok: _builtins.int | None = ...,
+        output_nano_usd_per_mtok: _builtins.int = ...,
+        reasoning_nano_usd_per_mtok: _builtins.int | None = ...,
+        output_audio_nano_usd_per_mtok: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd_per_mtok", b"_cache_read_nano_usd_per_mtok", "_cache_write_1h_nano_usd_per_mtok", b"_cache_write_1h_nano_usd_per_mtok", "_cache_write_5m_nano_usd_per_mtok", b"_cache_write_5m_nano_usd_per_mtok", "_input_audio_nano_usd_per_mtok", b"_input_audio_nano_usd_per_mtok", "_output_audio_nano_usd_per_mtok", b"_output_audio_nano_usd_per_mtok", "_reasoning_nano_usd_per_mtok", b"_reasoning_nano_usd_per_mtok", "cache_read_nano_usd_per_mtok", b"cache_read_nano_usd_per_mtok", "cache_write_1h_nano_usd_per_mtok", b"cache_write_1h_nano_usd_per_mtok", "cache_write_5m_nano_usd_per_mtok", b"cache_write_5m_nano_usd_per_mtok", "input_audio_nano_usd_per_mtok", b"input_audio_nano_usd_per_mtok", "output_audio_nano_usd_per_mtok", b"output_audio_nano_usd_per_mtok", "reasoning_nano_usd_per_mtok", b"reasoning_nano_usd_per_mtok"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd_per_mtok", b"_cache_read_nano_usd_per_mtok", "_cache_write_1h_nano_usd_per_mtok", b"_cache_write_1h_nano_usd_per_mtok", "_cache_write_5m_nano_usd_per_mtok", b"_cache_write_5m_nano_usd_per_mtok", "_input_audio_nano_usd_per_mtok", b"_input_audio_nano_usd_per_mtok", "_output_audio_nano_usd_per_mtok", b"_output_audio_nano_usd_per_mtok", "_reasoning_nano_usd_per_mtok", b"_reasoning_nano_usd_per_mtok", "cache_read_nano_usd_per_mtok", b"cache_read_nano_usd_per_mtok", "cache_write_1h_nano_usd_per_mtok", b"cache_write_1h_nano_usd_per_mtok", "cache_write_5m_nano_usd_per_mtok", b"cache_write_5m_nano_usd_per_mtok", "input_audio_nano_usd_per_mtok", b"input_audio_nano_usd_per_mtok", "input_nano_usd_per_mtok", b"input_nano_usd_per_mtok", "input_tokens_from", b"input_tokens_from", "output_audio_nano_usd_per_mtok", b"output_audio_nano_usd_per_mtok", "output_nano_usd_per_mtok", b"output_nano_usd_per_mtok", "reasoning_nano_usd_per_mtok", b"reasoning_nano_usd_per_mtok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_read_nano_usd_per_mtok: _TypeAlias = _typing.Literal["cache_read_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__cache_read_nano_usd_per_mtok: _TypeAlias = _typing.Literal["_cache_read_nano_usd_per_mtok", b"_cache_read_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_1h_nano_usd_per_mtok: _TypeAlias = _typing.Literal["cache_write_1h_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_1h_nano_usd_per_mtok: _TypeAlias = _typing.Literal["_cache_write_1h_nano_usd_per_mtok", b"_cache_write_1h_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_5m_nano_usd_per_mtok: _TypeAlias = _typing.Literal["cache_write_5m_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_5m_nano_usd_per_mtok: _TypeAlias = _typing.Literal["_cache_write_5m_nano_usd_per_mtok", b"_cache_write_5m_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofReturnType__input_audio_nano_usd_per_mtok: _TypeAlias = _typing.Literal["input_audio_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__input_audio_nano_usd_per_mtok: _TypeAlias = _typing.Literal["_input_audio_nano_usd_per_mtok", b"_input_audio_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofReturnType__output_audio_nano_usd_per_mtok: _TypeAlias = _typing.Literal["output_audio_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__output_audio_nano_usd_per_mtok: _TypeAlias = _typing.Literal["_output_audio_nano_usd_per_mtok", b"_output_audio_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofReturnType__reasoning_nano_usd_per_mtok: _TypeAlias = _typing.Literal["reasoning_nano_usd_per_mtok"]  # noqa: Y015
+    _WhichOneofArgType__reasoning_nano_usd_per_mtok: _TypeAlias = _typing.Literal["_reasoning_nano_usd_per_mtok", b"_reasoning_nano_usd_per_mtok"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_read_nano_usd_per_mtok) -> _WhichOneofReturnType__cache_read_nano_usd_per_mtok | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_1h_nano_usd_per_mtok) -> _WhichOneofReturnType__cache_write_1h_nano_usd_per_mtok | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_5m_nano_usd_per_mtok) -> _WhichOneofReturnType__cache_write_5m_nano_usd_per_mtok | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_audio_nano_usd_per_mtok) -> _WhichOneofReturnType__input_audio_nano_usd_per_mtok | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_audio_nano_usd_per_mtok) -> _WhichOneofReturnType__output_audio_nano_usd_per_mtok | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reasoning_nano_usd_per_mtok) -> _WhichOneofReturnType__reasoning_nano_usd_per_mtok | None: ...
+
+Global___OverrideTier: _TypeAlias = OverrideTier  # noqa: Y015
+
+@_typing.final
+class PriceOverride(_message.Message):
+    """A price that the project states for itself; it takes precedence over the catalogue. It is never changed: a later one
+    supersedes it from its own start on, and deleting it ends it. What is on record keeps its price until it is repriced.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    REQUEST_NANO_USD_FIELD_NUMBER: _builtins.int
+    STEP_NANO_USD_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_FROM_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    override_id: _builtins.str
+    """"ovr_..."; given by the server. It is the price version of what is priced by it."""
+    model: _builtins.str
+    """"provider/model", with the names that it is known by included; "provider/*" for all models of the provider that have no
+    override of their own.
+    """
+    service_tier: _builtins.str
+    """The service tier that it prices: "" or "standard", "batch", "flex", "priority" or another."""
+    request_nano_usd: _builtins.int
+    """A fee for every call, nano-USD, at most 1,000 USD."""
+    step_nano_usd: _builtins.int
+    """A fee for every step of an automation, nano-USD, at most 100 USD."""
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverrideTier]:
+        """1 - 16 tiers; the first begins at 0, and the beginnings rise."""
+
+    @_builtins.property
+    def effective_from(self) -> _timestamp_pb2.Timestamp:
+        """For calls from this time on, UTC; absent means now. At most ten years from now, to either side."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created, UTC; given by the server."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """For calls before this time, UTC: when it was deleted; absent while it is not. Given by the server."""
+
+    def __init__(
+        self,
+        *,
+        override_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        service_tier: _builtins.str = ...,
+        tiers: _abc.Iterable[Global___OverrideTier] | None = ...,
+        request_nano_usd: _builtins.int = ...,
+        step_nano_usd: _builtins.int = ...,
+        effective_from: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_from", b"effective_from", "ended_at", b"ended_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_from", b"effective_from", "ended_at", b"ended_at", "model", b"model", "override_id", b"override_id", "request_nano_usd", b"request_nano_usd", "service_tier", b"service_tier", "step_nano_usd", b"step_nano_usd", "tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceOverride: _TypeAlias = PriceOverride  # noqa: Y015
+
+@_typing.final
+class CreatePriceOverrideRequest(_message.Message):
+    """States a price."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a repeat of this request answer as the first did, for 24 hours; empty for none."""
+    @_builtins.property
+    def override(self) -> Global___PriceOverride:
+        """The price."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        override: Global___PriceOverride | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override", b"override", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreatePriceOverrideRequest: _TypeAlias = CreatePriceOverrideRequest  # noqa: Y015
+
+@_typing.final
+class CreatePriceOverrideResponse(_message.Message):
+    """The price stated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def override(self) -> Global___PriceOverride:
+        """The override."""
+
+    def __init__(
+        self,
+        *,
+        override: Global___PriceOverride | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreatePriceOverrideResponse: _TypeAlias = CreatePriceOverrideResponse  # noqa: Y015
+
+@_typing.final
+class ListPriceOverridesRequest(_message.Message):
+    """Asks for the overrides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 - 100; 0 means 50."""
+    page_token: _builtins.str
+    """From the last answer."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPriceOverridesRequest: _TypeAlias = ListPriceOverridesRequest  # noqa: Y015
+
+@_typing.final
+class ListPriceOverridesResponse(_message.Message):
+    """A page of overrides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceOverride]:
+        """The overrides in the order of their creation, ended ones too."""
+
+    def __init__(
+        self,
+        *,
+        overrides: _abc.Iterable[Global___PriceOverride] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "overrides", b"overrides"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPriceOverridesResponse: _TypeAlias = ListPriceOverridesResponse  # noqa: Y015
+
+@_typing.final
+class DeletePriceOverrideRequest(_message.Message):
+    """Ends an override."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_ID_FIELD_NUMBER: _builtins.int
+    override_id: _builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        override_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override_id", b"override_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePriceOverrideRequest: _TypeAlias = DeletePriceOverrideRequest  # noqa: Y015
+
+@_typing.final
+class DeletePriceOverrideResponse(_message.Message):
+    """It has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def override(self) -> Global___PriceOverride:
+        """The override."""
+
+    def __init__(
+        self,
+        *,
+        override: Global___PriceOverride | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePriceOverrideResponse: _TypeAlias = DeletePriceOverrideResponse  # noqa: Y015

@@ -55,6 +55,21 @@ class PriceServiceStub:
                 request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageResponse.FromString,
                 _registered_method=True)
+        self.CreatePriceOverride = channel.unary_unary(
+                '/llmlab.api.cost.v1.PriceService/CreatePriceOverride',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.CreatePriceOverrideRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.CreatePriceOverrideResponse.FromString,
+                _registered_method=True)
+        self.ListPriceOverrides = channel.unary_unary(
+                '/llmlab.api.cost.v1.PriceService/ListPriceOverrides',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPriceOverridesRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPriceOverridesResponse.FromString,
+                _registered_method=True)
+        self.DeletePriceOverride = channel.unary_unary(
+                '/llmlab.api.cost.v1.PriceService/DeletePriceOverride',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.DeletePriceOverrideRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.DeletePriceOverrideResponse.FromString,
+                _registered_method=True)
 
 
 class PriceServiceServicer:
@@ -90,6 +105,27 @@ class PriceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreatePriceOverride(self, request, context):
+        """States a price for the project. It holds for holds, settlements and reports from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPriceOverrides(self, request, context):
+        """Lists the project's overrides, ended ones too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePriceOverride(self, request, context):
+        """Ends an override: calls from now on are priced without it, those before keep it. Ending twice is ending once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PriceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +148,21 @@ def add_PriceServiceServicer_to_server(servicer, server):
                     servicer.PriceUsage,
                     request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageResponse.SerializeToString,
+            ),
+            'CreatePriceOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePriceOverride,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.CreatePriceOverrideRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.CreatePriceOverrideResponse.SerializeToString,
+            ),
+            'ListPriceOverrides': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPriceOverrides,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPriceOverridesRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPriceOverridesResponse.SerializeToString,
+            ),
+            'DeletePriceOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePriceOverride,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.DeletePriceOverrideRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.DeletePriceOverrideResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +274,87 @@ class PriceService:
             '/llmlab.api.cost.v1.PriceService/PriceUsage',
             llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageRequest.SerializeToString,
             llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.PriceUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePriceOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.PriceService/CreatePriceOverride',
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.CreatePriceOverrideRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.CreatePriceOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPriceOverrides(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.PriceService/ListPriceOverrides',
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPriceOverridesRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.ListPriceOverridesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePriceOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.PriceService/DeletePriceOverride',
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.DeletePriceOverrideRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_price__pb2.DeletePriceOverrideResponse.FromString,
             options,
             channel_credentials,
             insecure,

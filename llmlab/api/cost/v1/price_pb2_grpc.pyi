@@ -43,6 +43,12 @@ class PriceServiceStub:
     """Says before calls what they are likely to cost, and what they can cost at most. UNPRICED where a model has no price."""
     PriceUsage: _grpc.UnaryUnaryMultiCallable[_price_pb2.PriceUsageRequest, _price_pb2.PriceUsageResponse]
     """Prices usage, without recording it."""
+    CreatePriceOverride: _grpc.UnaryUnaryMultiCallable[_price_pb2.CreatePriceOverrideRequest, _price_pb2.CreatePriceOverrideResponse]
+    """States a price for the project. It holds for holds, settlements and reports from now on."""
+    ListPriceOverrides: _grpc.UnaryUnaryMultiCallable[_price_pb2.ListPriceOverridesRequest, _price_pb2.ListPriceOverridesResponse]
+    """Lists the project's overrides, ended ones too."""
+    DeletePriceOverride: _grpc.UnaryUnaryMultiCallable[_price_pb2.DeletePriceOverrideRequest, _price_pb2.DeletePriceOverrideResponse]
+    """Ends an override: calls from now on are priced without it, those before keep it. Ending twice is ending once."""
 
 @_typing.type_check_only
 class PriceServiceAsyncStub(PriceServiceStub):
@@ -59,6 +65,12 @@ class PriceServiceAsyncStub(PriceServiceStub):
     """Says before calls what they are likely to cost, and what they can cost at most. UNPRICED where a model has no price."""
     PriceUsage: _aio.UnaryUnaryMultiCallable[_price_pb2.PriceUsageRequest, _price_pb2.PriceUsageResponse]  # type: ignore[assignment]
     """Prices usage, without recording it."""
+    CreatePriceOverride: _aio.UnaryUnaryMultiCallable[_price_pb2.CreatePriceOverrideRequest, _price_pb2.CreatePriceOverrideResponse]  # type: ignore[assignment]
+    """States a price for the project. It holds for holds, settlements and reports from now on."""
+    ListPriceOverrides: _aio.UnaryUnaryMultiCallable[_price_pb2.ListPriceOverridesRequest, _price_pb2.ListPriceOverridesResponse]  # type: ignore[assignment]
+    """Lists the project's overrides, ended ones too."""
+    DeletePriceOverride: _aio.UnaryUnaryMultiCallable[_price_pb2.DeletePriceOverrideRequest, _price_pb2.DeletePriceOverrideResponse]  # type: ignore[assignment]
+    """Ends an override: calls from now on are priced without it, those before keep it. Ending twice is ending once."""
 
 class PriceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Prices of models."""
@@ -96,5 +108,29 @@ class PriceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_price_pb2.PriceUsageResponse, _abc.Awaitable[_price_pb2.PriceUsageResponse]]:
         """Prices usage, without recording it."""
+
+    @_abc_1.abstractmethod
+    def CreatePriceOverride(
+        self,
+        request: _price_pb2.CreatePriceOverrideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_price_pb2.CreatePriceOverrideResponse, _abc.Awaitable[_price_pb2.CreatePriceOverrideResponse]]:
+        """States a price for the project. It holds for holds, settlements and reports from now on."""
+
+    @_abc_1.abstractmethod
+    def ListPriceOverrides(
+        self,
+        request: _price_pb2.ListPriceOverridesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_price_pb2.ListPriceOverridesResponse, _abc.Awaitable[_price_pb2.ListPriceOverridesResponse]]:
+        """Lists the project's overrides, ended ones too."""
+
+    @_abc_1.abstractmethod
+    def DeletePriceOverride(
+        self,
+        request: _price_pb2.DeletePriceOverrideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_price_pb2.DeletePriceOverrideResponse, _abc.Awaitable[_price_pb2.DeletePriceOverrideResponse]]:
+        """Ends an override: calls from now on are priced without it, those before keep it. Ending twice is ending once."""
 
 def add_PriceServiceServicer_to_server(servicer: PriceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
