@@ -165,7 +165,10 @@ BAD_INPUT = {
     ("temperature: [0.0, 1.0]", "temperature: [0.0, 9.0]"): "spec.grid[0].values[1]",
     ("temperature: [0.0, 1.0]", "temperature: []"): "grid.temperature",
     ("name: small", "name: small: x"): "not valid YAML",
-    ("repeats: 2", "repeats: 10000\nmodels: [" + "mock/small, " * 60 + "mock/large]"): "1,000,000",
+    ("name: small", "name: small\nname: other"): "'name' stands twice",
+    ("mock/large]\ngrid: {temperature: [0.0, 1.0]}\nrepeats: 2", "mock/small, " * 60 + "mock/large]\nrepeats: 10000"): (
+        "1,000,000"
+    ),
 }
 
 
