@@ -2,9 +2,9 @@
 
     providers:
       - name: my-vllm                  # then models are called "my-vllm/<model>"
-        kind: openai                   # or anthropic
+        kind: openai                   # or anthropic, gemini
         base_url: http://127.0.0.1:8000/v1
-        api_key_variable: MY_VLLM_KEY  # leave out where the server needs none
+        api_key_variable: MY_VLLM_KEY  # leave out where the server needs none; a list: the first that is set
         models:
           - name: "*"                  # any name is passed on
 
@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from services.gateway.failures import refused
 
@@ -39,7 +39,11 @@ class ModelEntry(BaseModel):
 
     name: str = Field(min_length=1, max_length=200)
     default_max_output_tokens: int = Field(DEFAULT_MAX_OUTPUT_TOKENS, ge=1, le=1_000_000)
-    reasoning_style: Literal["", "budget", "adaptive"] = ""
+    reasoning_style: Literal["", "budget", "adaptive", "level"] = ""
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 class ProviderEntry(BaseModel):
@@ -48,11 +52,11 @@ class ProviderEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    kind: Literal["mock", "openai", "anthropic"]
+    kind: Literal["mock", "openai", "anthropic", "gemini"]
     base_url: str = Field("", pattern=r"^(https?://.+)?$")
     base_url_variable: str = ""
     base_url_required: bool = False
-    api_key_variable: str = ""
+    api_key_variable: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_options: bool = True
     models: tuple[ModelEntry, ...] = Field(min_length=1)
@@ -175,11 +179,11 @@ def parse_catalogue(text: str, source: str) -> _File:
 
 
 def _with_environment(entry: ProviderEntry, environ: Mapping[str, str]) -> ConfiguredProvider:
-    api_key = environ.get(entry.api_key_variable, "") if entry.api_key_variable else ""
+    api_key = next((key for name in entry.api_key_variable if (key := environ.get(name, ""))), "")
     base_url = (environ.get(entry.base_url_variable, "") if entry.base_url_variable else "") or entry.base_url
     missing = ""
     if entry.api_key_variable and not api_key:
-        missing = entry.api_key_variable
+        missing = entry.api_key_variable[0]
     elif entry.base_url_required and not base_url:
         missing = entry.base_url_variable
     return ConfiguredProvider(entry, api_key, base_url, missing)

@@ -2,7 +2,8 @@
 
 The table is the whole policy: what a provider says becomes one reason, and the reason fixes the gRPC code, the public
 class and whether the same call may work later. Sources: the error pages of OpenAI
-(https://platform.openai.com/docs/guides/error-codes) and Anthropic (https://docs.anthropic.com/en/api/errors).
+(https://platform.openai.com/docs/guides/error-codes), Anthropic (https://docs.anthropic.com/en/api/errors) and Google
+(https://ai.google.dev/gemini-api/docs/troubleshooting).
 """
 
 from __future__ import annotations
@@ -113,12 +114,29 @@ REASON_OF_CODE: Mapping[str, str] = {
     "conflict_error": "PROVIDER_CONFLICT",
     "api_error": "PROVIDER_ERROR",
     "overloaded_error": "PROVIDER_OVERLOADED",
+    # `error.status` of Google, and the `reason` in its details.
+    "INVALID_ARGUMENT": "INVALID_REQUEST",
+    "OUT_OF_RANGE": "INVALID_REQUEST",
+    # Gemini: "the free tier is not available in your country, enable billing".
+    "FAILED_PRECONDITION": "PROVIDER_BILLING",
+    "UNAUTHENTICATED": "PROVIDER_AUTH",
+    "API_KEY_INVALID": "PROVIDER_AUTH",
+    "PERMISSION_DENIED": "PROVIDER_FORBIDDEN",
+    "NOT_FOUND": "MODEL_NOT_FOUND",
+    "ABORTED": "PROVIDER_CONFLICT",
+    "RESOURCE_EXHAUSTED": "RATE_LIMITED",
+    "CANCELLED": "PROVIDER_TIMEOUT",
+    "DEADLINE_EXCEEDED": "PROVIDER_TIMEOUT",
+    "INTERNAL": "PROVIDER_ERROR",
+    "UNKNOWN": "PROVIDER_ERROR",
+    "UNAVAILABLE": "PROVIDER_UNAVAILABLE",
 }
 """Code or type in an error body -> reason."""
 
 REASON_OF_PHRASE: Mapping[str, str] = {
     "prompt is too long": "CONTEXT_LENGTH_EXCEEDED",
     "maximum context length": "CONTEXT_LENGTH_EXCEEDED",
+    "exceeds the maximum number of tokens": "CONTEXT_LENGTH_EXCEEDED",
     "credit balance is too low": "PROVIDER_BILLING",
     "specified api usage limits": "PROVIDER_QUOTA",
     "insufficient credits": "PROVIDER_BILLING",

@@ -16,7 +16,12 @@ import yaml
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "provider-recordings"
 
 # What an endpoint speaks, by the end of its path. Everything else does not fit the gateway's contract yet.
-FORMATS = {"/chat/completions": "openai", "/v1/messages": "anthropic"}
+FORMATS = {
+    "/chat/completions": "openai",
+    "/v1/messages": "anthropic",
+    ":generateContent": "gemini",
+    ":streamGenerateContent": "gemini",
+}
 
 _URI = re.compile(r"^ +uri: (\S+)", re.MULTILINE)
 
@@ -60,6 +65,8 @@ def _exchanges(path: Path) -> list[Recording]:
         whole = response.get("parsed_body")
         sent = (response.get("body") or {}).get("string")
         body = json.dumps(whole).encode() if sent is None else sent.encode() if isinstance(sent, str) else sent
+        if whole is None and headers.get("content-type", "").startswith("application/json"):
+            whole = json.loads(body)
         found.append(
             Recording(
                 name=f"{path.relative_to(FOLDER).as_posix()}[{index}]",

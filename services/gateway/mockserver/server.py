@@ -13,6 +13,7 @@ from services.gateway.collector import Collector
 from services.gateway.failures import CallFailed, ProviderFault
 from services.gateway.mockserver.anthropic_wire import AnthropicWire
 from services.gateway.mockserver.call_log import CallLog
+from services.gateway.mockserver.gemini_wire import GeminiWire
 from services.gateway.mockserver.openai_wire import OpenAiWire
 from services.gateway.mockserver.wire import Wire, WireRequest
 from services.gateway.providers.mock import MockFailed, MockProvider
@@ -34,7 +35,11 @@ class MockServer:
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        wires: tuple[Wire, ...] = (OpenAiWire(self._any_model), AnthropicWire(self._any_model))
+        wires: tuple[Wire, ...] = (
+            OpenAiWire(self._any_model),
+            AnthropicWire(self._any_model),
+            GeminiWire(self._any_model),
+        )
         for wire in wires:
             app.router.add_post(wire.path, self._handler(wire))
         return app
@@ -46,8 +51,11 @@ class MockServer:
                 body = orjson.loads(await request.read())
             except orjson.JSONDecodeError:
                 return _error(wire, ProviderFault(400, "the body is not JSON", type="invalid_request_error"))
+            if isinstance(body, dict):
+                # Gemini has the model in the path.
+                body |= request.match_info
             model = body.get("model", "") if isinstance(body, dict) else ""
-            await self._log.record(path=wire.path, idempotency_key=attempt_id, model=str(model))
+            await self._log.record(path=request.path, idempotency_key=attempt_id, model=str(model))
             try:
                 wanted = wire.decode(body, attempt_id)
                 return await (self._stream if wanted.stream else self._whole)(request, wire, wanted)

@@ -44,7 +44,7 @@ class StreamEncoder(Protocol):
 
 
 class Wire(Protocol):
-    """A provider's wire format."""
+    """A provider's wire format. Placeholders of `path` become fields of the body before it is decoded."""
 
     path: str
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.gateway.catalogue import ConfiguredProvider
+from services.gateway.providers.gemini import Gemini
 from services.gateway.providers.mock import MockProvider
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import HttpTransport, TransportLimits
@@ -22,6 +23,8 @@ def build_provider(
         from services.gateway.providers.anthropic import Anthropic
 
         return Anthropic(transport, api_key=configured.api_key, base_url=configured.base_url or None)
+    if entry.kind == "gemini":
+        return Gemini(transport, api_key=configured.api_key, base_url=configured.base_url or None)
     from services.gateway.providers.openai_compatible import OpenAiCompatible
     from services.gateway.providers.openai_request import OpenAiDialect
 

@@ -1,4 +1,4 @@
-"""The mock as a process of its own: both wire formats through the gateway's own providers, and the call log."""
+"""The mock as a process of its own: all wire formats through the gateway's own providers, and the call log."""
 
 from __future__ import annotations
 
@@ -17,16 +17,11 @@ from services.gateway.attempts import Completion, FailedCall
 from services.gateway.calls import Call, Message, OptionValue, Parameters, TextPart, Tool, ToolCallPart
 from services.gateway.collector import Collector
 from services.gateway.mockserver.server import serve_mock
-from services.gateway.providers.anthropic import Anthropic
 from services.gateway.providers.mock import MockProvider
-from services.gateway.providers.openai_compatible import OpenAiCompatible
-from services.gateway.providers.openai_request import OpenAiDialect
 from services.gateway.providers.port import Provider
-from services.gateway.providers.transport import HttpTransport
 from tests.support.gateway import OWNER, InMemoryLedger, call, collected, pipeline, request, text_of
 from tests.support.processes import start_child
-
-KINDS = ["openai", "anthropic"]
+from tests.support.provider_kinds import KINDS, provider_of
 
 
 @pytest.fixture
@@ -36,9 +31,14 @@ async def base_url(tmp_path: Path) -> AsyncIterator[str]:
 
 
 def made(kind: str, base_url: str) -> Provider:
-    if kind == "anthropic":
-        return Anthropic(HttpTransport(), api_key="any", base_url=base_url.removesuffix("/v1"))
-    return OpenAiCompatible(HttpTransport(), api_key="any", base_url=base_url, dialect=OpenAiDialect())
+    return provider_of(kind, base_url if kind == "openai" else base_url.removesuffix("/v1"))
+
+
+PATHS = {
+    "openai": "/v1/chat/completions",
+    "anthropic": "/v1/messages",
+    "gemini": "/v1beta/models/instant:generateContent",
+}
 
 
 async def run(kind: str, base_url: str, asked: Call) -> Completion | FailedCall:
@@ -123,10 +123,15 @@ async def test_an_unknown_model_and_a_bad_body_are_client_errors(base_url: str, 
     outcome = await run(kind, base_url, call())
     assert isinstance(outcome, FailedCall)
     assert outcome.failure.reason == "MODEL_NOT_FOUND"
-    path = {"openai": "/chat/completions", "anthropic": "/messages"}[kind]
+    url = base_url.removesuffix("/v1") + PATHS[kind]
     async with aiohttp.ClientSession() as session:
-        for body in (b"{", b"[]", b'{"messages": []}', b'{"messages": [{"role": "pope"}], "max_tokens": 1}'):
-            async with session.post(base_url + path, data=body) as reply:
+        for body in (
+            b"{",
+            b"[]",
+            b'{"messages": []}',
+            b'{"messages": [{"role": "pope"}], "contents": [{"role": "pope"}], "max_tokens": 1}',
+        ):
+            async with session.post(url, data=body) as reply:
                 assert reply.status == 400
                 assert "error" in await reply.json()
 
@@ -137,14 +142,18 @@ async def test_unary_answers(base_url: str, kind: str) -> None:
         "model": "instant",
         "max_tokens": 50,
         "messages": [{"role": "user", "content": "hi"}],
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
         "text": "Hello there.",
     }
-    path = {"openai": "/chat/completions", "anthropic": "/messages"}[kind]
-    async with aiohttp.ClientSession() as session, session.post(base_url + path, json=body) as reply:
+    url = base_url.removesuffix("/v1") + PATHS[kind]
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as reply:
         answer = await reply.json()
     if kind == "openai":
         assert answer["choices"][0]["message"]["content"] == "Hello there."
         assert answer["usage"]["completion_tokens"] == 3
+    elif kind == "gemini":
+        assert answer["candidates"][0]["content"]["parts"] == [{"text": "Hello there."}]
+        assert answer["usageMetadata"]["candidatesTokenCount"] == 3
     else:
         assert answer["content"] == [{"type": "text", "text": "Hello there."}]
         assert answer["usage"]["output_tokens"] == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,12 +21,9 @@ from services.gateway.calls import (
     ToolCallPart,
     ToolResultPart,
 )
-from services.gateway.providers.anthropic import Anthropic
-from services.gateway.providers.openai_compatible import OpenAiCompatible
 from services.gateway.providers.openai_request import OpenAiDialect
-from services.gateway.providers.port import Provider
-from services.gateway.providers.transport import HttpTransport
 from tests.support.gateway import call, collected, raises_call_failed, with_parameters
+from tests.support.provider_kinds import KINDS, provider_of
 from tests.support.replay import Asked, Reply, replay_server
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -70,20 +68,12 @@ def full_call() -> Call:
 async def sent_by(kind: str, asked: Call, *, dialect: OpenAiDialect | None = None, style: str = "") -> Asked:
     """The request that a call becomes."""
     async with replay_server(lambda _: Reply(500)) as server:
-        provider = made(kind, server.base_url, dialect)
+        provider = provider_of(kind, server.base_url, dialect=dialect)
         try:
             await collected(provider.stream(ProviderRequest("run_1/7/1/1", "model-1", asked, 2_100, style), 0))
         finally:
             await provider.close()
     return server.asked[0]
-
-
-def made(kind: str, base_url: str, dialect: OpenAiDialect | None = None) -> Provider:
-    if kind == "anthropic":
-        return Anthropic(HttpTransport(), api_key="secret-key", base_url=base_url)
-    return OpenAiCompatible(
-        HttpTransport(), api_key="secret-key", base_url=base_url, dialect=dialect or OpenAiDialect()
-    )
 
 
 async def test_openai_request() -> None:
@@ -187,11 +177,104 @@ async def test_anthropic_request() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+async def test_gemini_request() -> None:
+    signed = (
+        ReasoningPart("I should look.", json.dumps({"format": "gemini", "signature": "s1"}).encode()),
+        ReasoningPart("Elsewhere.", json.dumps({"format": "anthropic", "signature": "sig"}).encode()),
+        TextPart("One moment."),
+        ReasoningPart("", b'{"format": "gemini", "part": {"executableCode": {"code": "1"}}}'),
+        ReasoningPart("", b'{"format": "gemini", "call_signature": "s2"}'),
+        ToolCallPart("call_1", "weather", '{"city": "Paris"}'),
+        ToolCallPart("call_2", "weather", "Rome"),
+    )
+    history = (
+        *CONVERSATION[:2],
+        Message("assistant", signed),
+        Message("tool", (ToolResultPart("call_1", "rain"),)),
+        Message("tool", (ToolResultPart("call_2", "no such place", is_error=True),)),
+        Message("user", (ImagePart(url="https://example.com/a.jpg?size=1"),)),
+    )
+    asked = await sent_by("gemini", replace(full_call(), messages=history))
+    assert asked.path == "/v1beta/models/model-1:streamGenerateContent?alt=sse"
+    assert asked.headers["x-goog-api-key"] == "secret-key"
+    assert asked.headers["idempotency-key"] == "run_1/7/1/1"
+    first = {"functionCall": {"id": "call_1", "name": "weather", "args": {"city": "Paris"}}, "thoughtSignature": "s2"}
+    second = {"functionCall": {"id": "call_2", "name": "weather", "args": {"arguments": "Rome"}}}
+    results = [
+        {"functionResponse": {"id": "call_1", "name": "weather", "response": {"output": "rain"}}},
+        {"functionResponse": {"id": "call_2", "name": "weather", "response": {"error": "no such place"}}},
+        {"fileData": {"fileUri": "https://example.com/a.jpg?size=1", "mimeType": "image/jpeg"}},
+    ]
+    thought = {"text": "I should look.", "thought": True, "thoughtSignature": "s1"}
+    code = {"executableCode": {"code": "1"}}
+    declared = {"name": "weather", "description": "Tells the weather.", "parametersJsonSchema": SCHEMA}
+    assert asked.json == {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "Look:"}, {"inlineData": {"mimeType": "image/png", "data": PICTURE}}]},
+            {"role": "model", "parts": [thought, {"text": "One moment."}, code, first, second]},
+            {"role": "user", "parts": results},
+        ],
+        "generationConfig": {
+            "maxOutputTokens": 2_100,
+            "temperature": 0.5,
+            "topP": 0.9,
+            "stopSequences": ["END"],
+            "thinkingConfig": {"thinkingBudget": 2_048, "includeThoughts": True},
+            "responseMimeType": "application/json",
+            "responseJsonSchema": SCHEMA,
+        },
+        "tools": [{"functionDeclarations": [declared]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}},
+        "service_tier": "auto",
+    }
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "path"),
+    [
+        ("", "gemini-x", "/v1beta/models/gemini-x:streamGenerateContent?alt=sse"),
+        ("/", "tunedModels/mine", "/v1beta/tunedModels/mine:streamGenerateContent?alt=sse"),
+        ("/v1/publishers/google", "a b", "/v1/publishers/google/models/a%20b:streamGenerateContent?alt=sse"),
+    ],
+)
+async def test_gemini_addresses(base_url: str, model: str, path: str) -> None:
+    async with replay_server(lambda _: Reply(500)) as server:
+        provider = provider_of("gemini", server.base_url + base_url)
+        await collected(provider.stream(ProviderRequest("a/1", model, call(), 10), 0))
+        await provider.close()
+    assert server.asked[0].path == path
+
+
+@pytest.mark.parametrize(
+    ("effort", "style", "expected"),
+    [
+        ("none", "budget", {"thinkingBudget": 0, "includeThoughts": False}),
+        ("high", "budget", {"thinkingBudget": 2_099, "includeThoughts": True}),
+        ("none", "level", {"thinkingLevel": "minimal", "includeThoughts": False}),
+        ("medium", "level", {"thinkingLevel": "medium", "includeThoughts": True}),
+    ],
+)
+async def test_gemini_reasoning_styles(effort: str, style: str, expected: dict[str, Any]) -> None:
+    body = (await sent_by("gemini", with_parameters(reasoning_effort=effort), style=style)).json
+    assert body["generationConfig"]["thinkingConfig"] == expected
+
+
+async def test_gemini_takes_seed_penalties_and_data_urls() -> None:
+    picture = Message("user", (ImagePart(url="data:image/webp;base64,AAAA"),))
+    asked = replace(with_parameters(seed=7, frequency_penalty=0.5, presence_penalty=-0.5), messages=(picture,))
+    body = (await sent_by("gemini", asked)).json
+    config = body["generationConfig"]
+    assert (config["seed"], config["frequencyPenalty"], config["presencePenalty"]) == (7, 0.5, -0.5)
+    assert body["contents"][0]["parts"] == [{"inlineData": {"mimeType": "image/webp", "data": "AAAA"}}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_what_the_caller_leaves_out_is_not_sent(kind: str) -> None:
     body = (await sent_by(kind, call())).json
-    limits = {"openai": {"max_tokens", "stream_options"}, "anthropic": {"max_tokens"}}[kind]
-    assert set(body) == {"model", "messages", "stream"} | limits
+    common = {"model", "messages", "stream", "max_tokens"}
+    expected = {"anthropic": common, "openai": common | {"stream_options"}, "gemini": {"contents", "generationConfig"}}
+    assert set(body) == expected[kind]
 
 
 async def test_dialects_are_data() -> None:
@@ -206,19 +289,22 @@ async def test_openai_takes_seed_and_penalties() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "openai", "anthropic"),
+    ("choice", "openai", "anthropic", "gemini"),
     [
-        ("auto", "auto", {"type": "auto"}),
-        ("none", "none", {"type": "none"}),
-        ("required", "required", {"type": "any"}),
+        ("auto", "auto", {"type": "auto"}, "AUTO"),
+        ("none", "none", {"type": "none"}, "NONE"),
+        ("required", "required", {"type": "any"}, "ANY"),
     ],
 )
-async def test_tool_choices(choice: str, openai: str, anthropic: dict[str, Any]) -> None:
+async def test_tool_choices(choice: str, openai: str, anthropic: dict[str, Any], gemini: str) -> None:
     asked = call(tools=(Tool("look"),), tool_choice=choice)
     assert (await sent_by("openai", asked)).json["tool_choice"] == openai
     body = (await sent_by("anthropic", asked)).json
     assert body["tool_choice"] == anthropic
     assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
+    body = (await sent_by("gemini", asked)).json
+    assert body["toolConfig"] == {"functionCallingConfig": {"mode": gemini}}
+    assert body["tools"] == [{"functionDeclarations": [{"name": "look", "description": ""}]}]
 
 
 @pytest.mark.parametrize(
@@ -237,25 +323,25 @@ async def test_anthropic_reasoning_styles(effort: str, style: str, expected: dic
     assert {name: body[name] for name in ("thinking", "output_config") if name in body} == expected
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
         (call(response_json_schema="{"), "call.response_json_schema"),
         (call(response_json_schema="[]"), "call.response_json_schema"),
         (call(tools=(Tool("a"), Tool("b", parameters_json_schema="no"))), "call.tools[1].parameters_json_schema"),
-        (with_parameters(provider_options={"max_tokens": 1}), "call.parameters.provider_options['max_tokens']"),
+        (with_parameters(provider_options={"model": "dear"}), "call.parameters.provider_options['model']"),
         (with_parameters(provider_options={"stream": False}), "call.parameters.provider_options['stream']"),
     ],
 )
 def test_what_cannot_be_sent_names_the_field(kind: str, asked: Call, field: str) -> None:
-    provider = made(kind, "http://127.0.0.1:9")
+    provider = provider_of(kind, "http://127.0.0.1:9")
     failed = raises_call_failed(lambda: provider.stream(ProviderRequest("a/1", "m", asked, 10), 0))
     assert (failed.failure.reason, failed.failure.field, failed.failure.dispatched) == ("INVALID_FIELD", field, False)
 
 
 def test_anthropic_has_no_seed() -> None:
-    provider = made("anthropic", "http://127.0.0.1:9")
+    provider = provider_of("anthropic", "http://127.0.0.1:9")
     failed = raises_call_failed(lambda: provider.stream(ProviderRequest("a/1", "m", with_parameters(seed=1), 10), 0))
     assert failed.failure.field == "call.parameters.seed"
 

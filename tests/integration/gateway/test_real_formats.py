@@ -1,4 +1,4 @@
-"""OpenAI and Anthropic, configured by keys in the environment, against servers that speak their formats."""
+"""OpenAI, Anthropic and Gemini, configured by keys in the environment, against servers that speak their formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.gateway.wiring import build
 from services.runtime.server import RunningServer
 from tests.support.gateway_rpc import Caller, rpc_call, token_of
 
-MODELS = ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5"]
+MODELS = ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "google/gemini-2.5-flash"]
 
 
 @pytest.fixture
@@ -33,6 +33,8 @@ async def environ(call_log: Path) -> AsyncIterator[dict[str, str]]:
             "OPENAI_BASE_URL": base_url,
             "ANTHROPIC_API_KEY": "key-2",
             "ANTHROPIC_BASE_URL": base_url.removesuffix("/v1"),
+            "GOOGLE_API_KEY": "key-3",
+            "GEMINI_BASE_URL": base_url.removesuffix("/v1"),
         }
 
 
@@ -69,4 +71,4 @@ async def test_unary_stream_and_batch_reach_the_provider_once_each(caller: Calle
 async def test_configured_models_say_so(caller: Caller) -> None:
     answer = await caller.stub.ListModels(gateway_pb2.ListModelsRequest(page_size=100), metadata=token_of())
     configured = {model.provider for model in answer.models if model.configured}
-    assert configured == {"mock", "openai", "anthropic"}
+    assert configured == {"mock", "openai", "anthropic", "google"}
