@@ -7,6 +7,7 @@ writes what changed. Everything here is plain computation, so a transaction that
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.cost.alerts import AlertDraft, drafts_of
 from services.cost.budgets import Balance, Budget, budget_exceeded
 from services.cost.catalogue import PriceSource
 from services.cost.estimates import model_name, priced
@@ -108,7 +109,10 @@ class Ledger:
         self.new_holds: dict[str, Hold] = {}
         self.changed_holds: dict[str, Hold] = {}
         self.new_events: list[UsageEvent] = []
-        self.changed_balances: set[BalanceKey] = set()
+        self.changed_balances: dict[BalanceKey, int] = {}
+        """With what was settled in each before."""
+        self._refusals: dict[BalanceKey, int] = {}
+        self._unpriced: set[str] = set()
 
     def hold(self, order: HoldOrder) -> HoldOutcome:
         """Reserve the worst case of an attempt in every budget that matches it, or in none."""
@@ -123,6 +127,7 @@ class Ledger:
         if quote is None:
             hard = next((balance.budget for balance in balances if not balance.budget.soft), None)
             if hard is not None:
+                self._unpriced.add(f"{order.provider}/{order.model}")
                 return HoldOutcome(order.attempt_id, error=_unpriced(order, hard))
         amount = 0
         if quote is not None:
@@ -131,6 +136,7 @@ class Ledger:
         for balance in balances:
             if not balance.admits(amount):
                 error = budget_exceeded(balance, amount)
+                self._refusals.setdefault((balance.budget.budget_id, balance.period.key), amount)
                 return HoldOutcome(order.attempt_id, priced=quote is not None, error=error)
         self._change(balances, held=amount)
         self._add_hold(
@@ -235,6 +241,13 @@ class Ledger:
             self._record(event, charged_us=event.occurred_us)
         return replace(outcome, duplicates=duplicates)
 
+    def alerts(self) -> list[AlertDraft]:
+        """What this transaction has to tell, judged by the balances as they are at its end."""
+        balances = self.books.standings
+        changed = [(balances[key], before) for key, before in self.changed_balances.items()]
+        refusals = [(balances[key], needed) for key, needed in self._refusals.items()]
+        return drafts_of(changed, refusals, self._unpriced, self.now_us)
+
     def _wrong_settlement(self, settlement: Settlement) -> DomainError | None:
         try:
             check_usage(settlement.usage or NO_USAGE, "usage")
@@ -302,6 +315,8 @@ class Ledger:
     def _record(self, event: UsageEvent, charged_us: int) -> None:
         self.books.events[event.source, event.event_id] = event
         self.new_events.append(event)
+        if not event.cost.priced:
+            self._unpriced.add(f"{event.provider}/{event.model}")
         self._change(self.books.standings.at(event.target, charged_us), settled=event.cost.nano_usd)
 
     def _give_back(self, hold: Hold) -> None:
@@ -320,9 +335,9 @@ class Ledger:
         if not held and not settled:
             return
         for balance in balances:
+            self.changed_balances.setdefault((balance.budget.budget_id, balance.period.key), balance.settled_nano_usd)
             balance.held_nano_usd += held
             balance.settled_nano_usd += settled
-            self.changed_balances.add((balance.budget.budget_id, balance.period.key))
 
     def _add_hold(self, hold: Hold) -> None:
         self.books.holds[hold.attempt_id] = hold

@@ -1,12 +1,18 @@
 """Settings of the cost service."""
 
-from pydantic import Field
+from typing import Self
 
+from pydantic import Field, SecretStr, model_validator
+
+from services.cost.alerts import AlertLimits
+from services.cost.deliveries import RetryLimits
+from services.cost.delivering import DeliveringPolicy
 from services.cost.holds import ExpiryPolicy
-from services.runtime.settings import ServiceSettings
+from services.runtime.backoff import Backoff
+from services.runtime.watch_settings import WatchSettings
 
 
-class CostSettings(ServiceSettings, service="cost"):
+class CostSettings(WatchSettings, service="cost"):
     """LLMLAB_COST_..."""
 
     expired_holds: ExpiryPolicy = Field(
@@ -28,3 +34,55 @@ class CostSettings(ServiceSettings, service="cost"):
         description="Budgets that share the narrowest part of their scope: a run, user, key, tag or model, "
         "or the whole project.",
     )
+
+    alert_retention_days: int = Field(400, ge=1, le=3_650, description="Days that alerts and deliveries are kept.")
+    alert_unpriced_per_day: int = Field(
+        20, ge=1, le=1_000, description="Models without a price that a project is alerted about on one day."
+    )
+    max_webhooks_per_project: int = Field(10, ge=1, le=100, description="Webhooks that a project may have.")
+    webhook_key: SecretStr = Field(
+        SecretStr(""),
+        description="Encrypts webhooks' secrets in the database, 64 hex digits; empty: the services' shared key does.",
+    )
+    webhook_private_receivers: bool = Field(
+        default=False,
+        description="Let webhooks use plain http and addresses that are not public, as in a cluster.",
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60, description="Longest attempt to deliver an alert.")
+    webhook_lease_s: float = Field(
+        30.0, gt=0, description="Seconds until another replica may repeat an unfinished attempt; above the time-out."
+    )
+    webhook_attempts_max: int = Field(16, ge=1, le=100, description="Attempts to deliver an alert.")
+    webhook_give_up_s: int = Field(
+        3 * 24 * 3600, ge=1, description="Seconds after which no further attempt to deliver an alert begins."
+    )
+    webhook_retry_base_ms: int = Field(5_000, ge=1, description="Longest pause after a failed attempt; it doubles.")
+    webhook_retry_cap_ms: int = Field(6 * 3_600_000, ge=1, description="Longest pause between two attempts.")
+    webhook_concurrency: int = Field(64, ge=1, le=1_000, description="Attempts under way in this process.")
+    webhook_concurrency_each: int = Field(2, ge=1, le=100, description="Attempts under way to one webhook.")
+    webhook_poll_s: float = Field(1.0, gt=0, description="Seconds between two looks for attempts that are due.")
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.webhook_lease_s <= self.webhook_timeout_s:
+            raise ValueError("webhook_lease_s has to be above webhook_timeout_s")
+        return self
+
+    def alert_limits(self) -> AlertLimits:
+        """What bounds the alerts of a project."""
+        return AlertLimits(
+            unpriced_per_day=self.alert_unpriced_per_day, delivery_window_us=self.webhook_give_up_s * 1_000_000
+        )
+
+    def delivery_limits(self) -> RetryLimits:
+        """How often, and for how long, a delivery is tried."""
+        return RetryLimits(attempts_max=self.webhook_attempts_max, window_us=self.webhook_give_up_s * 1_000_000)
+
+    def delivering_policy(self) -> DeliveringPolicy:
+        """How this process delivers."""
+        return DeliveringPolicy(
+            under_way_max=self.webhook_concurrency,
+            under_way_each=self.webhook_concurrency_each,
+            poll_s=self.webhook_poll_s,
+            backoff=Backoff(self.webhook_retry_base_ms, self.webhook_retry_cap_ms),
+        )

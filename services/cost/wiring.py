@@ -1,28 +1,46 @@
 """The composition root of the cost service."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from llmlab.api.cost.v1 import alert_pb2
+from services.cost.alert_retention import prune_alerts
+from services.cost.alerts import Alert
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.catalogue import Catalogue
+from services.cost.delivering import Deliverer, Sender
+from services.cost.receivers import HttpReceivers
 from services.cost.reconciler import Reconciler
+from services.cost.rpc.alerts import AlertParts, AlertServicer
 from services.cost.rpc.budgets import BudgetServicer
 from services.cost.rpc.holds import HoldServicer
 from services.cost.rpc.prices import PriceServicer
 from services.cost.rpc.usage import UsageServicer
+from services.cost.sealing import Sealer
 from services.cost.settings import CostSettings
+from services.cost.spend import DAY_US
+from services.cost.store.alert_writer import DELIVERIES_TOPIC, AlertWriter
+from services.cost.store.alerts import AlertStore
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
+from services.cost.store.deliveries import DeliveryStore
 from services.cost.store.overrides import OverrideStore
 from services.cost.store.price_books import PriceBooks
 from services.cost.store.spend import SpendStore
-from services.runtime.auth import TokenVerifier
+from services.cost.store.webhooks import WebhookStore
+from services.runtime.auth import TokenVerifier, service_private_key
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
+from services.runtime.database import Database
+from services.runtime.feeds import Watching
+from services.runtime.hints import Hints
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
+from services.runtime.settings import SettingsError
+from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
 
 
@@ -33,8 +51,10 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         # Reading takes some tens of milliseconds; the process may be serving other services meanwhile.
         prices = await asyncio.to_thread(Catalogue.load)
         database = await stack.enter_async_context(open_service_database(settings, clock=clock))
+        hints = await stack.enter_async_context(open_hints(settings.redis_url, settings.service))
+        writer = AlertWriter(database, hints, settings.alert_limits())
         books = Bookkeeping(
-            BookKeeper(database, prices),
+            BookKeeper(database, prices, writer),
             max_batch=settings.commit_max_requests,
             max_queue=settings.commit_max_waiting,
         )
@@ -45,21 +65,23 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             interval_s=settings.reconcile_interval_s,
             max_batch=settings.reconcile_max_holds,
         )
-        await stack.enter_async_context(_running(reconciler.run()))
+        await stack.enter_async_context(_running(reconciler.run(), "cost-reconciler"))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         budgets = BudgetStore(
             database,
+            writer,
             max_per_project=settings.max_budgets_per_project,
             max_per_anchor=settings.max_budgets_per_anchor,
         )
         overrides = OverrideStore(
             database, PriceBooks(prices), max_per_project=settings.max_price_overrides_per_project
         )
-        servicers = [
+        servicers: list[object] = [
             HoldServicer(books),
             UsageServicer(books, SpendStore(database)),
             PriceServicer(prices, overrides, clock or SYSTEM_CLOCK),
             BudgetServicer(budgets),
+            await _alerting(settings, stack, database, writer, hints, clock or SYSTEM_CLOCK),
         ]
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
         checks = {"database": database.check}
@@ -69,10 +91,58 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         )
 
 
+async def _alerting(
+    settings: CostSettings, stack: AsyncExitStack, database: Database, writer: AlertWriter, hints: Hints, clock: Clock
+) -> AlertServicer:
+    """Alerts are watched, delivered and removed when they are old."""
+    store = AlertStore(database, writer)
+    watching: Watching[Alert, alert_pb2.WatchAlertsResponse] = Watching(store, hints, settings.watch_policy())
+    stack.push_async_callback(watching.close)
+    receivers = HttpReceivers(timeout_s=settings.webhook_timeout_s, private=settings.webhook_private_receivers)
+    stack.push_async_callback(receivers.close)
+    sealer = Sealer(_sealing_key(settings))
+    sender = Sender(receivers, sealer, clock)
+    deliveries = DeliveryStore(
+        database, settings.delivery_limits(), lease_us=round(settings.webhook_lease_s * 1_000_000)
+    )
+    deliverer = Deliverer(
+        deliveries,
+        sender,
+        hints,
+        settings.delivering_policy(),
+        topic=DELIVERIES_TOPIC,
+        rng=random.Random(),  # noqa: S311 (jitter)
+    )
+    await stack.enter_async_context(deliverer.running())
+    await stack.enter_async_context(
+        _running(prune_alerts(store.prune, settings.alert_retention_days * DAY_US), "alert-retention")
+    )
+    webhooks = WebhookStore(
+        database,
+        max_per_project=settings.max_webhooks_per_project,
+        max_setting=settings.variable("max_webhooks_per_project"),
+    )
+    return AlertServicer(
+        AlertParts(store, webhooks, deliveries, watching, sender, sealer, settings.webhook_private_receivers)
+    )
+
+
+def _sealing_key(settings: CostSettings) -> bytes:
+    """The key of its own, or else the one that all services share. SettingsError where it is malformed."""
+    own = settings.webhook_key.get_secret_value()
+    if not own:
+        return service_private_key(settings).private_bytes_raw()
+    try:
+        return bytes.fromhex(own)
+    except ValueError:
+        variable = settings.variable("webhook_key")
+        raise SettingsError(f"{variable}: must be 64 hexadecimal digits (`openssl rand -hex 32`)") from None
+
+
 @asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
     """Keep a background task for as long as the context lasts."""
-    task = asyncio.create_task(work, name="cost-reconciler")
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

@@ -6,11 +6,10 @@ from pydantic import Field
 
 from services.orchestrator.policy import WorkerPolicy
 from services.runtime.backoff import Backoff
-from services.runtime.feeds import WatchPolicy
-from services.runtime.settings import ServiceSettings
+from services.runtime.watch_settings import WatchSettings
 
 
-class OrchestratorSettings(ServiceSettings, service="orchestrator"):
+class OrchestratorSettings(WatchSettings, service="orchestrator"):
     """LLMLAB_ORCHESTRATOR_..."""
 
     max_cells_per_run: int = Field(1_000_000, ge=1, description="Cells that an experiment may have.")
@@ -54,13 +53,6 @@ class OrchestratorSettings(ServiceSettings, service="orchestrator"):
     peer_base_ms: int = Field(100, ge=1, description="Longest first wait while another service is away; it doubles.")
     peer_cap_ms: int = Field(5_000, ge=1, description="Longest wait while another service is away.")
 
-    watch_flush_ms: int = Field(100, ge=1, description="Shortest time between two messages to a watcher of a run.")
-    watch_poll_ms: int = Field(500, ge=10, description="How often events are looked for that nobody hinted at.")
-    watch_heartbeat_ms: int = Field(15_000, ge=100, description="A watcher hears at least so often.")
-    watch_page_events: int = Field(500, ge=1, le=10_000, description="Events of one message to a watcher.")
-    watch_queue_max: int = Field(
-        100, ge=1, description="Messages that a watcher may be behind before it has to resume."
-    )
     spec_views_max: int = Field(32, ge=1, description="Decoded experiments that are kept for lists and watchers.")
     csv_guard_formulas: bool = Field(
         default=True, description="Put a ' before CSV texts that a spreadsheet would run as a formula."
@@ -90,14 +82,4 @@ class OrchestratorSettings(ServiceSettings, service="orchestrator"):
             bill_life_ms=self.bill_life_ms,
             retry=Backoff(self.retry_base_ms, self.retry_cap_ms),
             peer=Backoff(self.peer_base_ms, self.peer_cap_ms),
-        )
-
-    def watch_policy(self) -> WatchPolicy:
-        """How runs are watched."""
-        return WatchPolicy(
-            page_events=self.watch_page_events,
-            flush_ms=self.watch_flush_ms,
-            poll_ms=self.watch_poll_ms,
-            heartbeat_ms=self.watch_heartbeat_ms,
-            queue_max=self.watch_queue_max,
         )

@@ -29,10 +29,10 @@ from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.feeds import Watching
-from services.runtime.hints import Hints, LocalHints
 from services.runtime.liveness import liveness_of
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
+from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
 
 
@@ -58,7 +58,7 @@ async def build(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_service_database(settings))
         ledger = SqlLedger(database)
-        hints = await _hints(settings, stack)
+        hints = await stack.enter_async_context(open_hints(settings.redis_url, settings.service))
         if peers is None:
             peers = await _connect(settings, stack, clock)
         ports = WorkerPorts(
@@ -100,15 +100,6 @@ async def build(
                 features=[f"database:{database.dialect}", f"workers:{settings.workers}"],
             )
         )
-
-
-async def _hints(settings: OrchestratorSettings, stack: AsyncExitStack) -> Hints:
-    if not settings.redis_url:
-        return LocalHints()
-    # Loading the client of Redis takes some 0.3 s: only where it is used.
-    from services.runtime.redis_hints import RedisHints
-
-    return await stack.enter_async_context(RedisHints.open(settings.redis_url, settings.service))
 
 
 async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock: Clock) -> Peers:

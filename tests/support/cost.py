@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf import timestamp_pb2
 
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.cost.v1 import hold_pb2, spend_pb2
+from llmlab.api.cost.v1.alert_pb2_grpc import AlertServiceStub
 from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceStub
 from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceStub
 from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceStub
@@ -26,6 +28,7 @@ from services.runtime.auth import ServiceTokenMinter
 from tests.support.credentials import Metadata, bearer
 
 if TYPE_CHECKING:
+    from llmlab.api.cost.v1.alert_pb2_grpc import AlertServiceAsyncStub
     from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceAsyncStub
     from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceAsyncStub
     from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceAsyncStub
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 SERVICE_KEY = "5e" * 32
 USD = 1_000_000_000
 NOVEMBER_US = 1_795_000_000_000_000
-"""2026-11-18T06:26:40Z."""
+"""2026-11-18T11:06:40Z."""
 HOUR_US = 3_600_000_000
 
 
@@ -133,6 +136,7 @@ class Callers:
         self.usage: UsageServiceAsyncStub = UsageServiceStub(channel)
         self.prices: PriceServiceAsyncStub = PriceServiceStub(channel)
         self.budgets: BudgetServiceAsyncStub = BudgetServiceStub(channel)
+        self.alerts: AlertServiceAsyncStub = AlertServiceStub(channel)
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SERVICE_KEY))
         self._tokens = ServiceTokenMinter("gateway", key)
 
@@ -162,3 +166,13 @@ def settle_item(attempt_id: str, *, tokens: int = 1_000) -> hold_pb2.SettleItem:
     """A call that worked and took so many tokens of output."""
     usage = usage_pb2.TokenUsage(output_tokens=tokens, source=usage_pb2.USAGE_SOURCE_MEASURED)
     return hold_pb2.SettleItem(attempt_id=attempt_id, usage=usage, succeeded=True)
+
+
+async def raise_alert(callers: Callers, model: str, *, project_id: str = "prj_1") -> None:
+    """Use a model that has no price, for the first time on a day."""
+    usage = usage_pb2.TokenUsage(output_tokens=1)
+    occurred = timestamp_pb2.Timestamp(seconds=NOVEMBER_US // 1_000_000)
+    event = spend_pb2.UsageEvent(
+        event_id=model, source="app", provider="openai", model=model, usage=usage, occurred_at=occurred
+    )
+    await callers.usage.RecordUsage(spend_pb2.RecordUsageRequest(events=[event]), metadata=callers.person(project_id))

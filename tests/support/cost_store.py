@@ -7,21 +7,37 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from services.cost.alerts import AlertLimits
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.budgets import Balance
 from services.cost.holds import HoldState
 from services.cost.ledger import HoldOutcome
 from services.cost.spend import DAY_US, SpendQuery, Sums
+from services.cost.store.alert_writer import AlertWriter
+from services.cost.store.alerts import AlertStore
+from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
 from services.cost.store.spend import SpendStore
 from services.cost.store.tables import balances, holds, usage_events
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
+from services.runtime.hints import Hints, LocalHints
 from services.runtime.requests import RequestKey
-from tests.support.cost import NOVEMBER_US, budget
+from tests.support.cost import HOUR_US, NOVEMBER_US, PriceList, budget
 
 PROJECT = "prj_1"
 EVERYTHING = SpendQuery(NOVEMBER_US - 20 * DAY_US, NOVEMBER_US + 20 * DAY_US, (), 100)
+
+
+def alert_writer(database: Database, hints: Hints | None = None) -> AlertWriter:
+    """Raises alerts, three a day about unpriced models, whose deliveries are tried for an hour."""
+    return AlertWriter(database, hints or LocalHints(), AlertLimits(unpriced_per_day=3, delivery_window_us=HOUR_US))
+
+
+def bookkeeping(database: Database, *, max_batch: int = 64) -> Bookkeeping:
+    """Books on a database, as a replica of the service keeps them."""
+    keeper = BookKeeper(database, PriceList(), alert_writer(database))
+    return Bookkeeping(keeper, max_batch=max_batch, max_queue=10_000)
 
 
 @dataclass
@@ -32,6 +48,7 @@ class Cost:
     books: Bookkeeping
     budgets: BudgetStore
     spend: SpendStore
+    alerts: AlertStore
     clock: ManualClock
 
     async def budget(self, limit_nano_usd: int, *, number: int = 1, **more: Any) -> str:

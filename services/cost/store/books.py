@@ -17,6 +17,7 @@ from services.cost.posting import Posting
 from services.cost.scopes import Target, anchors_of
 from services.cost.spend import Deltas, deltas_of
 from services.cost.standings import Standings
+from services.cost.store.alert_writer import AlertKey, AlertWriter
 from services.cost.store.price_books import PriceBooks
 from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold, row_of_sums
 from services.cost.store.tables import (
@@ -75,9 +76,10 @@ class LockedProject(NamedTuple):
 class BookKeeper:
     """Runs postings on the books of their projects."""
 
-    def __init__(self, database: Database, prices: PriceSource) -> None:
+    def __init__(self, database: Database, prices: PriceSource, alerts: AlertWriter) -> None:
         self._database = database
         self._prices = PriceBooks(prices)
+        self._alerts = alerts
         # SQLAlchemy keeps the columns' own names for the values of an update.
         of_holds = (holds.c.project_id == bindparam("of_project"), database.among(holds.c.attempt_id, "attempt_ids"))
         self._load_holds = select(holds).where(*of_holds)
@@ -96,7 +98,9 @@ class BookKeeper:
 
     async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
         """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
-        return await self._database.write(self._post, postings)
+        results, raised = await self._database.write(self._post, postings)
+        self._alerts.committed(raised)
+        return results
 
     async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
         """Live holds whose time is over, the oldest first, as (project id, attempt id)."""
@@ -107,8 +111,9 @@ class BookKeeper:
         rows = connection.execute(_EXPIRED, due)
         return [(row.project_id, row.attempt_id) for row in rows]
 
-    def _post(self, connection: Connection, postings: Sequence[Posting[Any]]) -> list[Any]:
+    def _post(self, connection: Connection, postings: Sequence[Posting[Any]]) -> tuple[list[Any], list[AlertKey]]:
         results: list[Any] = [None] * len(postings)
+        raised: list[AlertKey] = []
         ordered = sorted(range(len(postings)), key=lambda index: postings[index].project_id)
         for project_id, indexes in groupby(ordered, key=lambda index: postings[index].project_id):
             of_project = list(indexes)
@@ -119,7 +124,8 @@ class BookKeeper:
                 except DomainError as refusal:
                     results[index] = refusal
             self._save(connection, ledger)
-        return results
+            raised += self._alerts.raise_new(connection, project_id, ledger.alerts(), ledger.now_us)
+        return results, raised
 
     def _open(self, connection: Connection, project_id: str, postings: Sequence[Posting[Any]]) -> Ledger:
         """Lock the project and load what the postings touch."""

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from services.cost.alerts import reached
 from services.cost.budgets import Balance, Budget, budget_overlaps
 from services.cost.periods import Period, PeriodKind
 from services.cost.scopes import Scope
+from services.cost.store.alert_writer import AlertKey, AlertWriter
 from services.cost.store.books import lock_project
 from services.cost.store.openings import put_opening_balances
 from services.cost.store.rows import budget_of, row_of_budget
@@ -24,9 +26,10 @@ _KIND: Final = "budget"
 class BudgetStore:
     """A project's budgets, with where they stand in the current period."""
 
-    def __init__(self, database: Database, *, max_per_project: int, max_per_anchor: int) -> None:
+    def __init__(self, database: Database, alerts: AlertWriter, *, max_per_project: int, max_per_anchor: int) -> None:
         """A project may have `max_per_project` budgets, and as many as `max_per_anchor` that are looked up together."""
         self._database = database
+        self._alerts = alerts
         self._max_per_project = max_per_project
         self._max_per_anchor = max_per_anchor
         self._remembered = RememberedRequests(database, request_ids)
@@ -40,9 +43,15 @@ class BudgetStore:
         Raises AlreadyExists(BUDGET_OVERLAPS) where one has its scope and kind of period, and
         ResourceExhausted(LIMIT_REACHED) where there are too many.
         """
-        return await self._database.write(self._create, key, payload, budget)
+        balance, raised = await self._database.write(self._create, key, payload, budget)
+        self._alerts.committed(raised)
+        return balance
 
-    def _create(self, connection: Connection, key: RequestKey, payload: bytes, budget: Budget) -> Balance:
+    def _create(
+        self, connection: Connection, key: RequestKey, payload: bytes, budget: Budget
+    ) -> tuple[Balance, list[AlertKey]]:
+        raised: list[AlertKey] = []
+
         def create() -> bytes:
             lock_project(connection, self._database, budget.project_id)
             self._check_room(connection, budget)
@@ -50,9 +59,9 @@ class BudgetStore:
             created = replace(budget, created_us=now_us, since_us=now_us)
             connection.execute(budgets.insert(), row_of_budget(created))
             put_opening_balances(connection, self._database, created)
-            return _encode(self._standing(connection, created))
+            return _encode(self._told(connection, created, raised))
 
-        return _decode(self._remembered.once(connection, key, payload, create))
+        return _decode(self._remembered.once(connection, key, payload, create)), raised
 
     async def get(self, project_id: str, budget_id: str) -> Balance:
         """One budget; NotFound for an unknown id and for another project's."""
@@ -76,11 +85,15 @@ class BudgetStore:
 
     async def update(self, key: RequestKey, payload: bytes, budget_id: str, changes: Mapping[str, Any]) -> Balance:
         """Change fields of a budget, by their names in `Budget`; NotFound as in `get`, and as `create` for a scope."""
-        return await self._database.write(self._update, key, payload, budget_id, changes)
+        balance, raised = await self._database.write(self._update, key, payload, budget_id, changes)
+        self._alerts.committed(raised)
+        return balance
 
     def _update(
         self, connection: Connection, key: RequestKey, payload: bytes, budget_id: str, changes: Mapping[str, Any]
-    ) -> Balance:
+    ) -> tuple[Balance, list[AlertKey]]:
+        raised: list[AlertKey] = []
+
         def change() -> bytes:
             lock_project(connection, self._database, key.project_id)
             found = self._find(connection, key.project_id, budget_id)
@@ -93,9 +106,9 @@ class BudgetStore:
             if anew:
                 connection.execute(delete(balances).where(balances.c.budget_id == budget_id))
                 put_opening_balances(connection, self._database, changed)
-            return _encode(self._standing(connection, changed))
+            return _encode(self._told(connection, changed, raised))
 
-        return _decode(self._remembered.once(connection, key, payload, change))
+        return _decode(self._remembered.once(connection, key, payload, change)), raised
 
     async def delete(self, project_id: str, budget_id: str) -> None:
         """Remove a budget and its balances; NotFound as in `get`."""
@@ -136,6 +149,13 @@ class BudgetStore:
                 f"The project has {self._max_per_project} budgets already; delete one, or raise "
                 "LLMLAB_COST_MAX_BUDGETS_PER_PROJECT.",
             )
+
+    def _told(self, connection: Connection, budget: Budget, raised: list[AlertKey]) -> Balance:
+        """Where a new or changed budget stands, with alerts about the thresholds that it has passed already."""
+        balance = self._standing(connection, budget)
+        now_us = self._database.now_us(connection)
+        raised += self._alerts.raise_new(connection, budget.project_id, reached(balance, None), now_us)
+        return balance
 
     def _standing(self, connection: Connection, budget: Budget) -> Balance:
         (balance,) = self._standings(connection, [budget])

@@ -7,27 +7,18 @@ several take their locks in the order of the ids.
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, text
 
 from services.cost.holds import HoldState
+from services.cost.store.columns import flag as _flag
+from services.cost.store.columns import integer as _int
+from services.cost.store.columns import words as _text
 from services.cost.usage import COUNT_FIELDS
 from services.runtime.requests import request_ids_table
 
 metadata: Final = MetaData()
 
 request_ids: Final = request_ids_table(metadata)
-
-
-def _text(name: str, *, key: bool = False) -> Column[Any]:
-    return Column(name, Text, primary_key=key, nullable=False)
-
-
-def _int(name: str, *, key: bool = False) -> Column[Any]:
-    return Column(name, BigInteger, primary_key=key, nullable=False, autoincrement=False)
-
-
-def _flag(name: str) -> Column[Any]:
-    return Column(name, Boolean, nullable=False)
 
 
 def _attribution() -> list[Column[Any]]:

@@ -11,13 +11,12 @@ from services.cost.ledger import HoldOutcome
 from services.cost.periods import QUARTER_US, PeriodKind
 from services.cost.scopes import Scope
 from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendSummary
-from services.cost.store.books import BookKeeper
 from services.cost.store.tables import metadata
 from services.cost.usage import Attribution
 from services.runtime.errors import AlreadyExists, InvalidField, NotFound
 from services.runtime.requests import RequestKey
-from tests.support.cost import HOUR_US, NOVEMBER_US, PriceList, order, report, settlement, worst_case_of
-from tests.support.cost_store import PROJECT, Cost, reasons
+from tests.support.cost import HOUR_US, NOVEMBER_US, order, report, settlement, worst_case_of
+from tests.support.cost_store import PROJECT, Cost, bookkeeping, reasons
 from tests.support.databases import schema_differences
 
 
@@ -97,7 +96,7 @@ async def test_many_holds_at_once_never_overshoot_and_use_the_budget(cost: Cost)
     """1,000 concurrent calls at 20 times two overlapping budgets, in small and large requests, through two replicas."""
     limit = 50 * worst_case_of(100) + 7
     ids = [await cost.budget(limit), await cost.budget(limit + 10**9, number=2, kind=PeriodKind.DAILY)]
-    replica = Bookkeeping(BookKeeper(cost.database, PriceList()), max_batch=7, max_queue=10_000)
+    replica = bookkeeping(cost.database, max_batch=7)
     attempts = [f"a{number}" for number in range(1_000)]
 
     async def client(books: Bookkeeping, mine: list[str]) -> list[HoldOutcome]:

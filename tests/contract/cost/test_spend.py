@@ -5,15 +5,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import Connection
 
-from services.cost.bookkeeping import Bookkeeping
 from services.cost.periods import QUARTER_US
 from services.cost.spend import DAY_US, EVERYTHING, SpendFilter, Window
-from services.cost.store.books import BookKeeper
 from services.cost.store.spend import series_of, spent_in
 from services.cost.usage import Attribution
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
-from tests.support.cost import HOUR_US, NOVEMBER_US, PriceList, report
+from tests.support.cost import HOUR_US, NOVEMBER_US, report
+from tests.support.cost_store import bookkeeping
 
 OpenDatabase = Callable[..., Awaitable[Database]]
 PROJECT = "prj_1"
@@ -22,7 +21,7 @@ PROJECT = "prj_1"
 async def with_events(open_database: OpenDatabase) -> Database:
     """Ten events an hour apart, of 1 to 10 tokens, by two users, keys, runs and teams in turn."""
     database = await open_database("cost", migrations="services.cost.migrations", clock=ManualClock(NOVEMBER_US))
-    books = Bookkeeping(BookKeeper(database, PriceList()), max_batch=64, max_queue=100)
+    books = bookkeeping(database)
     start_us = NOVEMBER_US // DAY_US * DAY_US - DAY_US
     reports = []
     for number in range(10):
