@@ -1,7 +1,9 @@
 """Runs in virtual time: workers die, freeze and come back, the gateway, cost and metrics fail, streams break anywhere.
 
-Each seed is one story. Whatever happens, in the end every cell has exactly one result, every call that reached the
-provider has exactly one record, none was made twice, and the events have no gap.
+Outcomes come late and twice, the cost service acts and loses its answer, holds expire, one answer cannot be scored, and
+the wall clock is set forward and back. Each seed is one story. Whatever happens, in the end every cell has exactly one
+result, every call that reached the provider has exactly one record, none was made twice, the events have no gap, and
+the run has cost what the cost service says.
 
 LLMLAB_TEST_SIMULATION_SEEDS sets how many seeds are run, LLMLAB_TEST_SIMULATION_FIRST where to begin; a failing seed is
 named and replays by itself.
@@ -10,6 +12,7 @@ named and replays by itself.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 import shutil
@@ -25,6 +28,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from services.orchestrator.calls import (
+    NO_MONEY,
     NO_USAGE,
     Answer,
     AttemptState,
@@ -71,6 +75,10 @@ FIRST = int(os.environ.get("LLMLAB_TEST_SIMULATION_FIRST", "0"))
 CHAOS_S = 15.0
 PATIENCE_S = 900.0
 PROCESSES_MAX = 6
+CLOCK_STEP_S = 60.0
+HOLD_LIFE_S = 8.0
+GUESS = Money(11)
+COSTS = {AttemptState.SETTLED: PRICE, AttemptState.EXPIRED: GUESS}
 PROJECT = "prj_1"
 RUN = "run_1"
 NO_KEY = RequestKey(PROJECT, "Test", "")
@@ -82,6 +90,10 @@ POLICY = WorkerPolicy(
     cancel_grace_ms=300,
     drain_ms=1_000,
     settle_after_ms=100,
+    bill_wait_ms=3_000,
+    bill_sweep_ms=500,
+    bill_life_ms=3_600_000,
+    score_tries_max=3,
     retry=Backoff(base_ms=50, cap_ms=1_000),
     peer=Backoff(base_ms=20, cap_ms=500),
 )
@@ -94,11 +106,29 @@ class Provider:
     rng: random.Random
     calls: Counter[str] = field(default_factory=Counter)
     holds: dict[str, AttemptState] = field(default_factory=dict)
-    settled_later: set[str] = field(default_factory=set)
+    held_at_s: dict[str, float] = field(default_factory=dict)
+    clock: VirtualClock = field(default_factory=VirtualClock)
     gateway_down: bool = False
     cost_down: bool = False
     break_rate: float = 0.0
     failure_rate: float = 0.0
+    cost_loses_rate: float = 0.0
+
+    def hold(self, hold_id: str) -> None:
+        """Hold money for a call."""
+        self.holds[hold_id] = AttemptState.HELD
+        self.held_at_s[hold_id] = self.clock.passed_s
+
+    def state(self, hold_id: str) -> AttemptState:
+        """What the cost service knows; an unknown attempt is tombstoned, and a hold expires after a while."""
+        state = self.holds.setdefault(hold_id, AttemptState.TOMBSTONED)
+        if state is AttemptState.HELD and self.clock.passed_s - self.held_at_s[hold_id] > HOLD_LIFE_S:
+            state = self.holds[hold_id] = AttemptState.EXPIRED
+        return state
+
+    def charged(self) -> int:
+        """What all calls have cost, nano-USD."""
+        return sum(COSTS.get(self.state(hold_id), NO_MONEY).nano_usd for hold_id in list(self.holds))
 
 
 class ShakyGateway:
@@ -124,7 +154,7 @@ class ShakyGateway:
                 outcome = await asyncio.wait_for(outcomes.get(), timeout_s)
                 if outcome is None:
                     raise unavailable("the gateway")
-                yield [outcome]
+                yield [outcome] * (2 if rng.random() < 0.05 else 1)
         except TimeoutError:
             raise unavailable("the gateway") from None
 
@@ -147,16 +177,16 @@ class ShakyGateway:
         if rng.random() < provider.failure_rate:
             outcomes.put_nowait(CallOutcome(call.call_id, failure("RATE_LIMITED", dispatched=False)))
             return
-        provider.holds[hold_id] = AttemptState.HELD
+        provider.hold(hold_id)
         await asyncio.sleep(rng.uniform(0, 0.05))
         provider.calls[call.call_id] += 1
         await asyncio.sleep(rng.uniform(0, 0.3))
         ending: Answer | Failure = answer()
         if call.call_id in self._cancelled:
-            ending = failure("CANCELLED", retryable=False)
+            ending = failure("CANCELLED", retryable=False)._replace(usage=USAGE, cost=PRICE)
         elif rng.random() < provider.failure_rate:
-            ending = failure()
-        if rng.random() < 0.1 and isinstance(ending, Answer):
+            ending = failure()._replace(usage=USAGE, cost=PRICE)
+        if rng.random() < 0.1:
             ending = ending._replace(cost=None)
         else:
             provider.holds[hold_id] = AttemptState.SETTLED
@@ -183,17 +213,27 @@ class ShakyBills:
         return [self._resolve(hold_id) for hold_id in hold_ids]
 
     def _resolve(self, hold_id: str) -> ResolvedAttempt:
-        state = self._provider.holds.setdefault(hold_id, AttemptState.TOMBSTONED)
-        settled = state is AttemptState.SETTLED
-        return ResolvedAttempt(hold_id, state, USAGE if settled else NO_USAGE, PRICE if settled else None)
+        state = self._provider.state(hold_id)
+        usage = USAGE if state is AttemptState.SETTLED else NO_USAGE
+        return ResolvedAttempt(hold_id, state, usage, COSTS.get(state))
 
     async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | DomainError]:
         await asyncio.sleep(self._provider.rng.uniform(0, 0.02))
         if self._provider.cost_down:
             raise unavailable("cost")
+        outcomes: list[Money | DomainError] = []
         for item in settlements:
+            if self._loses():
+                outcomes.append(DomainError("INTERNAL", "a fault of the cost service", code="INTERNAL"))
+                continue
             self._provider.holds[item.attempt_id] = AttemptState.SETTLED
-        return [PRICE for _ in settlements]
+            outcomes.append(PRICE)
+        if self._loses():
+            raise unavailable("cost, after it had acted,")
+        return outcomes
+
+    def _loses(self) -> bool:
+        return self._provider.rng.random() < self._provider.cost_loses_rate
 
 
 class Names:
@@ -222,6 +262,8 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._port, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
 
         async def call(*arguments: Any) -> Any:
             await self._process.breathe()
@@ -279,7 +321,7 @@ class Story:
         self.clock = clock
         self.database = database
         self.ledger = SqlLedger(database)
-        self.provider = Provider(random.Random(seed + 1))
+        self.provider = Provider(random.Random(seed + 1), clock=clock)
         self.gateway = ShakyGateway(self.provider)
         self.world = World()
         self.names: dict[str, Process] = {}
@@ -337,6 +379,10 @@ class Story:
         rng, provider = self.rng, self.provider
         provider.break_rate = rng.choice([0, 0.1, 0.4])
         provider.failure_rate = rng.choice([0, 0.1, 0.3])
+        provider.cost_loses_rate = rng.choice([0, 0.1, 0.3])
+        if rng.random() < 0.3:
+            poison = DomainError("INTERNAL", "this answer breaks a scorer", code="INTERNAL")
+            self.world.unscorable[rng.randrange(4)] = poison
         cancel_at = rng.uniform(0, CHAOS_S / 4) if rng.random() < 0.2 else float("inf")
         while self.clock.passed_s < CHAOS_S:
             await asyncio.sleep(rng.expovariate(2.0))
@@ -344,9 +390,11 @@ class Story:
                 cancel_at = float("inf")
                 await self.ledger.cancel_run(PROJECT, RUN)
                 self.hints.publish(WORK_TOPIC)
-            rng.choice([self._kill, self._freeze, self._toggle_gateway, self._toggle_cost, self._toggle_metrics])()
+            troubles = [self._kill, self._freeze, self._set_clock]
+            troubles += [self._toggle_gateway, self._toggle_cost, self._toggle_metrics]
+            rng.choice(troubles)()
         provider.gateway_down = provider.cost_down = self.world.metrics_down = False
-        provider.break_rate = provider.failure_rate = 0
+        provider.break_rate = provider.failure_rate = provider.cost_loses_rate = 0
         for process in self.processes:
             process.thaw()
         self.spawn()
@@ -364,6 +412,9 @@ class Story:
             victim.alive.clear()
             asyncio.get_running_loop().call_later(self.rng.uniform(0.5, 12), victim.thaw)
 
+    def _set_clock(self) -> None:
+        self.clock.off_s += self.rng.uniform(-CLOCK_STEP_S, CLOCK_STEP_S)
+
     def _toggle_gateway(self) -> None:
         self.provider.gateway_down = not self.provider.gateway_down
 
@@ -377,9 +428,15 @@ class Story:
         async with asyncio.timeout(PATIENCE_S):
             while (await self.ledger.get_run(PROJECT, RUN)).status not in ENDED:  # noqa: ASYNC110 (time is virtual)
                 await asyncio.sleep(1)
-        # What zombies still hold is delivered.
+        # What zombies still hold is delivered, and what was held and never told has expired.
         await asyncio.sleep(20)
+        async with asyncio.timeout(PATIENCE_S):
+            while self._open_bills():  # noqa: ASYNC110 (time is virtual)
+                await asyncio.sleep(1)
         return await self.ledger.get_run(PROJECT, RUN)
+
+    def _open_bills(self) -> list[dict[str, Any]]:
+        return in_transaction(self.database, lambda connection: _rows(connection, t.open_bills))
 
     async def stop(self) -> None:
         for process in self.processes:
@@ -423,6 +480,7 @@ class Story:
             statistics.failed + statistics.unknown + statistics.cancelled + outcomes["unknown"] + outcomes["superseded"]
         )
         assert known <= len(calls) <= known + maybe
+        assert statistics.cost == Money(self.provider.charged()), "not what the calls have cost"
         assert statistics.cost.nano_usd == sum(record.cost.nano_usd for record in results) + sum(
             row["cost_nano_usd"] for row in attempts if row["cell"] not in {record.cell for record in results}
         )

@@ -22,9 +22,11 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.passed_s = 0.0
+        self.off_s = 0.0
+        """How far the wall clock is off; what somebody who sets it changes."""
 
     def now_us(self) -> int:
-        return EPOCH_US + round(self.passed_s * 1_000_000)
+        return EPOCH_US + round((self.passed_s + self.off_s) * 1_000_000)
 
     def monotonic_s(self) -> float:
         return self.passed_s
