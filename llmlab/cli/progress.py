@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Self
 
 from rich.console import Console
@@ -18,15 +19,15 @@ LINE_EVERY_S = 5.0
 class RunView:
     """Shows how a run goes, from its events.
 
-    The rate is measured since the watcher came, so that a run which is watched late does not look faster than it is.
+    The rate is measured by the events' own times, so that a run which is watched late does not look faster than it is.
     """
 
     def __init__(self, console: Console, label: str) -> None:
         self._console = console
         self._label = label
-        self._began_s = time.monotonic()
-        self._ended_before: int | None = None
-        self._printed_s = self._began_s
+        self._began_s: float | None = None
+        self._ended_before = 0
+        self._printed_s = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -46,12 +47,13 @@ class RunView:
         if not self._console.is_terminal:
             self._print_line()
 
-    def show(self, statistics: run_pb2.RunStatistics) -> None:
-        """Shows the latest counts."""
+    def show(self, statistics: run_pb2.RunStatistics, at: datetime) -> None:
+        """Shows the counts as they were at a time."""
         ended = cells_ended(statistics)
-        if self._ended_before is None:
-            self._ended_before = ended
-        detail = self._detail(statistics, ended)
+        at_s = at.timestamp()
+        if self._began_s is None:
+            self._began_s, self._ended_before = at_s, ended
+        detail = self._detail(statistics, ended, at_s - self._began_s)
         self._progress.update(self._task, total=statistics.cells_total, completed=ended, detail=detail)
         if not self._console.is_terminal and time.monotonic() - self._printed_s >= LINE_EVERY_S:
             self._print_line()
@@ -63,9 +65,8 @@ class RunView:
             f"{self._label} {task.completed:.0f}/{task.total or 0:.0f}  {task.fields['detail']}", highlight=False
         )
 
-    def _detail(self, statistics: run_pb2.RunStatistics, ended: int) -> str:
-        elapsed_s = time.monotonic() - self._began_s
-        rate = (ended - (self._ended_before or 0)) / elapsed_s if elapsed_s > 0 else 0.0
+    def _detail(self, statistics: run_pb2.RunStatistics, ended: int, elapsed_s: float) -> str:
+        rate = (ended - self._ended_before) / elapsed_s if elapsed_s > 0 else 0.0
         left = statistics.cells_total - ended
         parts = [f"{rate:.1f}/s"]
         if left and rate > 0:
@@ -99,5 +100,5 @@ async def follow(client: Client, run_id: str, console: Console, label: str) -> r
         async for event in client.watch_run(run_id):
             statistics = statistics_of(event)
             if statistics is not None:
-                view.show(statistics)
+                view.show(statistics, event.time.ToDatetime(UTC))
     return await client.get_run(run_id)
