@@ -12,6 +12,9 @@ from services.cost.usage import Attribution, Usage
 SETTLED_SOURCE = "gateway"
 """The source of events that settlements make; nobody can report usage under it."""
 
+REPRICING_SOURCE = "repricing"
+"""The source of adjustments that repricings make; nobody can report usage under it."""
+
 _DIGEST_BYTES = 16
 
 
@@ -129,6 +132,17 @@ class UsageEvent:
     recorded_us: int
     service_tier: str = ""
     """The tier that answered; empty for the standard one."""
+    calls: int = 1
+    """0 for an adjustment of another event's price: it carries only the difference in money."""
+    unpriced_delta: int = 0
+    """What an adjustment adds to the unpriced calls."""
+
+    @property
+    def unpriced_calls(self) -> int:
+        """What it adds to the calls without a price."""
+        if not self.calls:
+            return self.unpriced_delta
+        return 0 if self.cost.priced else 1
 
     @property
     def target(self) -> Target:

@@ -11,7 +11,16 @@ from services.cost.alerts import AlertDraft, drafts_of
 from services.cost.budgets import Balance, Budget, budget_exceeded
 from services.cost.catalogue import PriceSource
 from services.cost.estimates import model_name, priced
-from services.cost.events import FREE, SETTLED_SOURCE, Cost, HoldOrder, Settlement, UsageEvent, UsageReport
+from services.cost.events import (
+    FREE,
+    REPRICING_SOURCE,
+    SETTLED_SOURCE,
+    Cost,
+    HoldOrder,
+    Settlement,
+    UsageEvent,
+    UsageReport,
+)
 from services.cost.holds import (
     ExpiryPolicy,
     Hold,
@@ -241,6 +250,10 @@ class Ledger:
             self._record(event, charged_us=event.occurred_us)
         return replace(outcome, duplicates=duplicates)
 
+    def adjust(self, adjustment: UsageEvent, charged_us: int) -> None:
+        """Record the difference that a repricing makes for an event, in the budgets and the period of the event."""
+        self._record(adjustment, charged_us)
+
     def alerts(self) -> list[AlertDraft]:
         """What this transaction has to tell, judged by the balances as they are at its end."""
         balances = self.books.standings
@@ -285,9 +298,9 @@ class Ledger:
         )
 
     def _reported_event(self, report: UsageReport, field_path: str) -> UsageEvent:
-        if report.source == SETTLED_SOURCE:
+        if report.source in (SETTLED_SOURCE, REPRICING_SOURCE):
             raise InvalidField(
-                f"{field_path}.source", f"{SETTLED_SOURCE!r} is reserved for settled holds; name your own source."
+                f"{field_path}.source", f"{report.source!r} is reserved for the service itself; name your own source."
             )
         check_usage(report.usage, f"{field_path}.usage")
         occurred_us = self.now_us if report.occurred_us is None else report.occurred_us

@@ -65,11 +65,9 @@ class Sums:
 
     def add(self, event: UsageEvent) -> None:
         """Count one event in."""
-        self.calls += 1
-        if event.cost.priced:
-            self.cost_nano_usd += event.cost.nano_usd
-        else:
-            self.unpriced_calls += 1
+        self.calls += event.calls
+        self.unpriced_calls += event.unpriced_calls
+        self.cost_nano_usd += event.cost.nano_usd
         counts = self.counts
         for index, count in enumerate(event.usage.counts()):
             if count:

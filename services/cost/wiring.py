@@ -14,10 +14,12 @@ from services.cost.catalogue import Catalogue
 from services.cost.delivering import Deliverer, Sender
 from services.cost.receivers import HttpReceivers
 from services.cost.reconciler import Reconciler
+from services.cost.repricer import Repricer
 from services.cost.rpc.alerts import AlertParts, AlertServicer
 from services.cost.rpc.budgets import BudgetServicer
 from services.cost.rpc.holds import HoldServicer
 from services.cost.rpc.prices import PriceServicer
+from services.cost.rpc.repricing import RepricingServicer
 from services.cost.rpc.usage import UsageServicer
 from services.cost.sealing import Sealer
 from services.cost.settings import CostSettings
@@ -29,6 +31,7 @@ from services.cost.store.budgets import BudgetStore
 from services.cost.store.deliveries import DeliveryStore
 from services.cost.store.overrides import OverrideStore
 from services.cost.store.price_books import PriceBooks
+from services.cost.store.repricing import RepricingStore
 from services.cost.store.spend import SpendStore
 from services.cost.store.webhooks import WebhookStore
 from services.runtime.auth import TokenVerifier, service_private_key
@@ -53,8 +56,9 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         database = await stack.enter_async_context(open_service_database(settings, clock=clock))
         hints = await stack.enter_async_context(open_hints(settings.redis_url, settings.service))
         writer = AlertWriter(database, hints, settings.alert_limits())
+        keeper = BookKeeper(database, prices, writer)
         books = Bookkeeping(
-            BookKeeper(database, prices, writer),
+            keeper,
             max_batch=settings.commit_max_requests,
             max_queue=settings.commit_max_waiting,
         )
@@ -81,6 +85,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             UsageServicer(books, SpendStore(database)),
             PriceServicer(prices, overrides, clock or SYSTEM_CLOCK),
             BudgetServicer(budgets),
+            _repricing(settings, RepricingStore(database, keeper, prices)),
             await _alerting(settings, stack, database, writer, hints, clock or SYSTEM_CLOCK),
         ]
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
@@ -89,6 +94,16 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         yield await stack.enter_async_context(
             serve(settings, servicers, verifier=verifier, checks=checks, features=features)
         )
+
+
+def _repricing(settings: CostSettings, store: RepricingStore) -> RepricingServicer:
+    repricer = Repricer(
+        store,
+        batch_events=settings.reprice_batch_events,
+        call_events=settings.reprice_call_events,
+        preview_events=settings.reprice_preview_events,
+    )
+    return RepricingServicer(repricer, store)
 
 
 async def _alerting(

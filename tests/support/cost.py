@@ -15,6 +15,7 @@ from llmlab.api.cost.v1.alert_pb2_grpc import AlertServiceStub
 from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceStub
 from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceStub
 from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceStub
+from llmlab.api.cost.v1.repricing_pb2_grpc import RepricingServiceStub
 from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
 from services.cost.budgets import Budget
 from services.cost.events import HoldOrder, Settlement, UsageReport
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceAsyncStub
     from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceAsyncStub
     from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceAsyncStub
+    from llmlab.api.cost.v1.repricing_pb2_grpc import RepricingServiceAsyncStub
     from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceAsyncStub
 
 SERVICE_KEY = "5e" * 32
@@ -135,6 +137,7 @@ class Callers:
         self.holds: HoldServiceAsyncStub = HoldServiceStub(channel)
         self.usage: UsageServiceAsyncStub = UsageServiceStub(channel)
         self.prices: PriceServiceAsyncStub = PriceServiceStub(channel)
+        self.repricings: RepricingServiceAsyncStub = RepricingServiceStub(channel)
         self.budgets: BudgetServiceAsyncStub = BudgetServiceStub(channel)
         self.alerts: AlertServiceAsyncStub = AlertServiceStub(channel)
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SERVICE_KEY))

@@ -98,8 +98,8 @@ class BookKeeper:
 
     async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
         """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
-        results, raised = await self._database.write(self._post, postings)
-        self._alerts.committed(raised)
+        results, raised = await self._database.write(self.post_within, postings)
+        self.committed(raised)
         return results
 
     async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
@@ -111,7 +111,12 @@ class BookKeeper:
         rows = connection.execute(_EXPIRED, due)
         return [(row.project_id, row.attempt_id) for row in rows]
 
-    def _post(self, connection: Connection, postings: Sequence[Posting[Any]]) -> tuple[list[Any], list[AlertKey]]:
+    def committed(self, raised: Sequence[AlertKey]) -> None:
+        """Tell of the alerts that a transaction of `post_within` has raised, after it is durable."""
+        self._alerts.committed(raised)
+
+    def post_within(self, connection: Connection, postings: Sequence[Posting[Any]]) -> tuple[list[Any], list[AlertKey]]:
+        """As `post`, within a transaction that is open; the alerts that it raises are for `committed`."""
         results: list[Any] = [None] * len(postings)
         raised: list[AlertKey] = []
         ordered = sorted(range(len(postings)), key=lambda index: postings[index].project_id)

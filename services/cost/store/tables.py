@@ -78,6 +78,41 @@ balances: Final = Table(
 )
 """A budget in one period. Nothing was charged in a period without a row."""
 
+repricings: Final = Table(
+    "repricings",
+    metadata,
+    _text("repricing_id", key=True),
+    *[_text(name) for name in ("project_id", "request_id", "provider", "model", "state", "catalogue_version")],
+    *[_int(name) for name in ("start_us", "end_us", "prices_revision", "created_us", "adjustments", "reversed")],
+    *[_int(name) for name in ("calls", "changed_calls", "newly_priced_calls", "unpriced_calls")],
+    *[_int(name) for name in ("old_nano_usd", "new_nano_usd")],
+    *[_text(name) for name in ("after_source", "after_event_id")],
+    _int("after_us"),
+    Index("repricings_by_project", "project_id", "repricing_id"),
+    Index("repricings_by_request", "project_id", "request_id", unique=True),
+)
+"""Pricings anew. `after_...` name the last event that was looked at; `adjustments` and `reversed` count what was made
+and what was taken back."""
+
+adjustments: Final = Table(
+    "adjustments",
+    metadata,
+    _text("project_id", key=True),
+    _text("source", key=True),
+    _text("event_id", key=True),
+    _text("adjustment_id", key=True),
+    _text("repricing_id"),
+    _int("number"),
+    _int("nano_usd"),
+    _int("unpriced_calls"),
+    _int("charged_us"),
+    _text("price_version"),
+    Index("adjustments_by_repricing", "repricing_id", "number"),
+    sqlite_with_rowid=False,
+)
+"""What repricings have added for an event, never changed: an opposite has the number of what it takes back, negative.
+Each is a row of `usage_events` too, under its own id and the source of repricings."""
+
 LIVE: Final = text(f"state = '{HoldState.HELD.value}'")
 CHARGED: Final = text(f"state = '{HoldState.EXPIRED_CHARGED.value}'")
 """The conditions of the partial indexes below; a query has to state one in these words to be served by its index."""

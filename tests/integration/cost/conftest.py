@@ -23,6 +23,9 @@ def settings(database_url: str, tmp_path: Path) -> CostSettings:
         reconcile_interval_s=0.02,
         max_budgets_per_project=3,
         max_price_overrides_per_project=4,
+        reprice_batch_events=3,
+        reprice_call_events=6,
+        reprice_preview_events=40,
     )
 
 
