@@ -162,4 +162,4 @@ def _json(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
