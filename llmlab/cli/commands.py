@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llmlab import __version__
-from llmlab.cli import call_commands, run_commands, server_commands
+from llmlab.cli import alert_commands, call_commands, run_commands, server_commands
 
 STUDIES = "Studies"
 CALLS = "Calls and money"
@@ -25,6 +25,7 @@ COMMANDS = (
     (CALLS, call_commands.chat, "llmlab chat 'Say hello.' --model mock/small"),
     (CALLS, call_commands.models, "llmlab models --provider openai"),
     (CALLS, call_commands.spend, "llmlab spend --by day,model --days 7"),
+    (CALLS, alert_commands.alerts, "llmlab alerts --watch"),
     (SERVICES, server_commands.up, "llmlab up"),
     (SERVICES, server_commands.status, "llmlab status --json"),
     (SERVICES, server_commands.token, "TOKEN=$(llmlab token)"),
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for panel, command, example in COMMANDS:
     app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
+app.add_typer(alert_commands.webhooks, name="webhooks", rich_help_panel=CALLS)
 
 
 def _print_version(wanted: bool) -> None:

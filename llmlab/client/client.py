@@ -6,6 +6,7 @@ from grpc_health.v1 import health_pb2
 
 from llmlab.api.common.v1 import server_pb2
 from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
+from llmlab.client.alert_calls import AlertCalls
 from llmlab.client.budget_calls import BudgetCalls
 from llmlab.client.cost_calls import CostCalls
 from llmlab.client.gateway_calls import GatewayCalls
@@ -16,7 +17,7 @@ from llmlab.client.orchestrator_calls import OrchestratorCalls
 STATUS_TIMEOUT_S = 5.0
 
 
-class Client(OrchestratorCalls, GatewayCalls, MetricsCalls, CostCalls, BudgetCalls, IdentityCalls):
+class Client(OrchestratorCalls, GatewayCalls, MetricsCalls, CostCalls, BudgetCalls, AlertCalls, IdentityCalls):
     """All calls to llmlab, for asyncio.
 
     Every call has a deadline and raises a `LlmlabError`. Calls that may be repeated are retried by the channel; calls

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, cast
 
@@ -15,12 +16,15 @@ from llmlab.api.identity.v1 import identity_pb2
 from llmlab.api.identity.v1.identity_pb2_grpc import IdentityServiceStub
 from llmlab.client.channels import open_channel
 from llmlab.client.endpoints import Endpoints
-from llmlab.client.errors import AuthenticationError, error_from_rpc
+from llmlab.client.errors import AuthenticationError, LlmlabError, NetworkError, RateLimitError, error_from_rpc
 
 UNARY_TIMEOUT_S = 30.0
 STREAM_TIMEOUT_S = 3600.0
 # A token is renewed when this much of its life is left, so that it does not expire on the way.
 RENEW_BEFORE_S = 60.0
+WATCH_ATTEMPTS_MAX = 30
+WATCH_BACKOFF_S = 0.2
+WATCH_BACKOFF_S_MAX = 5.0
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -128,7 +132,7 @@ class Connection:
         method: grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT],
         request: RequestT,
         timeout_s: float = STREAM_TIMEOUT_S,
-    ) -> AsyncIterator[ResponseT]:
+    ) -> AsyncGenerator[ResponseT, None]:
         call = method(request, timeout=timeout_s, metadata=await self._metadata())
         try:
             async for message in call:
@@ -137,6 +141,31 @@ class Connection:
             raise error_from_rpc(error, getattr(self.endpoints, service)) from error
         finally:
             call.cancel()  # without effect on a call that has ended
+
+    async def _resumed(
+        self,
+        service: str,
+        method: grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT],
+        request: Callable[[], RequestT],
+    ) -> AsyncGenerator[ResponseT, None]:
+        """Yields the messages of a watch; one that is cut begins again with a new `request`, behind the last message.
+
+        Raises:
+            LlmlabError: The watch is refused, or nobody answered 30 times in a row.
+        """
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._stream(service, method, request())) as messages:
+                    async for message in messages:
+                        failures = 0
+                        yield message
+                return
+            except LlmlabError as error:
+                failures += 1
+                if failures > WATCH_ATTEMPTS_MAX or not (_resumable(error) or self._renewable(error)):
+                    raise
+            await asyncio.sleep(min(WATCH_BACKOFF_S * 2**failures, WATCH_BACKOFF_S_MAX))
 
     async def _pages(
         self, service: str, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT
@@ -149,3 +178,8 @@ class Connection:
             if not token:
                 return
             cast("_PageRequest", request).page_token = token
+
+
+def _resumable(error: LlmlabError) -> bool:
+    """Says whether a cut watch can go on: the network, a full server, or the deadline of a long stream."""
+    return isinstance(error, NetworkError | RateLimitError) or error.code in ("DEADLINE_EXCEEDED", "CANCELLED")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from google.protobuf import field_mask_pb2
@@ -12,15 +12,10 @@ from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
 from llmlab.client.connection import Connection
-from llmlab.client.errors import LlmlabError, NetworkError, RateLimitError
 
 if TYPE_CHECKING:
     from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceAsyncStub
     from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceAsyncStub, RunServiceAsyncStub
-
-WATCH_ATTEMPTS_MAX = 30
-WATCH_BACKOFF_S = 0.2
-WATCH_BACKOFF_S_MAX = 5.0
 
 
 class OrchestratorCalls(Connection):
@@ -110,21 +105,16 @@ class OrchestratorCalls(Connection):
         Raises:
             LlmlabError: The run does not exist, or nobody answered 30 times in a row.
         """
-        failures = 0
-        while True:
-            request = run_pb2.WatchRunRequest(run_id=run_id, after_sequence=after_sequence)
-            try:
-                async for message in self._stream("orchestrator", self._runs.WatchRun, request):
-                    failures = 0
-                    for event in message.events:
-                        after_sequence = event.sequence
-                        yield event
-                return  # the orchestrator ends the stream in peace only where the run has ended
-            except LlmlabError as error:
-                failures += 1
-                if failures > WATCH_ATTEMPTS_MAX or not (_resumable(error) or self._renewable(error)):
-                    raise
-            await asyncio.sleep(min(WATCH_BACKOFF_S * 2**failures, WATCH_BACKOFF_S_MAX))
+
+        def request() -> run_pb2.WatchRunRequest:
+            return run_pb2.WatchRunRequest(run_id=run_id, after_sequence=after_sequence)
+
+        # The orchestrator ends the stream in peace only where the run has ended.
+        async with aclosing(self._resumed("orchestrator", self._runs.WatchRun, request)) as messages:
+            async for message in messages:
+                for event in message.events:
+                    after_sequence = event.sequence
+                    yield event
 
     async def get_result(self, run_id: str, cell_index: int) -> run_pb2.Result:
         """Returns one result with request and response."""
@@ -162,8 +152,3 @@ class OrchestratorCalls(Connection):
         request = run_pb2.ExportResultsRequest(filter=results_filter, format=file_format)
         async for piece in self._stream("orchestrator", self._results.ExportResults, request):
             yield piece
-
-
-def _resumable(error: LlmlabError) -> bool:
-    """Says whether a cut watch can go on: the network, a full server, or the deadline of a long stream."""
-    return isinstance(error, NetworkError | RateLimitError) or error.code in ("DEADLINE_EXCEEDED", "CANCELLED")

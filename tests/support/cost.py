@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from google.protobuf import timestamp_pb2
 
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.cost.v1 import hold_pb2, spend_pb2
@@ -174,8 +173,5 @@ def settle_item(attempt_id: str, *, tokens: int = 1_000) -> hold_pb2.SettleItem:
 async def raise_alert(callers: Callers, model: str, *, project_id: str = "prj_1") -> None:
     """Use a model that has no price, for the first time on a day."""
     usage = usage_pb2.TokenUsage(output_tokens=1)
-    occurred = timestamp_pb2.Timestamp(seconds=NOVEMBER_US // 1_000_000)
-    event = spend_pb2.UsageEvent(
-        event_id=model, source="app", provider="openai", model=model, usage=usage, occurred_at=occurred
-    )
+    event = spend_pb2.UsageEvent(event_id=model, source="app", provider="openai", model=model, usage=usage)
     await callers.usage.RecordUsage(spend_pb2.RecordUsageRequest(events=[event]), metadata=callers.person(project_id))

@@ -12,21 +12,25 @@ from pathlib import Path
 import grpc
 import pytest
 
-from llmlab.api.cost.v1 import budget_pb2, hold_pb2, spend_pb2
-from tests.support.cost import SERVICE_KEY, Callers, hold_item, settle_item
+from llmlab.api.cost.v1 import alert_pb2, budget_pb2, hold_pb2, spend_pb2
+from tests.support.cost import SERVICE_KEY, Callers, hold_item, raise_alert, settle_item
 from tests.support.processes import start_child
+from tests.support.receiver import always, receiving
 
 USD = 1_000_000_000
 
 
 @asynccontextmanager
-async def running(home: Path, failpoints: str = "") -> AsyncIterator[tuple[Callers, "subprocess.Popen[bytes]"]]:
+async def running(
+    home: Path, failpoints: str = "", **settings: str
+) -> AsyncIterator[tuple[Callers, "subprocess.Popen[bytes]"]]:
     """The cost service as a process on the SQLite file in `home`."""
     environ = os.environ | {
         "LLMLAB_HOME": str(home),
         "LLMLAB_COST_PORT": "0",
         "LLMLAB_AUTH_SERVICE_KEY": SERVICE_KEY,
         "LLMLAB_FAILPOINTS": failpoints,
+        **{f"LLMLAB_COST_{name.upper()}": value for name, value in settings.items()},
     }
     command = [sys.executable, "-m", "services.cost"]
     process = start_child(command, on_parent_death=signal.SIGKILL, env=environ, stdout=subprocess.PIPE)
@@ -72,3 +76,22 @@ async def test_a_hold_and_a_settlement_survive_the_death_of_the_service(tmp_path
     assert spend.total.calls == 1
     assert spend.total.cost.cost_nano_usd == settled.cost.cost_nano_usd == status.settled_nano_usd == 100_000
     assert (spend.held_nano_usd, status.held_nano_usd) == (0, 0)
+
+
+async def test_an_alert_whose_delivery_was_not_put_down_is_delivered_again_under_its_id(tmp_path: Path) -> None:
+    settings = {"webhook_private_receivers": "true", "webhook_timeout_s": "0.9", "webhook_lease_s": "1"}
+    async with receiving(always(200)) as receiver:
+        async with running(tmp_path, "cost.webhook_posted=kill", **settings) as (callers, process):
+            create = alert_pb2.CreateWebhookRequest(webhook=alert_pb2.Webhook(url=receiver.url))
+            made = await callers.alerts.CreateWebhook(create, metadata=callers.person())
+            await raise_alert(callers, "unheard-of")
+            await receiver.until(1)
+            assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+        async with running(tmp_path, **settings) as (callers, _):
+            await receiver.until(2, delivered=False)
+            await raise_alert(callers, "unseen")
+            await receiver.until(2)
+    first, again, other = receiver.messages
+    assert first.message_id == again.message_id != other.message_id
+    assert first.body == again.body
+    assert all(message.is_signed_with(made.secret) for message in receiver.messages)

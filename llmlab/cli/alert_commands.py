@@ -1,0 +1,211 @@
+"""Commands about alerts and webhooks: alerts, webhooks."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from llmlab.api.cost.v1 import alert_pb2
+from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
+from llmlab.cli.connection import connect
+from llmlab.cli.plain import enum_name, print_json, to_plain
+
+WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
+
+
+def alerts(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with new ones as they come.")] = False,
+    after: Annotated[int, typer.Option(min=0, help="With --watch: begin after this sequence.")] = 0,
+    budget: Annotated[str, typer.Option(metavar="BUDGET", help="Only of this budget, by its id.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Without --watch: how many to show.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show alerts on spending, newest first, or watch them; with --watch --json, one alert a line."""
+
+    async def command() -> None:
+        async with connect() as client:
+            if watch:
+                async for alert in client.watch_alerts(after_sequence=after):
+                    if not budget or alert.budget.budget_id == budget:
+                        _show(alert, as_json=as_json)
+                return
+            found: list[alert_pb2.Alert] = []
+            async for alert in client.list_alerts(budget_id=budget):
+                found.append(alert)
+                if len(found) == limit:
+                    break
+        if as_json:
+            print_json([to_plain(alert) for alert in found])
+        elif found:
+            console.print(_alerts_table(found))
+        else:
+            notes.print("No alerts.")
+
+    run_async(command())
+
+
+def _show(alert: alert_pb2.Alert, *, as_json: bool) -> None:
+    if as_json:
+        print_json(to_plain(alert))
+    else:
+        console.print(f"{alert.sequence:>5}  {_time(alert)}  {alert.message}", highlight=False, markup=False)
+
+
+def _alerts_table(found: list[alert_pb2.Alert]) -> Table:
+    table = Table(title="Alerts", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("number", justify="right", no_wrap=True)
+    table.add_column("time (UTC)", no_wrap=True)
+    table.add_column("what happened", overflow="fold")
+    for alert in found:
+        table.add_row(str(alert.sequence), _time(alert), Text(alert.message))
+    return table
+
+
+def _time(alert: alert_pb2.Alert) -> str:
+    return alert.create_time.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+webhooks = typer.Typer(help="Receive alerts by HTTP: signed messages to a URL of yours.", no_args_is_help=True)
+
+
+@webhooks.command("create")
+def create_webhook(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where alerts are posted, such as https://example.com/a.")],
+    kind: Annotated[list[str] | None, typer.Option(help="Only alerts of this kind; may be repeated.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="Only alerts of this budget; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a webhook. Its secret, which proves a message's origin, is shown now and never again."""
+
+    async def command() -> None:
+        kinds = [_kind(name) for name in kind or ()]
+        async with connect() as client:
+            made = await client.create_webhook(url, kinds=kinds, budget_ids=budget or ())
+        if as_json:
+            print_json(to_plain(made))
+            return
+        console.print(f"Webhook {made.webhook.webhook_id}", highlight=False)
+        console.print(f"Secret  {made.secret}", highlight=False, soft_wrap=True)
+        notes.print("Keep the secret: it is not shown again.")
+        hint(f"Try it with: `llmlab webhooks test {made.webhook.webhook_id}`")
+
+    run_async(command())
+
+
+def _kind(name: str) -> alert_pb2.AlertKind.ValueType:
+    names = [one.removeprefix("ALERT_KIND_").lower() for one in alert_pb2.AlertKind.keys()[1:]]
+    if name.lower() not in names:
+        raise CommandError(f"--kind is one of {', '.join(names)}, not {name!r}.", EXIT_USAGE)
+    return alert_pb2.AlertKind.Value(f"ALERT_KIND_{name.upper()}")
+
+
+@webhooks.command("list")
+def list_webhooks(as_json: AsJson = False) -> None:
+    """List webhooks with the status of their deliveries."""
+
+    async def command() -> None:
+        async with connect() as client:
+            found = [webhook async for webhook in client.list_webhooks()]
+        if as_json:
+            print_json([to_plain(webhook) for webhook in found])
+        elif found:
+            console.print(_webhooks_table(found))
+        else:
+            hint("No webhooks. Make one with: `llmlab webhooks create https://example.com/alerts`")
+
+    run_async(command())
+
+
+def _webhooks_table(found: list[alert_pb2.Webhook]) -> Table:
+    table = Table(title="Webhooks", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for heading in ("webhook", "URL", "hears of", "state"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "webhook")
+    for heading in ("waiting", "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for webhook in found:
+        status = webhook.status
+        kinds = [enum_name(alert_pb2.AlertKind.DESCRIPTOR, kind).lower() for kind in webhook.kinds]
+        state = "off" if webhook.disabled else status.last_error or "ok"
+        table.add_row(
+            webhook.webhook_id,
+            Text(webhook.url),
+            Text("\n".join([*kinds, *webhook.budget_ids]) or "everything"),
+            Text(state),
+            str(status.pending_deliveries),
+            str(status.failed_deliveries),
+        )
+    return table
+
+
+@webhooks.command("delete")
+def delete_webhook(webhook_id: WebhookId) -> None:
+    """Delete a webhook with what it has not delivered yet."""
+
+    async def command() -> None:
+        async with connect() as client:
+            await client.delete_webhook(webhook_id)
+        notes.print(f"Webhook {webhook_id} is deleted.", highlight=False)
+
+    run_async(command())
+
+
+@webhooks.command("test")
+def try_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
+    """Send a signed test message to a webhook, once and now."""
+
+    async def command() -> None:
+        async with connect() as client:
+            outcome = await client.test_webhook(webhook_id)
+        if as_json:
+            print_json(to_plain(outcome))
+        elif outcome.delivered:
+            console.print(f"Delivered: {outcome.http_status} after {outcome.duration_us / 1_000:.0f} ms.")
+        if not outcome.delivered:
+            raise CommandError(f"Not delivered: {outcome.error}.", EXIT_FAILED)
+
+    run_async(command())
+
+
+@webhooks.command("deliveries")
+def list_deliveries(webhook_id: WebhookId, as_json: AsJson = False) -> None:
+    """List what was, is or was to be delivered to a webhook, newest first."""
+
+    async def command() -> None:
+        async with connect() as client:
+            found = [delivery async for delivery in client.list_deliveries(webhook_id)]
+        if as_json:
+            print_json([to_plain(delivery) for delivery in found])
+            return
+        table = Table(title="Deliveries", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for heading in ("delivery", "alert", "state", "attempts", "last error"):
+            table.add_column(heading, overflow="fold", no_wrap=heading == "delivery")
+        for one in found:
+            state = enum_name(alert_pb2.DeliveryState.DESCRIPTOR, one.state).lower()
+            table.add_row(one.delivery_id, str(one.alert_sequence), state, str(one.attempts), Text(one.last_error))
+        console.print(table)
+
+    run_async(command())
+
+
+@webhooks.command("redeliver")
+def redeliver(
+    webhook_id: WebhookId,
+    delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take up a failed delivery again."""
+
+    async def command() -> None:
+        async with connect() as client:
+            delivery = await client.redeliver(webhook_id, delivery_id)
+        if as_json:
+            print_json(to_plain(delivery))
+        else:
+            notes.print(f"Delivery {delivery_id} is taken up again.", highlight=False)
+
+    run_async(command())
