@@ -3,6 +3,7 @@
     providers:
       - name: my-vllm                  # then models are called "my-vllm/<model>"
         kind: openai                   # or anthropic, gemini
+        api: chat                      # or responses: OpenAI's newer format, which keeps reasoning between turns
         base_url: http://127.0.0.1:8000/v1
         api_key_variable: MY_VLLM_KEY  # leave out where the server needs none; a list: the first that is set
         models:
@@ -59,6 +60,7 @@ class ProviderEntry(BaseModel):
     api_key_variable: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_options: bool = True
+    api: Literal["chat", "responses"] = "chat"
     models: tuple[ModelEntry, ...] = Field(min_length=1)
 
 

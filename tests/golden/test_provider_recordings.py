@@ -103,7 +103,12 @@ def _check_request(asked: Asked, recording: Recording) -> None:
     assert KEY in asked.headers.get("authorization", "") + str(asked.headers.get("x-api-key")) + str(
         asked.headers.get("x-goog-api-key")
     )
-    ends = {"anthropic": "/v1/messages", "openai": "/chat/completions", "gemini": ":streamGenerateContent?alt=sse"}
+    ends = {
+        "anthropic": "/v1/messages",
+        "gemini": ":streamGenerateContent?alt=sse",
+        "openai": "/chat/completions",
+        "responses": "/responses",
+    }
     assert asked.path.endswith(ends[recording.format])
 
 

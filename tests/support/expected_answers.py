@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,21 +29,15 @@ class Expected:
 def expected(recording: Recording) -> Expected | None:
     """The answer in a recording; None where it has none."""
     if recording.whole is not None:
-        if recording.format == "anthropic":
-            return _anthropic_whole(recording.whole)
-        if recording.format == "gemini":
-            return _gemini([recording.whole])
-        return _openai_whole(recording.whole) if "choices" in recording.whole else None
+        if recording.format == "openai" and "choices" not in recording.whole:
+            return None
+        return _WHOLE[recording.format](recording.whole)
     data = [
         json.loads(line[5:])
         for line in recording.body.decode().splitlines()
         if line.startswith("data:") and "[DONE]" not in line
     ]
-    if not data:
-        return None
-    if recording.format == "gemini":
-        return _gemini(data)
-    return _anthropic_stream(data) if recording.format == "anthropic" else _openai_stream(data)
+    return _STREAM[recording.format](data) if data else None
 
 
 def _openai_whole(body: Any) -> Expected:
@@ -156,6 +151,10 @@ def _gemini(bodies: list[Any]) -> Expected:
     )
 
 
+def _gemini_whole(whole: Any) -> Expected:
+    return _gemini([whole])
+
+
 def _gemini_usage(usage: Any) -> dict[str, int]:
     if "totalTokenCount" not in usage:
         # Nothing was counted: the prompt was blocked.
@@ -172,3 +171,45 @@ def _gemini_usage(usage: Any) -> dict[str, int]:
     }
     assert counted["input_tokens"] + counted["output_tokens"] == usage["totalTokenCount"]
     return counted
+
+
+def _responses_stream(events: list[Any]) -> Expected:
+    """The last event has the whole answer."""
+    return _responses(events[-1]["response"])
+
+
+def _responses(response: Any) -> Expected:
+    items = response["output"]
+    calls = [item for item in items if item["type"] == "function_call"]
+    said = [part for item in items if item["type"] == "message" for part in item["content"]]
+    thought = [part for item in items if item["type"] == "reasoning" for part in item["summary"]]
+    assert response["status"] == "completed"
+    usage = response["usage"]
+    return Expected(
+        text="".join(part["text"] for part in said),
+        reasoning="".join(part["text"] for part in thought),
+        tool_calls=[(call["call_id"], call["name"], json.loads(call["arguments"])) for call in calls],
+        finish="TOOL_CALLS" if calls else "STOP",
+        model=response["model"],
+        usage={
+            "input_tokens": usage["input_tokens"],
+            "output_tokens": usage["output_tokens"],
+            "cache_read_tokens": usage["input_tokens_details"]["cached_tokens"],
+            "cache_write_5m_tokens": usage["input_tokens_details"].get("cache_write_tokens", 0),
+            "reasoning_tokens": usage["output_tokens_details"]["reasoning_tokens"],
+        },
+    )
+
+
+_WHOLE: dict[str, Callable[[Any], Expected]] = {
+    "anthropic": _anthropic_whole,
+    "gemini": _gemini_whole,
+    "openai": _openai_whole,
+    "responses": _responses,
+}
+_STREAM: dict[str, Callable[[Any], Expected]] = {
+    "anthropic": _anthropic_stream,
+    "gemini": _gemini,
+    "openai": _openai_stream,
+    "responses": _responses_stream,
+}

@@ -9,7 +9,7 @@ from services.gateway.providers.openai_request import OpenAiDialect
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import HttpTransport, TransportLimits
 
-KINDS = ("anthropic", "gemini", "openai")
+KINDS = ("anthropic", "gemini", "openai", "responses")
 KEY = "secret-key"
 
 
@@ -22,4 +22,6 @@ def provider_of(
         return Anthropic(transport, api_key=KEY, base_url=base_url)
     if kind == "gemini":
         return Gemini(transport, api_key=KEY, base_url=base_url)
+    if kind == "responses":
+        dialect = OpenAiDialect(api="responses")
     return OpenAiCompatible(transport, api_key=KEY, base_url=base_url, dialect=dialect or OpenAiDialect())

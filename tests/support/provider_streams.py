@@ -140,10 +140,54 @@ GEMINI = sse(
         }
     },
 )
-STREAMS = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI}
+
+
+def happened(kind: str, index: int = 0, **more: Any) -> dict[str, Any]:
+    """An event of OpenAI's responses API."""
+    return {"type": f"response.{kind}", "output_index": index, **more}
+
+
+REASONING_ITEM = {"type": "reasoning", "id": "rs1", "summary": [], "encrypted_content": "sig"}
+RESPONSES = sse(
+    happened("created", response={"id": "r1", "model": "gpt-x-2026", "status": "in_progress"}),
+    happened("output_item.added", item={"type": "reasoning"}),
+    happened("reasoning_summary_text.delta", delta="Hmm, "),
+    happened("reasoning_summary_text.delta", delta="yes."),
+    happened("output_item.done", item=REASONING_ITEM),
+    happened("output_item.added", 1, item={"type": "message"}),
+    happened("output_text.delta", 1, delta="Blü"),
+    happened("output_text.delta", 1, delta="e."),
+    happened("output_text.done", 1, text="Blüe."),
+    happened("output_item.added", 2, item={"type": "web_search_call"}),
+    happened("output_item.added", 3, item={"type": "function_call", "call_id": "t1", "name": "look"}),
+    happened("function_call_arguments.delta", 3, delta='{"up": '),
+    happened("function_call_arguments.delta", 3, delta="true}"),
+    happened(
+        "output_item.done",
+        3,
+        item={"type": "function_call", "call_id": "t1", "name": "look", "arguments": '{"up": true}'},
+    ),
+    happened("output_item.done", 4, item={"type": "function_call", "call_id": "t2", "name": "hear", "arguments": "{}"}),
+    happened(
+        "completed",
+        response={
+            "status": "completed",
+            "usage": {
+                "input_tokens": 20,
+                "output_tokens": 11,
+                "input_tokens_details": {"cached_tokens": 16, "cache_write_tokens": 2},
+                "output_tokens_details": {"reasoning_tokens": 4},
+            },
+        },
+    ),
+)
+STREAMS = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI, "responses": RESPONSES}
 USAGES = {
     "openai": TokenUsage(input_tokens=20, cache_read_tokens=16, output_tokens=11, reasoning_tokens=4),
     "anthropic": TokenUsage(
+        input_tokens=20, cache_read_tokens=16, cache_write_5m_tokens=2, output_tokens=11, reasoning_tokens=4
+    ),
+    "responses": TokenUsage(
         input_tokens=20, cache_read_tokens=16, cache_write_5m_tokens=2, output_tokens=11, reasoning_tokens=4
     ),
     "gemini": TokenUsage(

@@ -19,6 +19,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "provider-rec
 FORMATS = {
     "/chat/completions": "openai",
     "/v1/messages": "anthropic",
+    "/responses": "responses",
     ":generateContent": "gemini",
     ":streamGenerateContent": "gemini",
 }

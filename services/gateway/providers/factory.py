@@ -32,5 +32,5 @@ def build_provider(
         transport,
         api_key=configured.api_key,
         base_url=configured.base_url or None,
-        dialect=OpenAiDialect(entry.max_tokens_field, entry.stream_options),
+        dialect=OpenAiDialect(entry.max_tokens_field, entry.stream_options, entry.api),
     )

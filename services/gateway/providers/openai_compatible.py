@@ -1,4 +1,4 @@
-"""OpenAI, and every server that speaks its chat-completions format, by base URL.
+"""OpenAI, and every server that speaks its chat-completions or responses format, by base URL.
 
 The SDK supplies credentials, base URL, default headers, request shapes and exceptions; the bytes go over our own
 transport, and the SDK's retries are off.
@@ -15,17 +15,20 @@ import orjson
 from services.gateway.calls import ProviderRequest
 from services.gateway.chunks import Event
 from services.gateway.failures import Failure, classify
-from services.gateway.providers.http_call import HttpRequest, stream_http
+from services.gateway.providers.http_call import Decoder, HttpRequest, stream_http
 from services.gateway.providers.openai_answer import OpenAiDecoder, openai_fault
 from services.gateway.providers.openai_request import OpenAiDialect, openai_request
+from services.gateway.providers.responses_answer import ResponsesDecoder
+from services.gateway.providers.responses_request import responses_request
 from services.gateway.providers.sdk_client import client_that_sends_nothing
 from services.gateway.providers.transport import HttpTransport
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+_PATHS = {"chat": "chat/completions", "responses": "responses"}
 
 
 class OpenAiCompatible:
-    """One provider that speaks the chat-completions format."""
+    """One provider that speaks one of the two formats."""
 
     def __init__(self, transport: HttpTransport, *, api_key: str, base_url: str | None, dialect: OpenAiDialect) -> None:
         """`base_url` None means the SDK's default (OPENAI_BASE_URL, else OpenAI). Keyless servers get an empty key."""
@@ -34,7 +37,7 @@ class OpenAiCompatible:
         )
         self._transport = transport
         self._dialect = dialect
-        self._url = str(client.base_url.join("chat/completions"))
+        self._url = str(client.base_url.join(_PATHS[dialect.api]))
         self._headers = {
             name: value
             for name, value in {**client.default_headers, **client.auth_headers}.items()
@@ -45,13 +48,18 @@ class OpenAiCompatible:
 
     def stream(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
         """See Provider.stream."""
+        decoder: Decoder
+        if self._dialect.api == "responses":
+            body, decoder = responses_request(request), ResponsesDecoder()
+        else:
+            body, decoder = openai_request(request, self._dialect), OpenAiDecoder()
         http_request = HttpRequest(
             url=self._url,
             headers={**self._headers, "Idempotency-Key": request.attempt_id},
-            body=orjson.dumps(openai_request(request, self._dialect)),
+            body=orjson.dumps(body),
             keep_raw=request.call.include_raw,
         )
-        return stream_http(self._transport, http_request, OpenAiDecoder(), self._errors, MAX_EVENT_BYTES)
+        return stream_http(self._transport, http_request, decoder, self._errors, MAX_EVENT_BYTES)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 from openai.types.chat import (
@@ -47,6 +47,7 @@ class OpenAiDialect:
 
     max_tokens_field: str = "max_tokens"
     stream_options: bool = True
+    api: Literal["chat", "responses"] = "chat"
 
 
 def openai_request(request: ProviderRequest, dialect: OpenAiDialect) -> dict[str, Any]:

@@ -21,7 +21,14 @@ from services.gateway.providers.mock import MockProvider
 from services.gateway.providers.port import Provider
 from tests.support.gateway import OWNER, InMemoryLedger, call, collected, pipeline, request, text_of
 from tests.support.processes import start_child
-from tests.support.provider_kinds import KINDS, provider_of
+from tests.support.provider_kinds import provider_of
+
+KINDS = ("openai", "anthropic", "gemini")
+PATHS = {
+    "openai": "/v1/chat/completions",
+    "anthropic": "/v1/messages",
+    "gemini": "/v1beta/models/instant:generateContent",
+}
 
 
 @pytest.fixture
@@ -32,13 +39,6 @@ async def base_url(tmp_path: Path) -> AsyncIterator[str]:
 
 def made(kind: str, base_url: str) -> Provider:
     return provider_of(kind, base_url if kind == "openai" else base_url.removesuffix("/v1"))
-
-
-PATHS = {
-    "openai": "/v1/chat/completions",
-    "anthropic": "/v1/messages",
-    "gemini": "/v1beta/models/instant:generateContent",
-}
 
 
 async def run(kind: str, base_url: str, asked: Call) -> Completion | FailedCall:

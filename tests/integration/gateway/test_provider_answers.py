@@ -19,7 +19,7 @@ from services.gateway.providers.transport import HttpTransport, TransportLimits
 from services.gateway.usage import TokenUsage
 from tests.support.gateway import OWNER, InMemoryLedger, call, collected, pipeline, request
 from tests.support.provider_kinds import KINDS, provider_of
-from tests.support.provider_streams import JSON, OPENAI, SSE, STREAMS, USAGES, delta, partial, sse
+from tests.support.provider_streams import JSON, OPENAI, REASONING_ITEM, SSE, STREAMS, USAGES, delta, partial, sse
 from tests.support.replay import ReplayServer, Reply, replay_server
 
 
@@ -83,7 +83,13 @@ async def test_a_connection_cut_anywhere_is_no_success(kind: str) -> None:
         assert outcome.failure.reason == "STREAM_TRUNCATED", cut
         assert outcome.failure.dispatched
         assert outcome.failure.partial_text in ("", "Blü", "Blüe.")
-        assert ledger.settled["run_1/7/1/1"].usage is not None
+        assert outcome.failure.rule.code == "UNAVAILABLE"
+        usage = outcome.failure.usage
+        assert usage is not None
+        assert usage.input_tokens > 0
+        assert (usage.output_tokens > 0) or not outcome.failure.partial_text
+        settled = ledger.settled["run_1/7/1/1"]
+        assert (settled.usage, settled.succeeded) == (usage, False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -95,7 +101,7 @@ async def test_a_body_that_ends_without_a_finish_reason_is_no_success(kind: str)
         assert finished == any(
             word in piece
             for piece in STREAMS[kind][:end]
-            for word in (b'finish_reason": "', b"stop_reason", b"finishReason")
+            for word in (b'finish_reason": "', b"stop_reason", b"finishReason", b"response.completed")
         )
 
 
@@ -112,6 +118,12 @@ async def test_a_body_that_ends_without_a_finish_reason_is_no_success(kind: str)
         ("gemini", {"error": {"code": 429, "message": "no", "status": "RESOURCE_EXHAUSTED"}}, "RATE_LIMITED"),
         ("gemini", {"error": {"status": "INTERNAL", "message": "no"}}, "PROVIDER_ERROR"),
         ("gemini", {"error": "no"}, "PROVIDER_ERROR"),
+        ("responses", {"type": "error", "code": "rate_limit_exceeded", "message": "no"}, "RATE_LIMITED"),
+        (
+            "responses",
+            {"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error"}}},
+            "PROVIDER_ERROR",
+        ),
         ("gemini", partial(finishReason="MALFORMED_FUNCTION_CALL", finishMessage="no"), "PROVIDER_ERROR"),
         ("gemini", partial(finishReason="OTHER"), "PROVIDER_ERROR"),
     ],
@@ -155,9 +167,10 @@ async def test_status_errors_go_through_the_sdks_exceptions(kind: str) -> None:
     body = {
         "openai": b'{"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded"}}',
         "anthropic": b'{"type": "error", "error": {"type": "rate_limit_error", "message": "Slow down"}}',
+        "responses": b'{"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded"}}',
         "gemini": b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Slow down"}}',
     }[kind]
-    header = {"openai": "x-request-id", "anthropic": "request-id", "gemini": "x-goog-request-id"}[kind]
+    header = {"anthropic": "request-id", "gemini": "x-goog-request-id"}.get(kind, "x-request-id")
     _, failed = await ask(kind, Reply(429, {**JSON, "Retry-After": "3", header: "req_7"}, (body,)))
     assert failed is not None
     failure = failed.failure
@@ -263,6 +276,13 @@ async def test_reasoning_goes_back_as_it_came(kind: str) -> None:
     if kind == "anthropic":
         assert said["content"][0] == {"type": "thinking", "thinking": "Hmm, yes.", "signature": "sig"}
         assert said["content"][2]["input"] == {"up": True}
+    elif kind == "responses":
+        assert server.asked[1].json["input"][1:] == [
+            REASONING_ITEM,
+            {"role": "assistant", "content": [{"type": "output_text", "text": "Blüe."}]},
+            {"type": "function_call", "call_id": "t1", "name": "look", "arguments": '{"up": true}'},
+            {"type": "function_call", "call_id": "t2", "name": "hear", "arguments": "{}"},
+        ]
     elif kind == "gemini":
         assert server.asked[1].json["contents"][1] == {
             "role": "model",

@@ -177,6 +177,58 @@ async def test_anthropic_request() -> None:
     }
 
 
+async def test_responses_request() -> None:
+    own = ReasoningPart("", b'{"format": "openai_responses", "item": {"id": "r", "encrypted_content": "e"}}')
+    unsent = ReasoningPart("", b'{"format": "openai_responses", "item": {"id": "r"}}')
+    history = (*CONVERSATION[:2], Message("assistant", (unsent, own, *CONVERSATION[2].parts)), *CONVERSATION[3:])
+    whole = full_call()
+    asked = await sent_by("responses", replace(whole, messages=history, parameters=replace(whole.parameters, stop=())))
+    assert asked.path == "/responses"
+    assert asked.headers["authorization"] == "Bearer secret-key"
+    picture = {"type": "input_image", "image_url": f"data:image/png;base64,{PICTURE}"}
+    assert asked.json == {
+        "model": "model-1",
+        "input": [
+            {"role": "system", "content": [{"type": "input_text", "text": "Be brief."}]},
+            {"role": "user", "content": [{"type": "input_text", "text": "Look:"}, picture]},
+            {"id": "r", "encrypted_content": "e"},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "One moment."}]},
+            {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Paris"}'},
+            {"type": "function_call_output", "call_id": "call_1", "output": "rain"},
+            {"role": "user", "content": [{"type": "input_image", "image_url": "https://example.com/a.png"}]},
+        ],
+        "stream": True,
+        "max_output_tokens": 2_100,
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "tools": [
+            {
+                "type": "function",
+                "name": "weather",
+                "description": "Tells the weather.",
+                "parameters": SCHEMA,
+                "strict": False,
+            }
+        ],
+        "tool_choice": {"type": "function", "name": "weather"},
+        "text": {"format": {"type": "json_schema", "name": "answer", "schema": SCHEMA, "strict": True}},
+        "service_tier": "auto",
+    }
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"seed": 1}, {"stop": ("x",)}, {"frequency_penalty": 0.1}, {"presence_penalty": 0.1}]
+)
+def test_the_responses_api_says_what_it_does_not_take(parameters: dict[str, Any]) -> None:
+    provider = provider_of("responses", "http://127.0.0.1:9")
+    asked = ProviderRequest("a/1", "m", with_parameters(**parameters), 10)
+    failed = raises_call_failed(lambda: provider.stream(asked, 0))
+    assert failed.failure.field == f"call.parameters.{next(iter(parameters))}"
+
+
 async def test_gemini_request() -> None:
     signed = (
         ReasoningPart("I should look.", json.dumps({"format": "gemini", "signature": "s1"}).encode()),
@@ -274,6 +326,7 @@ async def test_what_the_caller_leaves_out_is_not_sent(kind: str) -> None:
     body = (await sent_by(kind, call())).json
     common = {"model", "messages", "stream", "max_tokens"}
     expected = {"anthropic": common, "openai": common | {"stream_options"}, "gemini": {"contents", "generationConfig"}}
+    expected["responses"] = {"model", "input", "stream", "max_output_tokens", "store", "include"}
     assert set(body) == expected[kind]
 
 

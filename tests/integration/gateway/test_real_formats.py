@@ -72,3 +72,33 @@ async def test_configured_models_say_so(caller: Caller) -> None:
     answer = await caller.stub.ListModels(gateway_pb2.ListModelsRequest(page_size=100), metadata=token_of())
     configured = {model.provider for model in answer.models if model.configured}
     assert configured == {"mock", "openai", "anthropic", "google"}
+
+
+OWN = """
+providers:
+  - name: my-server
+    kind: openai
+    base_url: {base_url}
+    api_key_variable: MY_KEY
+    max_tokens_field: max_completion_tokens
+    models: [{{name: "*"}}]
+"""
+
+
+async def test_a_compatible_provider_is_a_catalogue_entry(
+    settings: GatewaySettings, cost: RunningServer, tmp_path: Path, call_log: Path
+) -> None:
+    file = tmp_path / "catalogue.yaml"
+    async with serve_mock(call_log=call_log) as base_url:
+        file.write_text(OWN.format(base_url=base_url))
+        own = settings.model_copy(update={"catalogue_file": file})
+        async with (
+            build(own, environ={"MY_KEY": "k"}) as gateway,
+            grpc.aio.insecure_channel(gateway.address) as channel,
+            grpc.aio.insecure_channel(cost.address) as costs,
+        ):
+            caller = Caller(gateway_pb2_grpc.GatewayServiceStub(channel), costs)
+            answer = await caller.complete(rpc_call(call_id="own", model="my-server/instant"))
+    assert answer.parts[0].text
+    assert answer.finish_reason == gateway_pb2.FINISH_REASON_STOP
+    assert logged_ids(call_log) == ["own/1"]
