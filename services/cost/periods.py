@@ -60,6 +60,12 @@ def check_zone(name: str, field: str) -> str:
 
 def period_at(at_us: int, kind: PeriodKind, zone: str) -> Period:
     """The period that holds a time. `zone` has passed `check_zone`."""
+    # Periods begin at quarter-hours, and most calls of a time fall into one.
+    return _period_of_quarter(at_us - at_us % QUARTER_US, kind, zone)
+
+
+@lru_cache(maxsize=16_384)
+def _period_of_quarter(at_us: int, kind: PeriodKind, zone: str) -> Period:
     if kind is PeriodKind.TOTAL:
         return TOTAL
     # Whole seconds, because a float of microseconds since the epoch is not exact.
