@@ -12,7 +12,7 @@ COVERAGE_ARGS := $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-rep
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	bench check clean
+	bench chaos-budget check clean
 
 ## help: list the targets
 help:
@@ -91,6 +91,10 @@ migrate: setup
 ## bench: run a benchmark of bench/ (NAME=pipeline)
 bench: setup
 	@$(PY) -m bench.$(or $(NAME),$(error say which benchmark: make bench NAME=pipeline))
+
+## chaos-budget: kill the cost service and its database under load; no budget may be overspent (SEEDS=20)
+chaos-budget: setup
+	@$(PY) -m bench.chaos_budget --seeds $(or $(SEEDS),20)
 
 ## check: run every gate: lint, type, imports, proto-check, tests with coverage
 check: lint type imports proto-check coverage

@@ -50,7 +50,7 @@ class Load:
     def __init__(self, name: str) -> None:
         self._name = name
         self._numbers = itertools.count()
-        self._random = random.Random(f"{SEED}-{name}")
+        self._random = random.Random(f"{SEED}-{name}")  # noqa: S311 - a load that can be repeated
 
     def items(self, count: int) -> tuple[list[hold_pb2.HoldItem], list[hold_pb2.SettleItem]]:
         """Returns new holds and their settlements."""
