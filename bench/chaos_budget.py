@@ -60,6 +60,7 @@ HOLD_LIFE_MS: Final = 4_000
 LATE_S: Final = 6.0
 """A settlement that waits so long finds its hold expired."""
 RPC_DEADLINE_S: Final = 5.0
+RECONCILE_LOOKS: Final = 300
 SEED_TIMEOUT_S: Final = 240.0
 USABLE_MIN: Final = 0.99
 SETTINGS: Final = {
@@ -301,12 +302,13 @@ class Chaos:
 
     async def _nothing_is_held(self, budgets: BudgetServiceAsyncStub) -> None:
         """Wait for the reconciler: every hold's time is over."""
-        for _ in range(200):
-            standing = await self._standing(budgets)
-            if not any(one.status.held_nano_usd for one in standing):
+        held: list[int] = []
+        for _ in range(RECONCILE_LOOKS):
+            held = [one.status.held_nano_usd for one in await self._standing(budgets)]
+            if not any(held):
                 return
             await asyncio.sleep(0.1)
-        raise Violation(f"money is still held: {[one.status.held_nano_usd for one in standing]}")
+        raise Violation(f"money is still held: {held}")
 
     async def _states(
         self, stub: HoldServiceAsyncStub, attempt_ids: list[str]

@@ -44,7 +44,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers."""
-        self.process = subprocess.Popen(  # type: ignore[call-overload] # noqa: S603 (our own command)
+        self.process = subprocess.Popen(  # noqa: S603 (our own command)
             self.server.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llmlab import __version__
-from llmlab.cli import alert_commands, call_commands, run_commands, server_commands
+from llmlab.cli import alert_commands, budget_commands, call_commands, run_commands, server_commands
 
 STUDIES = "Studies"
 CALLS = "Calls and money"
@@ -41,6 +41,9 @@ app = typer.Typer(
 )
 for panel, command, example in COMMANDS:
     app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
+app.add_typer(
+    budget_commands.app, name="budgets", rich_help_panel=CALLS, epilog="Example: llmlab budgets create --limit 10usd"
+)
 app.add_typer(alert_commands.webhooks, name="webhooks", rich_help_panel=CALLS)
 
 
