@@ -1,19 +1,17 @@
-"""Commands about single calls and money: chat, models, spend."""
+"""Commands about single calls: chat, models."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from llmlab.api.common.v1 import content_pb2
-from llmlab.api.cost.v1 import spend_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from llmlab.cli import figures, tables
+from llmlab.cli import figures
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, notes, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
@@ -22,12 +20,6 @@ from llmlab.client import Client, LlmlabError
 CHAT_TEMPERATURE = 0.7
 CHAT_OUTPUT_TOKENS_MAX = 10_000
 CHAT_MESSAGES_MAX = 200
-DIMENSIONS = {
-    "day": spend_pb2.SPEND_DIMENSION_DAY,
-    "provider": spend_pb2.SPEND_DIMENSION_PROVIDER,
-    "model": spend_pb2.SPEND_DIMENSION_MODEL,
-    "tag": spend_pb2.SPEND_DIMENSION_TAG,
-}
 
 
 def chat(
@@ -133,32 +125,5 @@ def models(
         for model in found:
             table.add_row(model.name, "yes" if model.configured else f"set {model.missing_setting}")
         console.print(table)
-
-    run_async(command())
-
-
-def spend(
-    by: Annotated[str, typer.Option(help="Group by these, comma-separated: day, provider, model, tag.")] = "model",
-    days: Annotated[int, typer.Option(min=1, max=366, help="How many days back.")] = 30,
-    as_json: AsJson = False,
-) -> None:
-    """Show what was spent."""
-
-    async def command() -> None:
-        names = [name.strip() for name in by.split(",") if name.strip()]
-        unknown = [name for name in names if name not in DIMENSIONS]
-        if unknown:
-            raise CommandError(f"--by takes {', '.join(DIMENSIONS)}, not {unknown[0]!r}.", EXIT_USAGE)
-        async with connect() as client:
-            end = datetime.now(UTC)
-            summary = await client.summarize_spend(
-                start=end - timedelta(days=days), end=end, group_by=[DIMENSIONS[name] for name in names]
-            )
-        if as_json:
-            print_json(to_plain(summary))
-            return
-        console.print(tables.spend_table(summary, names))
-        if summary.held_nano_usd:
-            notes.print(f"{figures.dollars(summary.held_nano_usd)} more is held by calls under way.", highlight=False)
 
     run_async(command())

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from llmlab import __version__
-from llmlab.cli import alert_commands, budget_commands, call_commands, run_commands, server_commands
+from llmlab.cli import (
+    alert_commands,
+    budget_commands,
+    call_commands,
+    run_commands,
+    server_commands,
+    spend_commands,
+)
 
 STUDIES = "Studies"
 CALLS = "Calls and money"
@@ -24,7 +31,7 @@ COMMANDS = (
     (STUDIES, run_commands.cancel, "llmlab cancel latest"),
     (CALLS, call_commands.chat, "llmlab chat 'Say hello.' --model mock/small"),
     (CALLS, call_commands.models, "llmlab models --provider openai"),
-    (CALLS, call_commands.spend, "llmlab spend --by day,model --days 7"),
+    (CALLS, spend_commands.spend, "llmlab spend --by day,model --last 7d"),
     (CALLS, alert_commands.alerts, "llmlab alerts --watch"),
     (SERVICES, server_commands.up, "llmlab up"),
     (SERVICES, server_commands.status, "llmlab status --json"),

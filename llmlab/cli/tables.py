@@ -161,16 +161,23 @@ def _preview(result: run_pb2.Result) -> str:
 
 
 def spend_table(spend: spend_pb2.SummarizeSpendResponse, dimensions: Sequence[str]) -> Table:
-    """Builds the spend table with its total."""
-    table = _table(
-        "Spend",
-        [*((dimension, False) for dimension in dimensions), ("calls", True), ("tokens in > out", True), ("cost", True)],
-    )
+    """Builds the spend table with its total; where it is a comparison, with the cost before and the change."""
+    compared = spend.total.HasField("cost_before")
+    columns = [*((dimension, False) for dimension in dimensions), ("calls", True), ("tokens in > out", True)]
+    table = _table("Spend", [*columns, ("cost", True), *([("before", True), ("change", True)] if compared else [])])
     for row in spend.rows:
-        table.add_row(*row.keys, f"{row.calls:,}", figures.tokens(row.usage), figures.money(row.cost))
+        table.add_row(*(key or "(none)" for key in row.keys), *_spend_cells(row, compared=compared))
     if dimensions:
         table.add_section()
-    total = spend.total
     labels = ["total", *[""] * (len(dimensions) - 1)] if dimensions else []
-    table.add_row(*labels, f"{total.calls:,}", figures.tokens(total.usage), figures.money(total.cost), style="bold")
+    table.add_row(*labels, *_spend_cells(spend.total, compared=compared), style="bold")
     return table
+
+
+def _spend_cells(row: spend_pb2.SpendRow, *, compared: bool) -> list[str]:
+    cells = [f"{row.calls:,}", figures.tokens(row.usage), figures.money(row.cost)]
+    if compared:
+        now, before = row.cost.cost_nano_usd, row.cost_before.cost_nano_usd
+        change = f"{(now - before) / before:+.0%}" if before > 0 else "-"
+        cells += [figures.money(row.cost_before), change]
+    return cells

@@ -13,11 +13,14 @@ from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
 from llmlab.client.metrics_calls import MetricsCalls
 from llmlab.client.orchestrator_calls import OrchestratorCalls
+from llmlab.client.usage_calls import UsageCalls
 
 STATUS_TIMEOUT_S = 5.0
 
 
-class Client(OrchestratorCalls, GatewayCalls, MetricsCalls, CostCalls, BudgetCalls, AlertCalls, IdentityCalls):
+class Client(
+    OrchestratorCalls, GatewayCalls, MetricsCalls, UsageCalls, CostCalls, BudgetCalls, AlertCalls, IdentityCalls
+):
     """All calls to llmlab, for asyncio.
 
     Every call has a deadline and raises a `LlmlabError`. Calls that may be repeated are retried by the channel; calls

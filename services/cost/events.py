@@ -7,6 +7,7 @@ import orjson
 
 from services.cost.prices import Breakdown
 from services.cost.scopes import Target
+from services.cost.spend import SpendFilter
 from services.cost.usage import Attribution, Usage
 
 SETTLED_SOURCE = "gateway"
@@ -90,6 +91,8 @@ class UsageReport:
     """Microseconds UTC; None means now."""
     service_tier: str = ""
     """Empty for the standard one."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Whatever the reporter wants to find again; sorted by key."""
 
     @property
     def target(self) -> Target:
@@ -106,6 +109,7 @@ class UsageReport:
             _usage_key(self.usage),
             (attribution.user_id, attribution.key_id, attribution.run_id, attribution.tags),
             *_if_any(self.service_tier),
+            *_if_any(self.metadata),
         )
 
 
@@ -132,6 +136,8 @@ class UsageEvent:
     recorded_us: int
     service_tier: str = ""
     """The tier that answered; empty for the standard one."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What the reporter added; sorted by key."""
     calls: int = 1
     """0 for an adjustment of another event's price: it carries only the difference in money."""
     unpriced_delta: int = 0
@@ -155,12 +161,35 @@ class UsageEvent:
         return self.source == SETTLED_SOURCE and self.cost.nano_usd > self.held_nano_usd
 
 
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which usage events to list, the latest first; times are microseconds UTC, None for no bound."""
+
+    spend_filter: SpendFilter
+    source: str
+    """Empty for all."""
+    start_us: int | None
+    end_us: int | None
+    page_size: int
+    after: tuple[str | int, ...] = ()
+    """Where the page before ended; empty for the first page."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some usage events; fewer than asked for, or none, where the filter left little of what was looked at."""
+
+    events: list[UsageEvent]
+    position: tuple[str | int, ...]
+    """Where the next page goes on; empty where nothing follows."""
+
+
 def _usage_key(usage: Usage) -> tuple[object, ...]:
     *counts, steps = usage.counts()
     return (*counts, int(usage.source), *_if_any(steps))
 
 
-def _if_any(value: str | int) -> tuple[str | int, ...]:
+def _if_any(value: object) -> tuple[object, ...]:
     """What was added to payloads later is hashed only where it is there, so that digests on record stay valid."""
     return (value,) if value else ()
 

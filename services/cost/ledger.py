@@ -323,6 +323,7 @@ class Ledger:
             occurred_us=occurred_us,
             recorded_us=self.now_us,
             service_tier=report.service_tier,
+            metadata=report.metadata,
         )
 
     def _record(self, event: UsageEvent, charged_us: int) -> None:

@@ -37,6 +37,14 @@ class CostSettings(WatchSettings, service="cost"):
         description="Budgets that share the narrowest part of their scope: a run, user, key, tag or model, "
         "or the whole project.",
     )
+    fold_interval_s: float = Field(1.0, gt=0, description="Seconds between two rounds that fold usage into the views.")
+    fold_max_events: int = Field(50_000, ge=1, description="Usage events that one transaction folds at most.")
+    summary_timeout_ms: int = Field(5_000, ge=1, description="Longest summary of spend, milliseconds.")
+    summary_max_events: int = Field(
+        250_000, ge=1, description="Events that a summary may add up one by one, where no view knows its mix."
+    )
+    usage_scan_max_events: int = Field(20_000, ge=1, description="Events that a page of usage looks at at most.")
+    export_page_size: int = Field(5_000, ge=1, le=50_000, description="Groups that an export reads at a time.")
 
     alert_retention_days: int = Field(400, ge=1, le=3_650, description="Days that alerts and deliveries are kept.")
     alert_unpriced_per_day: int = Field(

@@ -15,6 +15,8 @@ from services.cost.delivering import Deliverer, Sender
 from services.cost.receivers import HttpReceivers
 from services.cost.reconciler import Reconciler
 from services.cost.repricer import Repricer
+from services.cost.roller import Roller
+from services.cost.rollups import DAY_US
 from services.cost.rpc.alerts import AlertParts, AlertServicer
 from services.cost.rpc.budgets import BudgetServicer
 from services.cost.rpc.holds import HoldServicer
@@ -23,15 +25,16 @@ from services.cost.rpc.repricing import RepricingServicer
 from services.cost.rpc.usage import UsageServicer
 from services.cost.sealing import Sealer
 from services.cost.settings import CostSettings
-from services.cost.spend import DAY_US
 from services.cost.store.alert_writer import DELIVERIES_TOPIC, AlertWriter
 from services.cost.store.alerts import AlertStore
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
 from services.cost.store.deliveries import DeliveryStore
+from services.cost.store.events import EventStore
 from services.cost.store.overrides import OverrideStore
 from services.cost.store.price_books import PriceBooks
 from services.cost.store.repricing import RepricingStore
+from services.cost.store.rollups import Folder
 from services.cost.store.spend import SpendStore
 from services.cost.store.webhooks import WebhookStore
 from services.runtime.auth import TokenVerifier, service_private_key
@@ -70,6 +73,8 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             max_batch=settings.reconcile_max_holds,
         )
         await stack.enter_async_context(_running(reconciler.run(), "cost-reconciler"))
+        roller = Roller(Folder(database, max_events=settings.fold_max_events), interval_s=settings.fold_interval_s)
+        await stack.enter_async_context(_running(roller.run(), "cost-roller"))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         budgets = BudgetStore(
             database,
@@ -82,7 +87,12 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         )
         servicers: list[object] = [
             HoldServicer(books),
-            UsageServicer(books, SpendStore(database)),
+            UsageServicer(
+                books,
+                EventStore(database, max_scanned=settings.usage_scan_max_events),
+                SpendStore(database, max_events=settings.summary_max_events, timeout_ms=settings.summary_timeout_ms),
+                export_page_size=settings.export_page_size,
+            ),
             PriceServicer(prices, overrides, clock or SYSTEM_CLOCK),
             BudgetServicer(budgets),
             _repricing(settings, RepricingStore(database, keeper, prices)),

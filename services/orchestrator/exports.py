@@ -1,14 +1,11 @@
 """Files of results: CSV, JSON and JSON Lines, written piece by piece from any number of rows.
 
-CSV follows RFC 4180 in UTF-8, lines end with CR LF. A spreadsheet runs a text cell that begins with `=`, `+`, `-`, `@`,
-a tab or a carriage return as a formula, and what a model wrote is not to be run: such texts get a `'` in front unless
-the guard is switched off (OWASP, "CSV Injection"). JSON is never altered.
+Texts in CSV are guarded against spreadsheets that would take them for formulas, unless the guard is switched off. JSON
+is never altered.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +14,7 @@ from typing import Protocol
 
 from services.orchestrator.calls import Money, RenderedMessages, Timing, Usage
 from services.orchestrator.values import Value, Values
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from services.runtime.csv_text import csv_lines, guarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +104,11 @@ class CsvWriter:
     def begin(self) -> str:
         """The header line."""
         names = [f"parameter.{name}" for name in self._parameters] + [f"score.{name}" for name in self._scores]
-        return self._lines([[*_FIXED_COLUMNS, *names]])
+        return csv_lines([[*_FIXED_COLUMNS, *names]])
 
     def rows(self, rows: Iterable[ExportRow]) -> str:
         """One line for each row."""
-        return self._lines([self._cells(row) for row in rows])
+        return csv_lines([self._cells(row) for row in rows])
 
     def end(self) -> str:
         """Nothing."""
@@ -160,13 +156,7 @@ class CsvWriter:
         return self._text(value) if isinstance(value, str) else value
 
     def _text(self, text: str) -> str:
-        return f"'{text}" if self._guard_formulas and text.startswith(_FORMULA_STARTS) else text
-
-    @staticmethod
-    def _lines(lines: Iterable[Iterable[object]]) -> str:
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\r\n").writerows(lines)
-        return buffer.getvalue()
+        return guarded(text) if self._guard_formulas else text
 
 
 class JsonLinesWriter:

@@ -116,6 +116,16 @@ def checked_schema(schema: str) -> str:
     return schema
 
 
+def json_entries(connection: Connection, column: str, name: str) -> str:
+    """SQL for a FROM, in statements written as text: the entries of the JSON object in a text column.
+
+    They are called `name` and have the text columns key and value; the column's table stands before them.
+    """
+    if connection.dialect.name == "postgresql":
+        return f"json_each_text(CAST({column} AS json)) AS {name}"
+    return f"json_each({column}) AS {name}"
+
+
 class InsertStatements:
     """`INSERT INTO table (columns) <source>` texts, each built once; as many as the program has call sites."""
 

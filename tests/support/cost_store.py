@@ -12,13 +12,15 @@ from services.cost.bookkeeping import Bookkeeping
 from services.cost.budgets import Balance
 from services.cost.holds import HoldState
 from services.cost.ledger import HoldOutcome
-from services.cost.spend import DAY_US, SpendQuery, Sums
+from services.cost.rollups import DAY_US
+from services.cost.spend import SpendQuery, Sums
 from services.cost.store.alert_writer import AlertWriter
 from services.cost.store.alerts import AlertStore
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
 from services.cost.store.spend import SpendStore
 from services.cost.store.tables import balances, holds, usage_events
+from services.cost.windows import AskedWindow
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
 from services.runtime.hints import Hints, LocalHints
@@ -26,7 +28,7 @@ from services.runtime.requests import RequestKey
 from tests.support.cost import HOUR_US, NOVEMBER_US, PriceList, budget
 
 PROJECT = "prj_1"
-EVERYTHING = SpendQuery(NOVEMBER_US - 20 * DAY_US, NOVEMBER_US + 20 * DAY_US, (), 100)
+EVERYTHING = SpendQuery(AskedWindow(NOVEMBER_US - 20 * DAY_US, NOVEMBER_US + 20 * DAY_US))
 
 
 def alert_writer(database: Database, hints: Hints | None = None) -> AlertWriter:

@@ -56,6 +56,16 @@ def attribution_of(message: spend_pb2.Attribution) -> Attribution:
     return Attribution(message.user_id, message.key_id, message.run_id, tuple(sorted(message.tags.items())))
 
 
+def attribution_message(attribution: Attribution) -> spend_pb2.Attribution:
+    """What a call is charged to."""
+    return spend_pb2.Attribution(
+        user_id=attribution.user_id,
+        key_id=attribution.key_id,
+        run_id=attribution.run_id,
+        tags=dict(attribution.tags),
+    )
+
+
 def cost_message(cost: Cost) -> usage_pb2.Cost:
     """The cost of one call."""
     return usage_pb2.Cost(
@@ -63,7 +73,7 @@ def cost_message(cost: Cost) -> usage_pb2.Cost:
     )
 
 
-def sums_message(keys: list[str], sums: Sums) -> spend_pb2.SpendRow:
+def sums_message(keys: Sequence[str], sums: Sums) -> spend_pb2.SpendRow:
     """The sums of a group of calls."""
     return spend_pb2.SpendRow(
         keys=keys,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from services.cost.catalogue import PriceSource
 from services.cost.events import SETTLED_SOURCE
@@ -15,38 +15,26 @@ from services.cost.holds import UNRESOLVED, HoldState
 from services.cost.ledger import Books, EventKey, Ledger
 from services.cost.posting import Posting
 from services.cost.scopes import Target, anchors_of
-from services.cost.spend import Deltas, deltas_of
 from services.cost.standings import Standings
 from services.cost.store.alert_writer import AlertKey, AlertWriter
+from services.cost.store.events import append_events
 from services.cost.store.price_books import PriceBooks
-from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold, row_of_sums
+from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold
 from services.cost.store.tables import (
     LIVE,
     balances,
     budgets,
     holds,
     projects,
-    spend_by_model,
-    spend_by_tag,
     usage_events,
 )
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
 
-
-def _adding_to(table: Table) -> str:
-    """What to do about a rollup that is there: add the new row's sums to its own."""
-    keys = [column.name for column in table.primary_key]
-    sums = [f"{column.name} = {table.name}.{column.name} + excluded.{column.name}" for column in table.columns]
-    return f"({', '.join(keys)}) DO UPDATE SET {', '.join(sums[len(keys) :])}"
-
-
 _PUT_BALANCE: Final = (
     "(budget_id, period) DO UPDATE SET"
     " settled_nano_usd = excluded.settled_nano_usd, held_nano_usd = excluded.held_nano_usd"
 )
-_ADD_TO_MODEL: Final = _adding_to(spend_by_model)
-_ADD_TO_TAG: Final = _adding_to(spend_by_tag)
 
 # Built once: building a statement costs more than running it.
 _LOCK: Final = (
@@ -194,8 +182,7 @@ class BookKeeper:
             connection.execute(self._move_holds, moved)
         if ledger.new_events:
             rows = [row_of_event(project_id, event) for event in ledger.new_events]
-            self._database.insert_rows(connection, usage_events, rows)
-            self._add_deltas(connection, project_id, deltas_of(ledger.new_events))
+            append_events(connection, self._database, project_id, rows)
         self._save_balances(connection, ledger)
 
     def _save_balances(self, connection: Connection, ledger: Ledger) -> None:
@@ -214,32 +201,13 @@ class BookKeeper:
         if ledger.new_holds or ledger.changed_holds:
             connection.execute(_SET_HELD, {"of_project": books.project_id, "held": books.held_nano_usd})
 
-    def _add_deltas(self, connection: Connection, project_id: str, deltas: Deltas) -> None:
-        by_model = [
-            {
-                "project_id": project_id,
-                "grain": grain.value,
-                "bucket_us": bucket_us,
-                "provider": provider,
-                "model": model,
-                **row_of_sums(sums),
-            }
-            for (grain, bucket_us, provider, model), sums in deltas.models
-        ]
-        by_tag = [
-            {"project_id": project_id, "grain": grain.value, "bucket_us": bucket_us, "tag": tag, **row_of_sums(sums)}
-            for (grain, bucket_us, tag), sums in deltas.tags
-        ]
-        self._database.insert_rows(connection, spend_by_model, by_model, on_conflict=_ADD_TO_MODEL)
-        self._database.insert_rows(connection, spend_by_tag, by_tag, on_conflict=_ADD_TO_TAG)
-
 
 def lock_project(connection: Connection, database: Database, project_id: str) -> LockedProject:
     """Keep everyone else from changing the project until the transaction ends."""
     own = {"project_id": project_id}
     locked = connection.execute(_LOCK, own).one_or_none()
     if locked is None:
-        empty = {**own, "held_nano_usd": 0, "prices_revision": 0}
+        empty = {**own, "held_nano_usd": 0, "prices_revision": 0, "event_sequence": 0}
         connection.execute(database.upsert(projects).on_conflict_do_nothing(), empty)
         locked = connection.execute(_LOCK, own).one()
     return LockedProject(*locked)

@@ -16,7 +16,8 @@ from services.cost.scopes import Scope
 from services.cost.spend import Sums
 from services.cost.usage import COUNT_FIELDS, Attribution, Usage, UsageSource
 
-_NO_TAGS: Final = "{}"
+NO_ENTRIES: Final = "{}"
+"""Tags or metadata of an event that has none."""
 _SEPARATOR: Final = ","
 
 
@@ -86,7 +87,7 @@ def row_of_hold(project_id: str, hold: Hold) -> dict[str, Any]:
         "user_id": hold.attribution.user_id,
         "key_id": hold.attribution.key_id,
         "run_id": hold.attribution.run_id,
-        "tags": _tags_text(hold.attribution),
+        "tags": _entries_text(hold.attribution.tags),
         "held_nano_usd": hold.held_nano_usd,
         "priced": hold.priced,
         "created_us": hold.created_us,
@@ -96,7 +97,7 @@ def row_of_hold(project_id: str, hold: Hold) -> dict[str, Any]:
 
 
 def event_of(row: RowMapping) -> UsageEvent:
-    """A row of `usage_events`."""
+    """A row of `usage_events` that stands for a call."""
     return UsageEvent(
         source=row["source"],
         event_id=row["event_id"],
@@ -113,6 +114,7 @@ def event_of(row: RowMapping) -> UsageEvent:
         occurred_us=row["occurred_us"],
         recorded_us=row["recorded_us"],
         service_tier=row["service_tier"],
+        metadata=_entries_of(row["metadata"]),
     )
 
 
@@ -129,7 +131,7 @@ def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
         "user_id": event.attribution.user_id,
         "key_id": event.attribution.key_id,
         "run_id": event.attribution.run_id,
-        "tags": _tags_text(event.attribution),
+        "tags": _entries_text(event.attribution.tags),
         **dict(zip(COUNT_FIELDS, event.usage.counts(), strict=True)),
         "usage_source": int(event.usage.source),
         "succeeded": event.succeeded,
@@ -141,16 +143,10 @@ def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
         "occurred_us": event.occurred_us,
         "recorded_us": event.recorded_us,
         "service_tier": event.service_tier,
-    }
-
-
-def row_of_sums(sums: Sums) -> dict[str, Any]:
-    """The summed columns of a rollup."""
-    return {
-        "calls": sums.calls,
-        "unpriced_calls": sums.unpriced_calls,
-        "cost_nano_usd": sums.cost_nano_usd,
-        **dict(zip(COUNT_FIELDS, sums.counts, strict=True)),
+        "metadata": _entries_text(event.metadata),
+        "tag_count": len(event.attribution.tags),
+        "calls": event.calls,
+        "unpriced_calls": event.unpriced_calls,
     }
 
 
@@ -166,12 +162,12 @@ def sums_of(row: RowMapping | Mapping[str, Any]) -> Sums:
 
 def attribution_of(user_id: str, key_id: str, run_id: str, tags: str) -> Attribution:
     """The four columns of an attribution."""
-    return Attribution(user_id, key_id, run_id, _tags_of(tags))
+    return Attribution(user_id, key_id, run_id, _entries_of(tags))
 
 
-def _tags_of(text: str) -> tuple[tuple[str, str], ...]:
-    return () if text == _NO_TAGS else tuple(orjson.loads(text).items())
+def _entries_of(text: str) -> tuple[tuple[str, str], ...]:
+    return () if text == NO_ENTRIES else tuple(orjson.loads(text).items())
 
 
-def _tags_text(attribution: Attribution) -> str:
-    return orjson.dumps(dict(attribution.tags)).decode() if attribution.tags else _NO_TAGS
+def _entries_text(entries: Sequence[tuple[str, str]]) -> str:
+    return orjson.dumps(dict(entries)).decode() if entries else NO_ENTRIES

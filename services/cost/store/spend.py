@@ -1,66 +1,109 @@
-"""What was spent, from the rollups."""
+"""What was spent: pages of groups with the totals of their window, in one snapshot."""
 
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Final
 
-import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Table, and_, func, literal, or_, select, tuple_
+from sqlalchemy import Connection, bindparam, select
 
-from services.cost.spend import (
-    DAY_US,
-    Dimension,
-    SpendFilter,
-    SpendQuery,
-    SpendRow,
-    SpendSummary,
-    Sums,
-    Window,
-    window_of,
-)
-from services.cost.store.rows import sums_of
-from services.cost.store.tables import projects, spend_by_model, spend_by_tag, usage_events
-from services.cost.usage import COUNT_FIELDS
+from services.cost.spend import Order, SpendFilter, SpendQuery, SpendRow, SpendSummary, Window
+from services.cost.store.spend_sql import Slot, SpendReader
+from services.cost.store.tables import projects
+from services.cost.windows import slots_of, window_before, window_of
 from services.runtime.database import Database
+from services.runtime.errors import DeadlineExceeded, ResourceExhausted
 
-_SUMMED: Final = ("calls", "unpriced_calls", "cost_nano_usd", *COUNT_FIELDS)
+_HELD: Final = select(projects.c.held_nano_usd).where(projects.c.project_id == bindparam("project_id"))
 
 
 class SpendStore:
     """Reads spend; each method sees one snapshot."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_events: int, timeout_ms: int) -> None:
+        """A mix that no view knows is summed from `max_events` events at most; a summary may take `timeout_ms`."""
         self._database = database
+        self._max_events = max_events
+        self._timeout_ms = timeout_ms
 
     async def summarize(self, project_id: str, query: SpendQuery) -> SpendSummary:
-        """A page of groups, and the total of the window."""
-        return await self._database.read(self._summarize, project_id, query)
+        """A page of groups, and the total of the window.
+
+        Raises InvalidField for a wrong window, ResourceExhausted(LIMIT_REACHED) for what would take too long.
+        """
+        try:
+            return await self._database.read(
+                self._summarize, project_id, query.check(), timeout_s=self._timeout_ms / 1_000
+            )
+        except DeadlineExceeded as error:
+            raise ResourceExhausted(
+                "LIMIT_REACHED",
+                f"The summary took longer than {self._timeout_ms} ms; shorten the window, filter it, or group by fewer "
+                "dimensions (the limit is the setting LLMLAB_COST_SUMMARY_TIMEOUT_MS).",
+            ) from error
+
+    async def pages(self, project_id: str, query: SpendQuery) -> AsyncIterator[list[SpendRow]]:
+        """Every group, page after page, each in a transaction of its own; the window is fixed by the first.
+
+        Raises as `summarize`.
+        """
+        while True:
+            summary = await self.summarize(project_id, query)
+            if not query.group_by:
+                yield [SpendRow((), (), summary.total)]
+                return
+            yield summary.rows
+            if not summary.more:
+                return
+            query = replace(query, asked=query.asked.fixed(summary.window), after=summary.rows[-1].position)
 
     def _summarize(self, connection: Connection, project_id: str, query: SpendQuery) -> SpendSummary:
-        window = window_of(query.start_us, query.end_us, self._database.now_us(connection))
-        rows: list[SpendRow] = []
-        if query.group_by:
-            rows = groups_of(
-                connection, project_id, window, query.group_by, after=query.after, limit=query.page_size + 1
-            )
+        now_us = self._database.now_us(connection)
+        window = window_of(query.asked, now_us)
+        before = window_before(query.asked, window) if query.compare else None
+        reader = SpendReader(connection, project_id, query.spend_filter, now_us=now_us, max_events=self._max_events)
+        slots = [Slot(one.start_us, one.end_us, index) for index, one in enumerate((window, before)) if one]
+        rows = _groups(reader, query, window, slots)
+        totals = reader.totals(slots)
         return SpendSummary(
             rows=rows[: query.page_size],
             more=len(rows) > query.page_size,
-            total=total_of(connection, project_id, window),
-            held_nano_usd=held_in_project(connection, project_id),
+            total=totals[0],
+            before=totals[1] if before else None,
+            held_nano_usd=connection.execute(_HELD, {"project_id": project_id}).scalar_one_or_none() or 0,
             window=window,
+            window_before=before,
         )
 
 
-def total_of(connection: Connection, project_id: str, window: Window) -> Sums:
-    """Everything that was spent in a window, each call once."""
-    if not window.spans():
-        return Sums()
-    statement = select(*_sums_of(spend_by_model)).where(_within(spend_by_model, project_id, window))
-    return sums_of(connection.execute(statement).mappings().one())
+def _groups(reader: SpendReader, query: SpendQuery, window: Window, slots: list[Slot]) -> list[SpendRow]:
+    """At most one group more than a page has."""
+    wanted = query.page_size + 1
+    if not query.group_by:
+        return []
+    if query.period is None:
+        return reader.groups(query, slots, {}, wanted)
+    periods = slots_of(window, query.period, query.asked.zone)
+    names = {period.starts_us: period.key for period in periods}
+    slots = [Slot(period.starts_us, period.ends_us, period.starts_us) for period in periods]
+    if query.order is not Order.KEYS or query.group_by[0].period is None or len(query.group_by) == 1:
+        return reader.groups(query, slots, names, wanted)
+    # In the order of the periods a page is full after a few of them: more and more are read until it is.
+    if query.after:
+        slots = [slot for slot in slots if slot.number >= int(query.after[0])]
+    rows: list[SpendRow] = []
+    read = 0
+    while len(rows) < wanted and read < len(slots):
+        more = slots[read : 2 * read + 1]
+        rows += reader.groups(query, more, names, wanted - len(rows))
+        read += len(more)
+    return rows
 
 
 def spent_in(connection: Connection, project_id: str, spend_filter: SpendFilter, window: Window) -> int:
     """What the usage that fits a filter cost in a window, nano-USD; unpriced calls add nothing."""
-    return sum(series_of(connection, project_id, spend_filter, window, window.end_us - window.start_us))
+    reader = SpendReader(connection, project_id, spend_filter)
+    return reader.totals([Slot(window.start_us, window.end_us, 0)])[0].cost_nano_usd
 
 
 def series_of(
@@ -70,84 +113,7 @@ def series_of(
 
     Steps are hours, days or other whole numbers of quarter-hours from the window's start; the last may be cut short.
     """
-    columns = usage_events.c
-    step = ((columns.occurred_us - window.start_us) // literal(step_us, BigInteger)).label("step")
-    statement = (
-        select(step, func.sum(columns.cost_nano_usd).label("cost_nano_usd"))
-        .where(
-            columns.project_id == project_id,
-            columns.occurred_us >= window.start_us,
-            columns.occurred_us < window.end_us,
-            *_fitting(spend_filter),
-        )
-        .group_by(step)
-    )
-    series = [0] * -(-(window.end_us - window.start_us) // step_us)
-    for row in connection.execute(statement):
-        series[row.step] = int(row.cost_nano_usd)
-    return series
-
-
-def _fitting(spend_filter: SpendFilter) -> list[ColumnElement[bool]]:
-    """The conditions of a filter on usage events."""
-    columns = usage_events.c
-    wanted = {name: getattr(spend_filter, name) for name in ("provider", "model", "user_id", "key_id", "run_id")}
-    conditions = [columns[name] == value for name, value in wanted.items() if value]
-    if spend_filter.tag:
-        # Inside a JSON text every quote follows a backslash: a comma and a quote begin an entry, and nothing else does.
-        name, _, value = spend_filter.tag.partition("=")
-        entry = f",{orjson.dumps(name).decode()}:{orjson.dumps(value).decode()}"
-        entries = literal(",") + func.substr(columns.tags, 2)
-        conditions.append(func.replace(entries, entry, "") != entries)
-    return conditions
-
-
-def held_in_project(connection: Connection, project_id: str) -> int:
-    """What calls under way hold, nano-USD."""
-    statement = select(projects.c.held_nano_usd).where(projects.c.project_id == project_id)
-    return connection.execute(statement).scalar_one_or_none() or 0
-
-
-def groups_of(
-    connection: Connection,
-    project_id: str,
-    window: Window,
-    group_by: tuple[Dimension, ...],
-    *,
-    after: tuple[str | int, ...],
-    limit: int,
-) -> list[SpendRow]:
-    """At most `limit` groups by their keys, which follow the keys `after`; an empty `after` is the beginning."""
-    table = spend_by_tag if Dimension.TAG in group_by else spend_by_model
-    keys = [_key_column(table, dimension) for dimension in group_by]
-    statement = select(*keys, *_sums_of(table)).where(_within(table, project_id, window))
-    if after:
-        statement = statement.where(tuple_(*keys) > tuple_(*[literal(value) for value in after]))
-    rows = connection.execute(statement.group_by(*keys).order_by(*keys).limit(limit)).mappings()
-    names = [f"key_{dimension.value}" for dimension in group_by]
-    return [SpendRow(tuple(row[name] for name in names), sums_of(row)) for row in rows]
-
-
-def _key_column(table: Table, dimension: Dimension) -> ColumnElement[Any]:
-    columns = table.c
-    label = f"key_{dimension.value}"
-    if dimension is Dimension.DAY:
-        return (columns.bucket_us // literal(DAY_US, BigInteger)).label(label)
-    if dimension is Dimension.PROVIDER:
-        return columns.provider.label(label)
-    if dimension is Dimension.MODEL:
-        return (columns.provider + "/" + columns.model).label(label)
-    return columns.tag.label(label)
-
-
-def _sums_of(table: Table) -> list[ColumnElement[Any]]:
-    return [func.sum(table.c[name]).label(name) for name in _SUMMED]
-
-
-def _within(table: Table, project_id: str, window: Window) -> ColumnElement[bool]:
-    columns = table.c
-    spans = [
-        and_(columns.grain == grain.value, columns.bucket_us >= start_us, columns.bucket_us < end_us)
-        for grain, start_us, end_us in window.spans()
-    ]
-    return and_(columns.project_id == project_id, or_(*spans))
+    borders = [*range(window.start_us, window.end_us, step_us), window.end_us]
+    slots = [Slot(start_us, end_us, index) for index, (start_us, end_us) in enumerate(pairwise(borders))]
+    reader = SpendReader(connection, project_id, spend_filter)
+    return [sums.cost_nano_usd for sums in reader.totals(slots)]

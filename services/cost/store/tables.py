@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, text
 
 from services.cost.holds import HoldState
+from services.cost.rollups import TAG, VIEWS, View
 from services.cost.store.columns import flag as _flag
 from services.cost.store.columns import integer as _int
 from services.cost.store.columns import words as _text
@@ -26,14 +27,21 @@ def _attribution() -> list[Column[Any]]:
     return [_text(name) for name in ("user_id", "key_id", "run_id", "tags")]
 
 
-def _sums() -> list[Column[Any]]:
-    return [_int(name) for name in ("calls", "unpriced_calls", "cost_nano_usd", *COUNT_FIELDS)]
-
+SUMMED: Final = ("calls", "unpriced_calls", "cost_nano_usd", *COUNT_FIELDS)
+"""The columns of events that views sum."""
+SPLIT: Final = "split_nano_usd"
+"""The column of views by tag that sums each tag's share of the costs, where `cost_nano_usd` counts them in full."""
 
 projects: Final = Table(
-    "projects", metadata, _text("project_id", key=True), _int("held_nano_usd"), _int("prices_revision")
+    "projects",
+    metadata,
+    _text("project_id", key=True),
+    _int("held_nano_usd"),
+    _int("prices_revision"),
+    _int("event_sequence"),
 )
-"""The lock of a project, what is held in it by calls under way, and how often its overrides of prices have changed."""
+"""The lock of a project, what is held in it by calls under way, how often its overrides of prices have changed, and the
+number of its last usage event."""
 
 price_overrides: Final = Table(
     "price_overrides",
@@ -162,30 +170,39 @@ usage_events: Final = Table(
     _int("occurred_us"),
     _int("recorded_us"),
     _text("service_tier"),
+    _text("metadata"),
+    Column("tag_count", SmallInteger, nullable=False),
+    Column("calls", SmallInteger, nullable=False),
+    Column("unpriced_calls", SmallInteger, nullable=False),
+    _int("sequence"),
+    Index("usage_events_by_time", "project_id", "occurred_us", "source", "event_id"),
+    Index("usage_events_by_sequence", "project_id", "sequence"),
     sqlite_with_rowid=False,
 )
-"""What was used, priced once and never changed. The cost's parts are a JSON object without those that are 0."""
+"""What was used, priced once and never changed. Tags, metadata and the cost's parts (without those that are 0) are JSON
+objects. `sequence` counts the events of a project in the order of their commits, because each commit holds the
+project's lock. An event is one call; a correction of its price is a row of no call with the difference in money."""
 
-spend_by_model: Final = Table(
-    "spend_by_model",
-    metadata,
-    _text("project_id", key=True),
-    _text("grain", key=True),
-    _int("bucket_us", key=True),
-    _text("provider", key=True),
-    _text("model", key=True),
-    *_sums(),
-    sqlite_with_rowid=False,
-)
 
-spend_by_tag: Final = Table(
-    "spend_by_tag",
-    metadata,
-    _text("project_id", key=True),
-    _text("grain", key=True),
-    _int("bucket_us", key=True),
-    _text("tag", key=True),
-    *_sums(),
-    sqlite_with_rowid=False,
-)
-"""An event is in the rollups of each of its tags in full."""
+def _view(view: View) -> Table:
+    split = [_int(SPLIT)] if TAG in view.columns else []
+    return Table(
+        view.table,
+        metadata,
+        _text("project_id", key=True),
+        _text("grain", key=True),
+        _int("bucket_us", key=True),
+        *[_text(name, key=True) for name in view.columns],
+        *[_int(name) for name in SUMMED],
+        *split,
+        sqlite_with_rowid=False,
+        postgresql_with={"fillfactor": "80"},
+    )
+
+
+spend_views: Final = {view.name: _view(view) for view in VIEWS}
+"""Sums of the events up to `folded_sequence` of their project, by the views and grains of services/cost/rollups.py.
+Room is left in the pages, so that the rows of the day can be updated in place."""
+
+spend_progress: Final = Table("spend_progress", metadata, _text("project_id", key=True), _int("folded_sequence"))
+"""How far the views of a project have come, and the lock of who takes them further."""

@@ -17,8 +17,9 @@ OpenDatabase = Callable[..., Awaitable[Database]]
 async def cost(open_database: OpenDatabase) -> AsyncIterator[Cost]:
     clock = ManualClock(NOVEMBER_US)
     database = await open_database("cost", migrations="services.cost.migrations", clock=clock)
+    spend = SpendStore(database, max_events=10_000, timeout_ms=20_000)
     books = bookkeeping(database)
     writer = alert_writer(database)
     budgets = BudgetStore(database, writer, max_per_project=5, max_per_anchor=3)
-    yield Cost(database, books, budgets, SpendStore(database), AlertStore(database, writer), clock)
+    yield Cost(database, books, budgets, spend, AlertStore(database, writer), clock)
     await books.close()

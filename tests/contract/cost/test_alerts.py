@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from services.cost.alerts import Alert, AlertKind, AnomalyFacts, unpriced
 from services.cost.holds import ExpiryPolicy
-from services.cost.spend import DAY_US
+from services.cost.rollups import DAY_US
 from services.cost.store.alerts import AlertStore
 from services.runtime.hints import LocalHints
 from tests.support.cost import HOUR_US, NOVEMBER_US, order, report, settlement

@@ -9,10 +9,12 @@ from services.cost.bookkeeping import Bookkeeping
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome
 from services.cost.periods import QUARTER_US, PeriodKind
+from services.cost.rollups import DAY_US
 from services.cost.scopes import Scope
-from services.cost.spend import DAY_US, Dimension, SpendQuery, SpendSummary
+from services.cost.spend import Dimension, SpendQuery
 from services.cost.store.tables import metadata
 from services.cost.usage import Attribution
+from services.cost.windows import AskedWindow
 from services.runtime.errors import AlreadyExists, InvalidField, NotFound
 from services.runtime.requests import RequestKey
 from tests.support.cost import HOUR_US, NOVEMBER_US, order, report, settlement, worst_case_of
@@ -39,8 +41,8 @@ async def test_a_hold_lives_through_the_database(cost: Cost) -> None:
     assert await cost.standing(budget_id) == (40_000, 0)
     total = await cost.total()
     assert (total.calls, total.cost_nano_usd, total.counts[5]) == (2, 40_000, 40)
-    tags = await cost.spend.summarize(PROJECT, SpendQuery(None, None, (Dimension.TAG,), 10))
-    assert [(row.keys, row.sums.cost_nano_usd) for row in tags.rows] == [(("team=research",), 40_000)]
+    tags = await cost.spend.summarize(PROJECT, SpendQuery(AskedWindow(), (Dimension.TAG,)))
+    assert [(row.keys, row.sums.cost_nano_usd) for row in tags.rows] == [(("",), 0), (("team=research",), 40_000)]
 
 
 async def test_resolutions_and_tombstones_last(cost: Cost) -> None:
@@ -139,7 +141,9 @@ async def test_a_replay_three_times_in_any_order_counts_once(cost: Cost) -> None
         settling = [cost.books.settle(PROJECT, settlements[start : start + 7]) for start in range(0, 60, 7)]
         reporting = [cost.books.report(PROJECT, reports[start : start + 11]) for start in range(0, 60, 11)]
         await asyncio.gather(*settling, *reporting)
-        by_day = await cost.spend.summarize(PROJECT, SpendQuery(None, None, (Dimension.DAY, Dimension.TAG), 1_000))
+        by_day = await cost.spend.summarize(
+            PROJECT, SpendQuery(AskedWindow(), (Dimension.DAY, Dimension.TAG), page_size=1_000)
+        )
         seen.append((await cost.total(), await cost.counted(), await cost.standing(budget_id), by_day))
     assert seen[0] == seen[1] == seen[2], f"seed {seed}"
     expected = 2 * sum(range(60)) * 1_000
@@ -180,41 +184,3 @@ async def test_a_budget_made_in_the_middle_of_a_month_begins_with_what_was_spent
     assert await cost.standing(budget_id) == (200_000, 0)
     await cost.books.report(PROJECT, [report("e4"), report("e5", occurred_us=month_start_us - QUARTER_US)])
     assert await cost.standing(budget_id) == (300_000, 0)
-
-
-async def test_summaries_by_every_grouping_and_page(cost: Cost) -> None:
-    reports = [
-        report(f"e{day}-{model}", tokens=day + 1, model=model, occurred_us=NOVEMBER_US - day * DAY_US)
-        for day in range(5)
-        for model in ("flat", "free", "secret")
-    ]
-    await cost.books.report(PROJECT, reports)
-
-    async def pages(*group_by: Dimension) -> list[SpendSummary]:
-        found: list[SpendSummary] = []
-        after: tuple[str | int, ...] = ()
-        while not found or found[-1].more:
-            found.append(await cost.spend.summarize(PROJECT, SpendQuery(None, None, group_by, 4, after)))
-            after = found[-1].rows[-1].keys if found[-1].rows else ()
-        return found
-
-    by_day_and_model = await pages(Dimension.DAY, Dimension.MODEL)
-    keys = [row.keys for page in by_day_and_model for row in page.rows]
-    assert [len(page.rows) for page in by_day_and_model] == [4, 4, 4, 3]
-    assert keys == sorted(set(keys))
-    assert keys[0] == (NOVEMBER_US // DAY_US - 4, "acme/flat")
-    by_provider = await pages(Dimension.PROVIDER)
-    assert [row.keys for row in by_provider[0].rows] == [("acme",)]
-    assert by_provider[0].rows[0].sums == by_provider[0].total
-    assert by_provider[0].total.cost_nano_usd == (1 + 2 + 3 + 4 + 5) * 1_000
-    assert by_provider[0].total.unpriced_calls == 5
-    assert (await pages())[0].rows == []
-
-
-async def test_a_window_is_the_sum_of_its_quarter_hours(cost: Cost) -> None:
-    start_us = NOVEMBER_US // QUARTER_US * QUARTER_US
-    times = [start_us - 3 * DAY_US + number * 7 * QUARTER_US for number in range(40)]
-    await cost.books.report(PROJECT, [report(f"e{at}", tokens=1, occurred_us=at) for at in times])
-    for first, last in ((0, 40), (3, 29), (10, 11), (5, 35)):
-        window = SpendQuery(times[first], times[last - 1] + 1, (), 10)
-        assert (await cost.spend.summarize(PROJECT, window)).total.calls == last - first

@@ -5,8 +5,8 @@ import pytest
 from services.cost.budgets import Balance
 from services.cost.holds import ExpiryPolicy
 from services.cost.periods import PeriodKind
+from services.cost.rollups import DAY_US
 from services.cost.scopes import Scope
-from services.cost.spend import DAY_US
 from services.cost.usage import Attribution
 from services.runtime.errors import AlreadyExists, NotFound, ResourceExhausted
 from services.runtime.requests import RequestKey

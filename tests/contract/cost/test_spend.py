@@ -1,84 +1,303 @@
-"""What was spent, on both databases."""
+"""What was spent, on both databases: views, tail and events give what a scan of the events gives, for any question."""
 
+import asyncio
+import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
-from services.cost.periods import QUARTER_US
-from services.cost.spend import DAY_US, EVERYTHING, SpendFilter, Window
-from services.cost.store.spend import series_of, spent_in
+from services.cost.bookkeeping import Bookkeeping
+from services.cost.events import UsageReport
+from services.cost.periods import FOREVER_US, QUARTER_US, period_at
+from services.cost.rollups import DAY_US, HOUR_US
+from services.cost.spend import (
+    EVERYTHING,
+    Dimension,
+    Order,
+    SpendFilter,
+    SpendQuery,
+    SpendRow,
+    SpendSummary,
+    TagShare,
+    Window,
+)
+from services.cost.store import events as event_store
+from services.cost.store.rollups import Folder
+from services.cost.store.spend import SpendStore, series_of, spent_in
+from services.cost.store.tables import projects, spend_progress, spend_views, usage_events
 from services.cost.usage import Attribution
+from services.cost.windows import AskedWindow
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
-from tests.support.cost import HOUR_US, NOVEMBER_US, report
+from services.runtime.errors import InvalidField, ResourceExhausted
+from tests.support.cost import NOVEMBER_US, report
 from tests.support.cost_store import bookkeeping
 
 OpenDatabase = Callable[..., Awaitable[Database]]
 PROJECT = "prj_1"
+Figures = dict[tuple[str, ...], tuple[int, int, int]]
+"""Calls, cost and output tokens by the keys of groups."""
+FIRST_US = NOVEMBER_US // DAY_US * DAY_US - 40 * DAY_US
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati")
 
 
-async def with_events(open_database: OpenDatabase) -> Database:
-    """Ten events an hour apart, of 1 to 10 tokens, by two users, keys, runs and teams in turn."""
+@dataclass
+class Spend:
+    """Some hundred events of a project in the database and in memory; a part of them is folded."""
+
+    database: Database
+    books: Bookkeeping
+    store: SpendStore
+    folder: Folder
+    reports: list[UsageReport]
+
+    async def record(self, *reports: UsageReport) -> None:
+        self.reports += reports
+        await self.books.report(PROJECT, reports)
+
+    async def ask(self, **question: object) -> SpendSummary:
+        return await self.store.summarize(PROJECT, SpendQuery(**{"asked": AskedWindow(), **question}))  # type: ignore[arg-type]
+
+    async def pages(self, query: SpendQuery) -> tuple[list[SpendRow], SpendSummary]:
+        summary = await self.store.summarize(PROJECT, query)
+        rows = list(summary.rows)
+        while summary.more:
+            query = replace(query, after=rows[-1].position)
+            summary = await self.store.summarize(PROJECT, query)
+            rows += summary.rows
+        return rows, summary
+
+
+@pytest.fixture
+async def spend(open_database: OpenDatabase) -> "Spend":
     database = await open_database("cost", migrations="services.cost.migrations", clock=ManualClock(NOVEMBER_US))
     books = bookkeeping(database)
-    start_us = NOVEMBER_US // DAY_US * DAY_US - DAY_US
-    reports = []
-    for number in range(10):
-        side = number % 2
-        team = ("a", 'b","env":"c')[side]
-        attribution = Attribution(f"usr_{side}", f"key_{side}", f"run_{side}", (("env", "x"), ("team", team)))
-        at_us = start_us + number * HOUR_US
-        reports.append(report(f"e{number}", tokens=number + 1, occurred_us=at_us, attribution=attribution))
-    await books.report(PROJECT, reports)
-    await books.report("prj_2", [report("e1", tokens=1_000, occurred_us=start_us)])
-    await books.close()
-    return database
+    store = SpendStore(database, max_events=10_000, timeout_ms=20_000)
+    return Spend(database, books, store, Folder(database, max_events=150), [])
 
 
-@pytest.mark.parametrize(
-    ("spend_filter", "tokens"),
-    [
-        (EVERYTHING, 55),
-        (SpendFilter(user_id="usr_0"), 25),
-        (SpendFilter(key_id="key_1", run_id="run_1"), 30),
-        (SpendFilter(provider="acme", model="flat"), 55),
-        (SpendFilter(model="free"), 0),
-        (SpendFilter(tag="team=a"), 25),
-        (SpendFilter(tag='team=b","env":"c'), 30),
-        (SpendFilter(tag="env=c"), 0),
-        (SpendFilter(tag="env=x", user_id="usr_1"), 30),
-        (SpendFilter(tag="team=a", user_id="usr_1"), 0),
-    ],
-)
-async def test_what_fits_a_filter_is_summed(
-    open_database: OpenDatabase, spend_filter: SpendFilter, tokens: int
-) -> None:
-    database = await with_events(open_database)
-    start_us = NOVEMBER_US // DAY_US * DAY_US - DAY_US
-
-    def read(connection: Connection) -> tuple[int, list[int], list[int]]:
-        whole = Window(start_us - DAY_US, start_us + DAY_US)
-        hours = Window(start_us, start_us + 10 * HOUR_US)
-        return (
-            spent_in(connection, PROJECT, spend_filter, whole),
-            series_of(connection, PROJECT, spend_filter, hours, HOUR_US),
-            series_of(connection, PROJECT, spend_filter, whole, DAY_US),
+def random_reports(count: int, chance: random.Random) -> list[UsageReport]:
+    """Events of forty days, late ones among them, of few users, models and tags."""
+    made = []
+    for number in range(count):
+        tags = {("team", chance.choice("ab=")), ("env", chance.choice(["x", 'y"', "z"]))}
+        kept = tuple(sorted(tag for tag in tags if chance.random() < 0.6))
+        attribution = Attribution(
+            f"usr_{chance.randrange(4)}", f"key_{chance.randrange(3)}", chance.choice(["", "run_1"]), kept
         )
+        at_us = chance.randrange(FIRST_US, NOVEMBER_US)
+        model = chance.choice(["flat", "flat", "free", "secret"])
+        made.append(
+            report(
+                f"e{number}", tokens=chance.randrange(1, 99), model=model, occurred_us=at_us, attribution=attribution
+            )
+        )
+    return made
 
-    total, by_hour, by_day = await database.read(read)
-    assert total == sum(by_hour) == tokens * 1_000
-    assert by_day == [0, tokens * 1_000]
-    if tokens == 55:
-        assert by_hour == [1_000 * (number + 1) for number in range(10)]
+
+def in_filter(one: UsageReport, spend_filter: SpendFilter) -> bool:
+    attribution = one.attribution
+    tags = {f"{name}={value}" for name, value in attribution.tags}
+    have = {
+        "provider": one.provider,
+        "model": one.model,
+        "user_id": attribution.user_id,
+        "key_id": attribution.key_id,
+        "run_id": attribution.run_id,
+    }
+    wanted = spend_filter.conditions()
+    tag = wanted.pop("tag", "")
+    return all(have[name] == value for name, value in wanted.items()) and (not tag or tag in tags)
 
 
-async def test_a_window_ends_before_its_end(open_database: OpenDatabase) -> None:
-    database = await with_events(open_database)
-    start_us = NOVEMBER_US // DAY_US * DAY_US - DAY_US
+def groups_of(one: UsageReport, query: SpendQuery, zone: str) -> dict[tuple[str, ...], int]:
+    """The groups that an event belongs to, and its cost in each."""
+    cost = one.usage.output_tokens * 1_000 if one.model == "flat" else 0
+    tags = [f"{name}={value}" for name, value in one.attribution.tags] or [""]
+    assert one.occurred_us is not None
+    groups = {}
+    for index, tag in enumerate(tags if Dimension.TAG in query.group_by else [""]):
+        if Dimension.TAG in query.group_by and query.spend_filter.tag not in ("", tag):
+            continue
+        share = cost
+        if query.tag_share is TagShare.SPLIT:
+            share = cost // len(tags) + (cost % len(tags) if index == 0 else 0)
+        values = {
+            Dimension.PROJECT: PROJECT,
+            Dimension.PROVIDER: one.provider,
+            Dimension.MODEL: f"{one.provider}/{one.model}",
+            Dimension.USER: one.attribution.user_id,
+            Dimension.KEY: one.attribution.key_id,
+            Dimension.RUN: one.attribution.run_id,
+            Dimension.TAG: tag,
+        }
+        for dimension in query.group_by:
+            if dimension.period:
+                values[dimension] = period_at(one.occurred_us, dimension.period, zone).key
+        groups[tuple(values[dimension] for dimension in query.group_by)] = share
+    return groups
 
-    def read(connection: Connection, first_us: int, end_us: int) -> int:
-        return spent_in(connection, PROJECT, EVERYTHING, Window(first_us, end_us))
 
-    assert await database.read(read, start_us + HOUR_US, start_us + 2 * HOUR_US) == 2_000
-    assert await database.read(read, start_us + QUARTER_US, start_us + HOUR_US) == 0
+def expected(
+    reports: list[UsageReport], query: SpendQuery, window: Window
+) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    """Calls, cost and tokens of every group, by a scan."""
+    found: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for one in reports:
+        assert one.occurred_us is not None
+        if window.start_us <= one.occurred_us < window.end_us and in_filter(one, query.spend_filter):
+            for key, cost in groups_of(one, query, query.asked.zone).items():
+                found[key][0] += 1
+                found[key][1] += cost
+                found[key][2] += one.usage.output_tokens
+    return {key: (calls, cost, tokens) for key, (calls, cost, tokens) in found.items()}
+
+
+def shown(rows: list[SpendRow]) -> Figures:
+    return {row.keys: (row.sums.calls, row.sums.cost_nano_usd, row.sums.counts[5]) for row in rows}
+
+
+async def test_any_question_is_answered_as_a_scan_answers_it(spend: Spend) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    reports = random_reports(600, chance)
+    for start in range(0, 600, 100):
+        await spend.record(*reports[start : start + 100])
+        if start < 400:
+            await spend.folder.fold(PROJECT)
+    filters = [
+        EVERYTHING,
+        SpendFilter(user_id="usr_1"),
+        SpendFilter(provider="acme", model="flat"),
+        SpendFilter(tag="team=a"),
+        SpendFilter(tag="team=="),
+        SpendFilter(key_id="key_2", user_id="usr_0"),
+        SpendFilter(run_id="run_1"),
+    ]
+    for _ in range(60):
+        dimensions = tuple(chance.sample(list(Dimension), chance.randrange(1, 4)))
+        if sum(1 for one in dimensions if one.period) > 1:
+            continue
+        start_us = chance.randrange(FIRST_US, NOVEMBER_US) // QUARTER_US * QUARTER_US
+        end_us = start_us + chance.randrange(1, 20 * 96) * QUARTER_US
+        query = SpendQuery(
+            AskedWindow(start_us, end_us, zone=chance.choice(ZONES)),
+            dimensions,
+            chance.choice(filters),
+            chance.choice(list(TagShare)) if Dimension.TAG in dimensions else TagShare.FULL,
+            chance.choice(list(Order)),
+            page_size=chance.choice([3, 1_000]),
+        )
+        rows, last = await spend.pages(query)
+        wanted = expected(reports, query, Window(start_us, end_us))
+        assert shown(rows) == wanted, f"seed {seed}: {query}"
+        assert len(rows) == len(wanted), f"seed {seed}: {query}"
+        order = [(-row.sums.cost_nano_usd if query.order is Order.COST else 0) for row in rows]
+        assert order == sorted(order), f"seed {seed}: {query}"
+        alone = expected(reports, replace(query, group_by=(), tag_share=TagShare.FULL), Window(start_us, end_us))
+        calls, cost, tokens = alone.get((), (0, 0, 0))
+        assert (last.total.calls, last.total.cost_nano_usd, last.total.counts[5]) == (calls, cost, tokens)
+        if query.tag_share is TagShare.SPLIT and not query.spend_filter.tag:
+            assert sum(row.sums.cost_nano_usd for row in rows) == cost
+
+
+async def test_folding_changes_no_answer(spend: Spend) -> None:
+    reports = random_reports(400, random.Random(5))
+    await spend.record(*reports)
+    query = SpendQuery(AskedWindow(FIRST_US, NOVEMBER_US, zone="Asia/Kathmandu"), (Dimension.DAY, Dimension.TAG))
+    before = await spend.pages(query)
+    while await spend.folder.fold(PROJECT):
+        assert await spend.pages(query) == before
+    assert await spend.folder.behind(10) == []
+
+
+async def test_a_tail_that_grows_too_long_is_folded_by_who_adds_to_it(
+    spend: Spend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_store, "TAIL_EVENTS_MAX", 50)
+    monkeypatch.setattr(event_store, "LOOK_EVERY", 20)
+    for number in range(10):
+        await spend.record(*[report(f"e{number}-{index}") for index in range(20)])
+
+    def tail(connection: Connection) -> int:
+        last = connection.execute(select(projects.c.event_sequence)).scalar_one()
+        return int(last - connection.execute(select(spend_progress.c.folded_sequence)).scalar_one())
+
+    assert await spend.database.read(tail) <= 50
+    assert (await spend.ask()).total.calls == 200
+
+
+async def test_views_hold_every_event_once(spend: Spend) -> None:
+    await spend.record(*random_reports(200, random.Random(3)))
+    await asyncio.gather(*[spend.folder.fold(PROJECT) for _ in range(4)])
+    while await spend.folder.fold(PROJECT):
+        pass
+
+    def sums(connection: Connection) -> dict[str, set[int]]:
+        found = {}
+        for name, table in spend_views.items():
+            cost = table.c.split_nano_usd if "tag" in table.c else table.c.cost_nano_usd
+            of_grains = select(func.sum(cost)).group_by(table.c.grain)
+            found[name] = {int(row[0]) for row in connection.execute(of_grains)}
+        events = connection.execute(select(func.sum(usage_events.c.cost_nano_usd))).scalar_one()
+        return {"events": {int(events)}, **found}
+
+    found = await spend.database.read(sums)
+    assert len({frozenset(values) for values in found.values()}) == 1, found
+
+
+async def test_a_comparison_has_what_was_before(spend: Spend) -> None:
+    day_us = NOVEMBER_US // DAY_US * DAY_US
+    for number, (days_ago, model) in enumerate([(0, "flat"), (31, "flat"), (31, "free"), (70, "flat")]):
+        await spend.record(report(f"e{number}", tokens=number + 1, model=model, occurred_us=day_us - days_ago * DAY_US))
+    month = await spend.ask(asked=AskedWindow(period="2026-11"), group_by=(Dimension.MODEL,), compare=True)
+    assert [(row.keys, row.sums.cost_nano_usd, row.before and row.before.cost_nano_usd) for row in month.rows] == [
+        (("acme/flat",), 1_000, 2_000),
+        (("acme/free",), 0, 0),
+    ]
+    assert month.before is not None
+    assert (month.total.calls, month.before.calls, month.before.cost_nano_usd) == (1, 2, 2_000)
+    rolling = await spend.ask(asked=AskedWindow(rolling_us=30 * DAY_US), compare=True)
+    assert rolling.window_before == Window(rolling.window.start_us - 30 * DAY_US - QUARTER_US, rolling.window.start_us)
+    with pytest.raises(InvalidField, match="day, week, month"):
+        await spend.ask(group_by=(Dimension.DAY,), compare=True)
+
+
+async def test_an_unknown_mix_is_added_up_from_few_events_only(spend: Spend) -> None:
+    await spend.record(*random_reports(60, random.Random(4)))
+    mix = {"group_by": (Dimension.USER, Dimension.KEY), "asked": AskedWindow(rolling_us=41 * DAY_US)}
+    assert sum(row.sums.calls for row in (await spend.ask(**mix)).rows) == 60
+    few = SpendStore(spend.database, max_events=59, timeout_ms=20_000)
+    with pytest.raises(ResourceExhausted) as refused:
+        await few.summarize(PROJECT, SpendQuery(**mix))  # type: ignore[arg-type]
+    assert refused.value.reason == "LIMIT_REACHED"
+
+
+async def test_a_series_gives_each_step(spend: Spend) -> None:
+    await spend.record(*random_reports(300, random.Random(6)))
+    await spend.folder.fold(PROJECT)
+    window = Window(FIRST_US, FIRST_US + 10 * DAY_US)
+    for wanted in (EVERYTHING, SpendFilter(tag="team=a"), SpendFilter(user_id="usr_1", key_id="key_1")):
+
+        def read(connection: Connection, asked: SpendFilter = wanted) -> tuple[int, list[int], list[int]]:
+            by_hour = series_of(connection, PROJECT, asked, window, HOUR_US)
+            return (
+                spent_in(connection, PROJECT, asked, window),
+                by_hour,
+                series_of(connection, PROJECT, asked, window, DAY_US),
+            )
+
+        total, by_hour, by_day = await spend.database.read(read)
+        costs = expected(spend.reports, SpendQuery(AskedWindow(), spend_filter=wanted), window).get((), (0, 0, 0))
+        assert total == sum(by_hour) == sum(by_day) == costs[1]
+        assert by_day == [sum(by_hour[24 * day : 24 * day + 24]) for day in range(10)]
+
+
+async def test_all_time_is_a_window(spend: Spend) -> None:
+    await spend.record(*random_reports(50, random.Random(7)))
+    window = Window(0, FOREVER_US)
+    whole = await spend.database.read(lambda connection: spent_in(connection, PROJECT, EVERYTHING, window))
+    assert whole == expected(spend.reports, SpendQuery(AskedWindow()), Window(0, NOVEMBER_US))[()][1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -202,9 +203,22 @@ async def test_wrong_questions_about_spend(callers: Callers) -> None:
     backwards = spend_pb2.SummarizeSpendRequest(start_time=later, end_time=earlier)
     error = await refusal(callers.usage.SummarizeSpend(backwards, metadata=callers.person()))
     assert error.field == "start_time"
-    mixed = spend_pb2.SummarizeSpendRequest(group_by=[spend_pb2.SPEND_DIMENSION_TAG, spend_pb2.SPEND_DIMENSION_MODEL])
-    error = await refusal(callers.usage.SummarizeSpend(mixed, metadata=callers.person()))
-    assert error.field == "group_by"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"period": "2026-13"}, "period"),
+        ({"period": "2026-11", "start_time": earlier}, "period"),
+        ({"start_time": earlier, "rolling": Duration(seconds=900)}, "period"),
+        ({"rolling": Duration(seconds=-900)}, "rolling"),
+        ({"filter": spend_pb2.SpendFilter(tag="research")}, "filter.tag"),
+        ({"tag_share": spend_pb2.TAG_SHARE_SPLIT}, "tag_share"),
+        ({"group_by": [spend_pb2.SPEND_DIMENSION_DAY, spend_pb2.SPEND_DIMENSION_MONTH]}, "group_by"),
+        ({"group_by": [spend_pb2.SPEND_DIMENSION_DAY], "compare": True}, "compare"),
+        ({"page_size": 1_001}, "page_size"),
+    ]
+    for fields, field in wrong:
+        question = spend_pb2.SummarizeSpendRequest(**fields)
+        error = await refusal(callers.usage.SummarizeSpend(question, metadata=callers.person()))
+        assert (error.code, error.field) == ("INVALID_ARGUMENT", field), fields
 
 
 async def test_prices_are_told_by_tier(callers: Callers) -> None:

@@ -5,6 +5,7 @@ Usage that is reported, and what was spent."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -30,13 +31,25 @@ class _SpendDimensionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpendD
     SPEND_DIMENSION_UNSPECIFIED: _SpendDimension.ValueType  # 0
     """Invalid."""
     SPEND_DIMENSION_DAY: _SpendDimension.ValueType  # 1
-    """The UTC day, as "2026-11-21"."""
+    """The day in `time_zone`, as "2026-11-21"."""
     SPEND_DIMENSION_PROVIDER: _SpendDimension.ValueType  # 2
     """The provider."""
     SPEND_DIMENSION_MODEL: _SpendDimension.ValueType  # 3
     """The model, as "provider/model"."""
     SPEND_DIMENSION_TAG: _SpendDimension.ValueType  # 4
-    """A tag, as "key=value". An event with several tags is counted in full under each; `total` counts it once."""
+    """A tag, as "key=value"; empty for events without tags."""
+    SPEND_DIMENSION_WEEK: _SpendDimension.ValueType  # 5
+    """The ISO week in `time_zone`, as "2026-W47"."""
+    SPEND_DIMENSION_MONTH: _SpendDimension.ValueType  # 6
+    """The month in `time_zone`, as "2026-11"."""
+    SPEND_DIMENSION_USER: _SpendDimension.ValueType  # 7
+    """The user's id; empty for none."""
+    SPEND_DIMENSION_KEY: _SpendDimension.ValueType  # 8
+    """The API key's id; empty for none."""
+    SPEND_DIMENSION_RUN: _SpendDimension.ValueType  # 9
+    """The run's id; empty for direct calls."""
+    SPEND_DIMENSION_PROJECT: _SpendDimension.ValueType  # 10
+    """The project's id."""
 
 class SpendDimension(_SpendDimension, metaclass=_SpendDimensionEnumTypeWrapper):
     """What spend can be grouped by."""
@@ -44,14 +57,114 @@ class SpendDimension(_SpendDimension, metaclass=_SpendDimensionEnumTypeWrapper):
 SPEND_DIMENSION_UNSPECIFIED: SpendDimension.ValueType  # 0
 """Invalid."""
 SPEND_DIMENSION_DAY: SpendDimension.ValueType  # 1
-"""The UTC day, as "2026-11-21"."""
+"""The day in `time_zone`, as "2026-11-21"."""
 SPEND_DIMENSION_PROVIDER: SpendDimension.ValueType  # 2
 """The provider."""
 SPEND_DIMENSION_MODEL: SpendDimension.ValueType  # 3
 """The model, as "provider/model"."""
 SPEND_DIMENSION_TAG: SpendDimension.ValueType  # 4
-"""A tag, as "key=value". An event with several tags is counted in full under each; `total` counts it once."""
+"""A tag, as "key=value"; empty for events without tags."""
+SPEND_DIMENSION_WEEK: SpendDimension.ValueType  # 5
+"""The ISO week in `time_zone`, as "2026-W47"."""
+SPEND_DIMENSION_MONTH: SpendDimension.ValueType  # 6
+"""The month in `time_zone`, as "2026-11"."""
+SPEND_DIMENSION_USER: SpendDimension.ValueType  # 7
+"""The user's id; empty for none."""
+SPEND_DIMENSION_KEY: SpendDimension.ValueType  # 8
+"""The API key's id; empty for none."""
+SPEND_DIMENSION_RUN: SpendDimension.ValueType  # 9
+"""The run's id; empty for direct calls."""
+SPEND_DIMENSION_PROJECT: SpendDimension.ValueType  # 10
+"""The project's id."""
 Global___SpendDimension: _TypeAlias = SpendDimension  # noqa: Y015
+
+class _TagShare:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TagShareEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TagShare.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TAG_SHARE_UNSPECIFIED: _TagShare.ValueType  # 0
+    """As FULL."""
+    TAG_SHARE_FULL: _TagShare.ValueType  # 1
+    """All of it: the costs of tags add up to more than the total, which counts each call once."""
+    TAG_SHARE_SPLIT: _TagShare.ValueType  # 2
+    """An equal part, and to its first tag what the division leaves: the costs of tags add up to the total to the nano-USD.
+    Calls and tokens are counted in full.
+    """
+
+class TagShare(_TagShare, metaclass=_TagShareEnumTypeWrapper):
+    """How much of an event's cost each of its tags is given."""
+
+TAG_SHARE_UNSPECIFIED: TagShare.ValueType  # 0
+"""As FULL."""
+TAG_SHARE_FULL: TagShare.ValueType  # 1
+"""All of it: the costs of tags add up to more than the total, which counts each call once."""
+TAG_SHARE_SPLIT: TagShare.ValueType  # 2
+"""An equal part, and to its first tag what the division leaves: the costs of tags add up to the total to the nano-USD.
+Calls and tokens are counted in full.
+"""
+Global___TagShare: _TypeAlias = TagShare  # noqa: Y015
+
+class _SpendOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SpendOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpendOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPEND_ORDER_UNSPECIFIED: _SpendOrder.ValueType  # 0
+    """As KEYS."""
+    SPEND_ORDER_KEYS: _SpendOrder.ValueType  # 1
+    """By the keys, in the order of `group_by`."""
+    SPEND_ORDER_COST: _SpendOrder.ValueType  # 2
+    """The most expensive first."""
+
+class SpendOrder(_SpendOrder, metaclass=_SpendOrderEnumTypeWrapper):
+    """In which order groups come."""
+
+SPEND_ORDER_UNSPECIFIED: SpendOrder.ValueType  # 0
+"""As KEYS."""
+SPEND_ORDER_KEYS: SpendOrder.ValueType  # 1
+"""By the keys, in the order of `group_by`."""
+SPEND_ORDER_COST: SpendOrder.ValueType  # 2
+"""The most expensive first."""
+Global___SpendOrder: _TypeAlias = SpendOrder  # noqa: Y015
+
+class _SpendFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SpendFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpendFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPEND_FORMAT_UNSPECIFIED: _SpendFormat.ValueType  # 0
+    """Invalid."""
+    SPEND_FORMAT_CSV: _SpendFormat.ValueType  # 1
+    """RFC 4180 in UTF-8 with a header: the dimensions' columns, then calls, counts and money. A text that a spreadsheet would
+    take for a formula has a ' in front.
+    """
+    SPEND_FORMAT_JSON_LINES: _SpendFormat.ValueType  # 2
+    """One JSON object a line, with the columns of CSV."""
+    SPEND_FORMAT_FOCUS_CSV: _SpendFormat.ValueType  # 3
+    """CSV with the columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification), a row for each day, model and what else
+    is in `group_by`; own columns begin with "x_". With groups by TAG each tag has its SPLIT share, so that rows add up.
+    """
+
+class SpendFormat(_SpendFormat, metaclass=_SpendFormatEnumTypeWrapper):
+    """The format of an export."""
+
+SPEND_FORMAT_UNSPECIFIED: SpendFormat.ValueType  # 0
+"""Invalid."""
+SPEND_FORMAT_CSV: SpendFormat.ValueType  # 1
+"""RFC 4180 in UTF-8 with a header: the dimensions' columns, then calls, counts and money. A text that a spreadsheet would
+take for a formula has a ' in front.
+"""
+SPEND_FORMAT_JSON_LINES: SpendFormat.ValueType  # 2
+"""One JSON object a line, with the columns of CSV."""
+SPEND_FORMAT_FOCUS_CSV: SpendFormat.ValueType  # 3
+"""CSV with the columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification), a row for each day, model and what else
+is in `group_by`; own columns begin with "x_". With groups by TAG each tag has its SPLIT share, so that rows add up.
+"""
+Global___SpendFormat: _TypeAlias = SpendFormat  # noqa: Y015
 
 @_typing.final
 class Attribution(_message.Message):
@@ -115,6 +228,26 @@ class UsageEvent(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EVENT_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
@@ -123,6 +256,7 @@ class UsageEvent(_message.Message):
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique within `source`."""
     source: _builtins.str
@@ -147,6 +281,10 @@ class UsageEvent(_message.Message):
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When, UTC; absent means now. At most 366 days ago and 1 hour ahead."""
 
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Whatever the reporter wants to find again; at most 32 entries. It is not summed by."""
+
     def __init__(
         self,
         *,
@@ -158,10 +296,11 @@ class UsageEvent(_message.Message):
         attribution: Global___Attribution | None = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         service_tier: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "occurred_at", b"occurred_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event_id", b"event_id", "model", b"model", "occurred_at", b"occurred_at", "provider", b"provider", "service_tier", b"service_tier", "source", b"source", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event_id", b"event_id", "metadata", b"metadata", "model", b"model", "occurred_at", b"occurred_at", "provider", b"provider", "service_tier", b"service_tier", "source", b"source", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,8 +359,306 @@ class RecordUsageResponse(_message.Message):
 Global___RecordUsageResponse: _TypeAlias = RecordUsageResponse  # noqa: Y015
 
 @_typing.final
+class StreamUsageRequest(_message.Message):
+    """A part of a stream of usage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageEvent]:
+        """1 - 1,000 events."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___UsageEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamUsageRequest: _TypeAlias = StreamUsageRequest  # noqa: Y015
+
+@_typing.final
+class StreamUsageResponse(_message.Message):
+    """What is durable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    acknowledged: _builtins.int
+    """Events that are on record, with those that had been before."""
+    duplicates: _builtins.int
+    """How many of them had been recorded before."""
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Cost:
+        """What all of them cost."""
+
+    def __init__(
+        self,
+        *,
+        acknowledged: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        cost: _usage_pb2.Cost | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "cost", b"cost", "duplicates", b"duplicates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamUsageResponse: _TypeAlias = StreamUsageResponse  # noqa: Y015
+
+@_typing.final
+class GetUsageEventRequest(_message.Message):
+    """Asks for a usage event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Who reported it; "gateway" for a settled hold."""
+    event_id: _builtins.str
+    """Its id with the reporter; the attempt's id for a settled hold."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageEventRequest: _TypeAlias = GetUsageEventRequest  # noqa: Y015
+
+@_typing.final
+class RecordedUsage(_message.Message):
+    """A usage event as it is on record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CostPartsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    COST_PARTS_FIELD_NUMBER: _builtins.int
+    PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
+    provider_model: _builtins.str
+    """The model that answered, where it differs from the one asked for; empty otherwise."""
+    succeeded: _builtins.bool
+    """Whether the call worked."""
+    @_builtins.property
+    def event(self) -> Global___UsageEvent:
+        """What was reported."""
+
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Cost:
+        """What it cost, at the price of the time at which it occurred."""
+
+    @_builtins.property
+    def cost_parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The parts of the cost that are not 0, nano-USD, by name."""
+
+    @_builtins.property
+    def recorded_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded, UTC."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___UsageEvent | None = ...,
+        cost: _usage_pb2.Cost | None = ...,
+        cost_parts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        provider_model: _builtins.str = ...,
+        succeeded: _builtins.bool = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "event", b"event", "recorded_at", b"recorded_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "cost_parts", b"cost_parts", "event", b"event", "provider_model", b"provider_model", "recorded_at", b"recorded_at", "succeeded", b"succeeded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedUsage: _TypeAlias = RecordedUsage  # noqa: Y015
+
+@_typing.final
+class GetUsageEventResponse(_message.Message):
+    """The usage event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def usage(self) -> Global___RecordedUsage:
+        """The usage event."""
+
+    def __init__(
+        self,
+        *,
+        usage: Global___RecordedUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageEventResponse: _TypeAlias = GetUsageEventResponse  # noqa: Y015
+
+@_typing.final
+class ListUsageEventsRequest(_message.Message):
+    """Asks for usage events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Only those of this reporter; empty for all."""
+    page_size: _builtins.int
+    """1 - 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """From the last answer."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this time, UTC; absent means without beginning."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Before this time, UTC; absent means without end."""
+
+    @_builtins.property
+    def filter(self) -> Global___SpendFilter:
+        """Only events that fit."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: Global___SpendFilter | None = ...,
+        source: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "source", b"source", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsageEventsRequest: _TypeAlias = ListUsageEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListUsageEventsResponse(_message.Message):
+    """A page of usage events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordedUsage]:
+        """The events, the latest first. A page has fewer than asked for, or none, where little of what was looked at fits the
+        filter; `next_page_token` says whether to go on.
+        """
+
+    def __init__(
+        self,
+        *,
+        usage: _abc.Iterable[Global___RecordedUsage] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsageEventsResponse: _TypeAlias = ListUsageEventsResponse  # noqa: Y015
+
+@_typing.final
+class SpendFilter(_message.Message):
+    """Which usage counts: what fits every field that is not empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider."""
+    model: _builtins.str
+    """The provider's name of the model."""
+    user_id: _builtins.str
+    """The user."""
+    key_id: _builtins.str
+    """The API key."""
+    run_id: _builtins.str
+    """The run."""
+    tag: _builtins.str
+    """A tag, as "key=value"."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        tag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "model", b"model", "provider", b"provider", "run_id", b"run_id", "tag", b"tag", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpendFilter: _TypeAlias = SpendFilter  # noqa: Y015
+
+@_typing.final
 class SummarizeSpendRequest(_message.Message):
-    """Asks what was spent."""
+    """Asks what was spent. The window is given in one of three ways: by `start_time`, by `rolling`, or by `period`; without any
+    it is the 30 days before `end_time`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,13 +667,34 @@ class SummarizeSpendRequest(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ROLLING_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    TAG_SHARE_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    COMPARE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 - 1,000; 0 means 100."""
     page_token: _builtins.str
-    """From the last answer."""
+    """From the last answer. All pages sum the same window, also where the first one's ended "now"."""
+    period: _builtins.str
+    """A calendar period in `time_zone`: a day "2026-11-21", a week "2026-W47", a month "2026-11", a quarter "2026-Q4" or a
+    year "2026".
+    """
+    time_zone: _builtins.str
+    """The IANA time zone of `period` and of days, weeks and months; empty means "UTC"."""
+    tag_share: Global___TagShare.ValueType
+    """With groups by TAG: how much each tag is given."""
+    order: Global___SpendOrder.ValueType
+    """The order of the groups."""
+    compare: _builtins.bool
+    """Adds to each group, and to the total, what it was in the window before: the calendar period before `period`, else as
+    much time right before the window. Not with groups by DAY, WEEK or MONTH.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """From this time, UTC, rounded down to the quarter of an hour; absent means 30 days before `end_time`."""
+        """From this time, UTC, rounded down to the quarter of an hour."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -244,9 +702,19 @@ class SummarizeSpendRequest(_message.Message):
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___SpendDimension.ValueType]:
-        """Group by these, 0 - 3 distinct ones, in this order; with none there are no rows, only the total. TAG can be combined
-        with DAY only.
+        """Group by these, 0 - 4 distinct ones, in this order; with none there are no rows, only the total. One of DAY, WEEK and
+        MONTH at most. Sums are kept by model, user, key, run and tag, and by the pairs of model with user, key, run or tag
+        and of tag with user. Any other mix, of groups and filter together, is added up event by event, and refused with
+        LIMIT_REACHED where the window has too many events.
         """
+
+    @_builtins.property
+    def rolling(self) -> _duration_pb2.Duration:
+        """So much time before `end_time`, for example 30 days; widened to whole quarters of an hour."""
+
+    @_builtins.property
+    def filter(self) -> Global___SpendFilter:
+        """Only what fits."""
 
     def __init__(
         self,
@@ -256,10 +724,17 @@ class SummarizeSpendRequest(_message.Message):
         group_by: _abc.Iterable[Global___SpendDimension.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        rolling: _duration_pb2.Duration | None = ...,
+        period: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        filter: Global___SpendFilter | None = ...,
+        tag_share: Global___TagShare.ValueType = ...,
+        order: Global___SpendOrder.ValueType = ...,
+        compare: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "rolling", b"rolling", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "group_by", b"group_by", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "end_time", b"end_time", "filter", b"filter", "group_by", b"group_by", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "period", b"period", "rolling", b"rolling", "start_time", b"start_time", "tag_share", b"tag_share", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -275,8 +750,12 @@ class SpendRow(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    CALLS_BEFORE_FIELD_NUMBER: _builtins.int
+    COST_BEFORE_FIELD_NUMBER: _builtins.int
     calls: _builtins.int
     """Calls."""
+    calls_before: _builtins.int
+    """Calls in the window before; 0 without `compare`."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The values of the dimensions, in the order of `group_by`."""
@@ -289,6 +768,10 @@ class SpendRow(_message.Message):
     def cost(self) -> _usage_pb2.Cost:
         """Money, summed."""
 
+    @_builtins.property
+    def cost_before(self) -> _usage_pb2.Cost:
+        """Money in the window before; absent without `compare`."""
+
     def __init__(
         self,
         *,
@@ -296,10 +779,12 @@ class SpendRow(_message.Message):
         calls: _builtins.int = ...,
         usage: _usage_pb2.TokenUsage | None = ...,
         cost: _usage_pb2.Cost | None = ...,
+        calls_before: _builtins.int = ...,
+        cost_before: _usage_pb2.Cost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "cost_before", b"cost_before", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cost", b"cost", "keys", b"keys", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "calls_before", b"calls_before", "cost", b"cost", "cost_before", b"cost_before", "keys", b"keys", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,17 +800,39 @@ class SummarizeSpendResponse(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     HELD_NANO_USD_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    END_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     held_nano_usd: _builtins.int
-    """Money held by calls under way now, nano-USD."""
+    """Money held in the project by calls under way now, nano-USD."""
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpendRow]:
-        """The groups, by their keys."""
+        """The groups. A page that is ordered by cost goes on where the last one ended, so a group whose cost changes meanwhile
+        can be missed or come twice.
+        """
 
     @_builtins.property
     def total(self) -> Global___SpendRow:
-        """Everything in the window, each call once."""
+        """Everything in the window that fits the filter, each call once."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The beginning of the window that was summed, UTC."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Its end, UTC."""
+
+    @_builtins.property
+    def start_time_before(self) -> _timestamp_pb2.Timestamp:
+        """The beginning of the window before; absent without `compare`."""
+
+    @_builtins.property
+    def end_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Its end."""
 
     def __init__(
         self,
@@ -334,11 +841,69 @@ class SummarizeSpendResponse(_message.Message):
         total: Global___SpendRow | None = ...,
         held_nano_usd: _builtins.int = ...,
         next_page_token: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time_before: _timestamp_pb2.Timestamp | None = ...,
+        end_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "end_time_before", b"end_time_before", "start_time", b"start_time", "start_time_before", b"start_time_before", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_nano_usd", b"held_nano_usd", "next_page_token", b"next_page_token", "rows", b"rows", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "end_time_before", b"end_time_before", "held_nano_usd", b"held_nano_usd", "next_page_token", b"next_page_token", "rows", b"rows", "start_time", b"start_time", "start_time_before", b"start_time_before", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SummarizeSpendResponse: _TypeAlias = SummarizeSpendResponse  # noqa: Y015
+
+@_typing.final
+class ExportSpendRequest(_message.Message):
+    """Asks for a file of what was spent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    format: Global___SpendFormat.ValueType
+    """As what."""
+    @_builtins.property
+    def question(self) -> Global___SummarizeSpendRequest:
+        """What to sum. Its page, `order` and `compare` are to be left out: a file has every group, by its keys."""
+
+    def __init__(
+        self,
+        *,
+        question: Global___SummarizeSpendRequest | None = ...,
+        format: Global___SpendFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSpendRequest: _TypeAlias = ExportSpendRequest  # noqa: Y015
+
+@_typing.final
+class ExportSpendResponse(_message.Message):
+    """A piece of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """Its bytes, at most 256 KiB."""
+    rows: _builtins.int
+    """Rows written so far."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSpendResponse: _TypeAlias = ExportSpendResponse  # noqa: Y015

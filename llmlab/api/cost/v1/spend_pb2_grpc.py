@@ -40,6 +40,26 @@ class UsageServiceStub:
                 request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.RecordUsageRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.RecordUsageResponse.FromString,
                 _registered_method=True)
+        self.StreamUsage = channel.stream_unary(
+                '/llmlab.api.cost.v1.UsageService/StreamUsage',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.StreamUsageRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.StreamUsageResponse.FromString,
+                _registered_method=True)
+        self.GetUsageEvent = channel.unary_unary(
+                '/llmlab.api.cost.v1.UsageService/GetUsageEvent',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.GetUsageEventRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.GetUsageEventResponse.FromString,
+                _registered_method=True)
+        self.ListUsageEvents = channel.unary_unary(
+                '/llmlab.api.cost.v1.UsageService/ListUsageEvents',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ListUsageEventsRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ListUsageEventsResponse.FromString,
+                _registered_method=True)
+        self.ExportSpend = channel.unary_stream(
+                '/llmlab.api.cost.v1.UsageService/ExportSpend',
+                request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ExportSpendRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ExportSpendResponse.FromString,
+                _registered_method=True)
         self.SummarizeSpend = channel.unary_unary(
                 '/llmlab.api.cost.v1.UsageService/SummarizeSpend',
                 request_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.SummarizeSpendRequest.SerializeToString,
@@ -58,8 +78,39 @@ class UsageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamUsage(self, request_iterator, context):
+        """Records any number of usage events, sent in messages of 1 - 1,000; the answer comes after the last one and counts what
+        is durable. Each message is recorded as RecordUsage would: all of it or none. The first that is wrong ends the stream
+        with its error; the messages before it stay recorded. A stream that breaks can be sent again from its beginning: what is
+        on record counts as a duplicate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsageEvent(self, request, context):
+        """Gives one usage event.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsageEvents(self, request, context):
+        """Lists usage events by the time at which they occurred, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSpend(self, request, context):
+        """Streams what was spent as a file of any size. It is read page by page: what is recorded meanwhile may be in it or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SummarizeSpend(self, request, context):
-        """Sums what was spent, by any mix of dimensions.
+        """Sums what was spent, by any mix of dimensions, with exact totals of everything that is acknowledged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +123,26 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.RecordUsage,
                     request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.RecordUsageRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.RecordUsageResponse.SerializeToString,
+            ),
+            'StreamUsage': grpc.stream_unary_rpc_method_handler(
+                    servicer.StreamUsage,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.StreamUsageRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.StreamUsageResponse.SerializeToString,
+            ),
+            'GetUsageEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsageEvent,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.GetUsageEventRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.GetUsageEventResponse.SerializeToString,
+            ),
+            'ListUsageEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsageEvents,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ListUsageEventsRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ListUsageEventsResponse.SerializeToString,
+            ),
+            'ExportSpend': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSpend,
+                    request_deserializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ExportSpendRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ExportSpendResponse.SerializeToString,
             ),
             'SummarizeSpend': grpc.unary_unary_rpc_method_handler(
                     servicer.SummarizeSpend,
@@ -107,6 +178,114 @@ class UsageService:
             '/llmlab.api.cost.v1.UsageService/RecordUsage',
             llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.RecordUsageRequest.SerializeToString,
             llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.RecordUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamUsage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/llmlab.api.cost.v1.UsageService/StreamUsage',
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.StreamUsageRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.StreamUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsageEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.UsageService/GetUsageEvent',
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.GetUsageEventRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.GetUsageEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsageEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.cost.v1.UsageService/ListUsageEvents',
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ListUsageEventsRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ListUsageEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSpend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmlab.api.cost.v1.UsageService/ExportSpend',
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ExportSpendRequest.SerializeToString,
+            llmlab_dot_api_dot_cost_dot_v1_dot_spend__pb2.ExportSpendResponse.FromString,
             options,
             channel_credentials,
             insecure,

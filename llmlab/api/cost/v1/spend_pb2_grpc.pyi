@@ -35,8 +35,20 @@ class UsageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_spend_pb2.RecordUsageRequest, _spend_pb2.RecordUsageResponse]
     """Records 1 - 1,000 usage events, all of them or none; durable when it answers. Events are idempotent by (source, event_id)."""
+    StreamUsage: _grpc.StreamUnaryMultiCallable[_spend_pb2.StreamUsageRequest, _spend_pb2.StreamUsageResponse]
+    """Records any number of usage events, sent in messages of 1 - 1,000; the answer comes after the last one and counts what
+    is durable. Each message is recorded as RecordUsage would: all of it or none. The first that is wrong ends the stream
+    with its error; the messages before it stay recorded. A stream that breaks can be sent again from its beginning: what is
+    on record counts as a duplicate.
+    """
+    GetUsageEvent: _grpc.UnaryUnaryMultiCallable[_spend_pb2.GetUsageEventRequest, _spend_pb2.GetUsageEventResponse]
+    """Gives one usage event."""
+    ListUsageEvents: _grpc.UnaryUnaryMultiCallable[_spend_pb2.ListUsageEventsRequest, _spend_pb2.ListUsageEventsResponse]
+    """Lists usage events by the time at which they occurred, the latest first."""
+    ExportSpend: _grpc.UnaryStreamMultiCallable[_spend_pb2.ExportSpendRequest, _spend_pb2.ExportSpendResponse]
+    """Streams what was spent as a file of any size. It is read page by page: what is recorded meanwhile may be in it or not."""
     SummarizeSpend: _grpc.UnaryUnaryMultiCallable[_spend_pb2.SummarizeSpendRequest, _spend_pb2.SummarizeSpendResponse]
-    """Sums what was spent, by any mix of dimensions."""
+    """Sums what was spent, by any mix of dimensions, with exact totals of everything that is acknowledged."""
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
@@ -45,8 +57,20 @@ class UsageServiceAsyncStub(UsageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordUsage: _aio.UnaryUnaryMultiCallable[_spend_pb2.RecordUsageRequest, _spend_pb2.RecordUsageResponse]  # type: ignore[assignment]
     """Records 1 - 1,000 usage events, all of them or none; durable when it answers. Events are idempotent by (source, event_id)."""
+    StreamUsage: _aio.StreamUnaryMultiCallable[_spend_pb2.StreamUsageRequest, _spend_pb2.StreamUsageResponse]  # type: ignore[assignment]
+    """Records any number of usage events, sent in messages of 1 - 1,000; the answer comes after the last one and counts what
+    is durable. Each message is recorded as RecordUsage would: all of it or none. The first that is wrong ends the stream
+    with its error; the messages before it stay recorded. A stream that breaks can be sent again from its beginning: what is
+    on record counts as a duplicate.
+    """
+    GetUsageEvent: _aio.UnaryUnaryMultiCallable[_spend_pb2.GetUsageEventRequest, _spend_pb2.GetUsageEventResponse]  # type: ignore[assignment]
+    """Gives one usage event."""
+    ListUsageEvents: _aio.UnaryUnaryMultiCallable[_spend_pb2.ListUsageEventsRequest, _spend_pb2.ListUsageEventsResponse]  # type: ignore[assignment]
+    """Lists usage events by the time at which they occurred, the latest first."""
+    ExportSpend: _aio.UnaryStreamMultiCallable[_spend_pb2.ExportSpendRequest, _spend_pb2.ExportSpendResponse]  # type: ignore[assignment]
+    """Streams what was spent as a file of any size. It is read page by page: what is recorded meanwhile may be in it or not."""
     SummarizeSpend: _aio.UnaryUnaryMultiCallable[_spend_pb2.SummarizeSpendRequest, _spend_pb2.SummarizeSpendResponse]  # type: ignore[assignment]
-    """Sums what was spent, by any mix of dimensions."""
+    """Sums what was spent, by any mix of dimensions, with exact totals of everything that is acknowledged."""
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Usage that people and programs report, and what was spent."""
@@ -60,11 +84,47 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records 1 - 1,000 usage events, all of them or none; durable when it answers. Events are idempotent by (source, event_id)."""
 
     @_abc_1.abstractmethod
+    def StreamUsage(
+        self,
+        request_iterator: _MaybeAsyncIterator[_spend_pb2.StreamUsageRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_spend_pb2.StreamUsageResponse, _abc.Awaitable[_spend_pb2.StreamUsageResponse]]:
+        """Records any number of usage events, sent in messages of 1 - 1,000; the answer comes after the last one and counts what
+        is durable. Each message is recorded as RecordUsage would: all of it or none. The first that is wrong ends the stream
+        with its error; the messages before it stay recorded. A stream that breaks can be sent again from its beginning: what is
+        on record counts as a duplicate.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsageEvent(
+        self,
+        request: _spend_pb2.GetUsageEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spend_pb2.GetUsageEventResponse, _abc.Awaitable[_spend_pb2.GetUsageEventResponse]]:
+        """Gives one usage event."""
+
+    @_abc_1.abstractmethod
+    def ListUsageEvents(
+        self,
+        request: _spend_pb2.ListUsageEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_spend_pb2.ListUsageEventsResponse, _abc.Awaitable[_spend_pb2.ListUsageEventsResponse]]:
+        """Lists usage events by the time at which they occurred, the latest first."""
+
+    @_abc_1.abstractmethod
+    def ExportSpend(
+        self,
+        request: _spend_pb2.ExportSpendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_spend_pb2.ExportSpendResponse], _abc.AsyncIterator[_spend_pb2.ExportSpendResponse]]:
+        """Streams what was spent as a file of any size. It is read page by page: what is recorded meanwhile may be in it or not."""
+
+    @_abc_1.abstractmethod
     def SummarizeSpend(
         self,
         request: _spend_pb2.SummarizeSpendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_spend_pb2.SummarizeSpendResponse, _abc.Awaitable[_spend_pb2.SummarizeSpendResponse]]:
-        """Sums what was spent, by any mix of dimensions."""
+        """Sums what was spent, by any mix of dimensions, with exact totals of everything that is acknowledged."""
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

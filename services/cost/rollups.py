@@ -1,0 +1,148 @@
+"""Which sums of usage events are kept, and how a window of time is put together from them.
+
+A view sums the events by some of their dimensions, in buckets of several widths, its grains: a bucket begins at a whole
+multiple of its width since 1970, UTC. Grains as fine as a quarter of an hour, because every time zone's offset is a
+whole number of them.
+
+A window is the difference of two boundaries. Each is rounded to the nearest bucket of the widest grain, and what that
+adds or leaves out is corrected with the next finer grain: a day in Berlin is a day of UTC, plus the hour before it,
+minus its own last hour. So a window needs few buckets, whatever the zone. Where a view has no grain that is fine enough
+(it would have about as many rows as there are events), what remains is read from the events.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from services.cost.periods import QUARTER_US
+
+HOUR_US: Final = 4 * QUARTER_US
+DAY_US: Final = 24 * HOUR_US
+
+
+class Grain(StrEnum):
+    """The width of a bucket; the values are stored."""
+
+    EIGHT_DAYS = "8d"
+    DAY = "d"
+    HOUR = "h"
+    QUARTER = "q"
+
+    @property
+    def width_us(self) -> int:
+        """Microseconds."""
+        return _WIDTHS_US[self]
+
+
+_WIDTHS_US: Final = {
+    Grain.EIGHT_DAYS: 8 * DAY_US,
+    Grain.DAY: DAY_US,
+    Grain.HOUR: HOUR_US,
+    Grain.QUARTER: QUARTER_US,
+}
+ALL_GRAINS: Final = tuple(Grain)
+"""From the widest to the finest."""
+
+TAG: Final = "tag"
+"""The column of a tag, "key=value", in views; an event is in a row for each of its tags, without any in that of ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Sums by some dimensions: `columns` names them as the events' columns do, with "tag" for one tag."""
+
+    name: str
+    columns: tuple[str, ...]
+    grains: tuple[Grain, ...] = ALL_GRAINS
+
+    @property
+    def table(self) -> str:
+        """The name of its table."""
+        return f"spend_{self.name}"
+
+
+_TO_HOURS: Final = ALL_GRAINS[:-1]
+_TO_DAYS: Final = ALL_GRAINS[:-2]
+# In buckets that are finer than a view's, it would have about as many rows as there are events.
+VIEWS: Final = (
+    View("total", ()),
+    View("by_model", ("provider", "model")),
+    View("by_tag", (TAG,)),
+    View("by_key", ("key_id",), _TO_HOURS),
+    View("by_run", ("run_id", "provider", "model"), _TO_HOURS),
+    View("by_user", ("user_id",), _TO_HOURS),
+    View("by_tag_model", (TAG, "provider", "model"), _TO_HOURS),
+    View("by_key_model", ("key_id", "provider", "model"), _TO_DAYS),
+    View("by_user_model", ("user_id", "provider", "model"), _TO_DAYS),
+    View("by_tag_user", (TAG, "user_id"), _TO_DAYS),
+)
+"""The cheapest first."""
+
+
+def view_of(columns: Iterable[str]) -> View | None:
+    """The cheapest view that knows all of the columns; None where there is none."""
+    wanted = set(columns)
+    return next((view for view in VIEWS if wanted <= set(view.columns)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket that is added to a sum (`sign` 1) or taken out of it (-1)."""
+
+    grain: Grain
+    start_us: int
+    sign: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Events from `start_us` to before `end_us` that are added to a sum (`sign` 1) or taken out of it (-1)."""
+
+    start_us: int
+    end_us: int
+    sign: int
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a window is the sum of."""
+
+    buckets: list[Bucket]
+    spans: list[Span]
+
+
+def parts_of(start_us: int, end_us: int, grains: tuple[Grain, ...], now_us: int) -> Parts:
+    """Put a window together from buckets of these grains, widest first, and from spans of events where none fits.
+
+    Hardly an event occurs after `now_us`: a boundary whose bucket is not over is rounded up, because next to nothing
+    has to be taken out again.
+    """
+    parts = Parts([], [])
+    _add(parts, start_us, end_us, grains, now_us, 1)
+    return parts
+
+
+def _add(parts: Parts, start_us: int, end_us: int, grains: tuple[Grain, ...], now_us: int, sign: int) -> None:
+    if start_us == end_us:
+        return
+    if start_us > end_us:
+        _add(parts, end_us, start_us, grains, now_us, -sign)
+        return
+    for index, grain in enumerate(grains):
+        first_us, last_us = (_rounded(at_us, grain.width_us, now_us) for at_us in (start_us, end_us))
+        if first_us < last_us:
+            parts.buckets += [Bucket(grain, at_us, sign) for at_us in range(first_us, last_us, grain.width_us)]
+            _add(parts, start_us, first_us, grains[index + 1 :], now_us, sign)
+            _add(parts, last_us, end_us, grains[index + 1 :], now_us, sign)
+            return
+    parts.spans.append(Span(start_us, end_us, sign))
+
+
+def _rounded(at_us: int, width_us: int, now_us: int) -> int:
+    """The bucket's border that is nearest; the one above where that is not reached yet."""
+    below_us = at_us - at_us % width_us
+    above_us = below_us + width_us
+    if below_us == at_us:
+        return at_us
+    return above_us if above_us > now_us or at_us - below_us > above_us - at_us else below_us

@@ -1,0 +1,109 @@
+"""Usage events in the database: the one way in, and how they are found again."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, tuple_, update
+
+from services.cost.events import EventPage, EventQuery, UsageEvent
+from services.cost.rollups import TAG
+from services.cost.store.rollups import fold_events
+from services.cost.store.rows import event_of
+from services.cost.store.tables import projects, spend_progress, usage_events
+from services.runtime.database import Database
+from services.runtime.errors import NotFound
+
+TAIL_EVENTS_MAX: Final = 32_768
+"""Events that may wait to be folded: who adds more folds them first, so that a summary never reads more of them."""
+LOOK_EVERY: Final = 4_096
+"""Events between two looks at the tail."""
+
+_COUNT: Final = (
+    update(projects)
+    .where(projects.c.project_id == bindparam("of_project"))
+    .values(event_sequence=projects.c.event_sequence + bindparam("more"))
+    .returning(projects.c.event_sequence)
+)
+_FOLDED: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
+_EVENT: Final = select(usage_events).where(
+    usage_events.c.project_id == bindparam("project_id"),
+    usage_events.c.source == bindparam("source"),
+    usage_events.c.event_id == bindparam("event_id"),
+    usage_events.c.calls == 1,
+)
+
+
+def append_events(connection: Connection, database: Database, project_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows of `usage_events`, without their sequence, to a project that the transaction has locked."""
+    last = connection.execute(_COUNT, {"of_project": project_id, "more": len(rows)}).scalar_one()
+    first = last - len(rows) + 1
+    for sequence, row in enumerate(rows, first):
+        row["sequence"] = sequence
+    database.insert_rows(connection, usage_events, rows)
+    if first // LOOK_EVERY != (last + 1) // LOOK_EVERY:
+        folded = connection.execute(_FOLDED, {"project_id": project_id}).scalar_one_or_none() or 0
+        if last - folded > TAIL_EVENTS_MAX:
+            fold_events(connection, database, project_id, last - folded, wait=True)
+
+
+class EventStore:
+    """Reads usage events; each method is one snapshot."""
+
+    def __init__(self, database: Database, *, max_scanned: int) -> None:
+        """A page looks at `max_scanned` events at most."""
+        self._database = database
+        self._max_scanned = max_scanned
+
+    async def get(self, project_id: str, source: str, event_id: str) -> UsageEvent:
+        """One event; NotFound for an unknown id and for another project's."""
+        return await self._database.read(self._get, project_id, source, event_id)
+
+    def _get(self, connection: Connection, project_id: str, source: str, event_id: str) -> UsageEvent:
+        named = {"project_id": project_id, "source": source, "event_id": event_id}
+        row = connection.execute(_EVENT, named).mappings().one_or_none()
+        if row is None:
+            raise NotFound("usage event", f"{source}/{event_id}")
+        return event_of(row)
+
+    async def page(self, project_id: str, query: EventQuery) -> EventPage:
+        """Events by the time at which they occurred, the latest first."""
+        return await self._database.read(self._page, project_id, query)
+
+    def _page(self, connection: Connection, project_id: str, query: EventQuery) -> EventPage:
+        place = [usage_events.c.occurred_us, usage_events.c.source, usage_events.c.event_id]
+        latest_first = [column.desc() for column in place]
+        within = [usage_events.c.project_id == project_id]
+        if query.start_us is not None:
+            within.append(usage_events.c.occurred_us >= query.start_us)
+        if query.end_us is not None:
+            within.append(usage_events.c.occurred_us < query.end_us)
+        if query.after:
+            within.append(tuple_(*place) < tuple_(*[literal(value) for value in query.after]))
+        # The filter is tried on a bounded number of events, so that one which hardly any event fits costs no more.
+        reach = select(*place).where(*within).order_by(*latest_first).offset(self._max_scanned - 1).limit(1)
+        last = connection.execute(reach).one_or_none()
+        if last is not None:
+            within.append(tuple_(*place) >= tuple_(*[literal(value) for value in last]))
+        wanted = (*within, usage_events.c.calls == 1, *_fitting(query))
+        statement = select(usage_events).where(*wanted).order_by(*latest_first).limit(query.page_size + 1)
+        events = [event_of(row) for row in connection.execute(statement).mappings()]
+        if len(events) > query.page_size:
+            events = events[: query.page_size]
+            return EventPage(events, (events[-1].occurred_us, events[-1].source, events[-1].event_id))
+        return EventPage(events, tuple(last) if last is not None else ())
+
+
+def _fitting(query: EventQuery) -> list[ColumnElement[bool]]:
+    wanted = query.spend_filter.conditions()
+    tag = wanted.pop(TAG, "")
+    if query.source:
+        wanted["source"] = query.source
+    conditions = [usage_events.c[name] == value for name, value in wanted.items()]
+    if tag:
+        # Inside a JSON text every quote follows a backslash: a comma and a quote begin an entry, and nothing else does.
+        name, _, value = tag.partition("=")
+        entry = f",{orjson.dumps(name).decode()}:{orjson.dumps(value).decode()}"
+        entries = literal(",") + func.substr(usage_events.c.tags, 2)
+        conditions.append(func.replace(entries, entry, "") != entries)
+    return conditions

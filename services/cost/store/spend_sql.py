@@ -1,0 +1,298 @@
+"""The one statement that sums spend: buckets of a view, and the events that no bucket holds.
+
+It has three sources: buckets that are added or taken out, events of times that are finer than the view's buckets, and
+the tail of events that are not folded into the views yet. Numbers of our own making stand in its text, everything that
+a caller says is bound.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, select, text
+
+from services.cost.periods import FOREVER_US, QUARTER_US
+from services.cost.rollups import ALL_GRAINS, TAG, Span, View, parts_of, view_of
+from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, Sums, TagShare
+from services.cost.store.rollups import events_by, rows_of_tags, tag_entries
+from services.cost.store.rows import sums_of
+from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_events
+from services.runtime.errors import ResourceExhausted
+
+_SLOT: Final = "slot"
+_COST: Final = "cost_nano_usd"
+_MONEY: Final = ("calls", "unpriced_calls", _COST)
+_BORDERS: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
+    usage_events.c.project_id == bindparam("project_id")
+)
+_FOLDED: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A stretch of time, microseconds UTC, that is summed by itself."""
+
+    start_us: int
+    end_us: int
+    number: int
+    """What tells its sums apart from those of other slots."""
+
+
+class SpendReader:
+    """Sums what fits a filter in one project, within a transaction."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        project_id: str,
+        spend_filter: SpendFilter,
+        *,
+        now_us: int = FOREVER_US,
+        max_events: int | None = None,
+    ) -> None:
+        """At most `max_events` events are read that no view holds, the tail aside; None for any number."""
+        self._connection = connection
+        self._project_id = project_id
+        self._filter = spend_filter.conditions()
+        self._now_us = now_us
+        self._max_events = max_events
+
+    def totals(self, slots: Sequence[Slot]) -> list[Sums]:
+        """The sums of each slot, each call once."""
+
+        def statement(source: str) -> str:
+            return f"SELECT {_SLOT}, {_sums(SUMMED)} FROM ({source}) AS parts GROUP BY {_SLOT}"  # noqa: S608
+
+        found = {row[_SLOT]: sums_of(row) for row in self._run(slots, (), _COST, statement, {})}
+        return [found.get(slot.number) or Sums() for slot in slots]
+
+    def groups(self, query: SpendQuery, slots: Sequence[Slot], names: Mapping[int, str], limit: int) -> list[SpendRow]:
+        """At most `limit` groups in the order of the query, after its position.
+
+        `names` are the keys of periods by the numbers of their slots, where the query divides by periods; else slot 0
+        is the window, and slot 1 what it is compared with.
+        """
+        keys = _keys(query.group_by)
+        named: dict[str, Any] = {"limit": limit}
+        after = ""
+        if query.after:
+            position = list(query.after)
+            if query.order is Order.COST:
+                named["after_cost"] = position.pop(0)
+            named |= {f"after_{index}": value for index, value in enumerate(position)}
+            after = f" AND {_after(keys, query.order)}"
+        sums = _compared_sums() if query.compare else _sums(SUMMED)
+        grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
+        order = ", ".join([f"{_COST} DESC"] * (query.order is Order.COST) + keys) or _COST
+
+        def statement(source: str) -> str:
+            return (
+                f"SELECT * FROM (SELECT {', '.join([*keys, sums])} FROM ({source}) AS parts{grouped}) AS sums"  # noqa: S608
+                f" WHERE ({_anything(compare=query.compare)}){after} ORDER BY {order} LIMIT :limit"
+            )
+
+        columns = [key for key in keys if key != _SLOT]
+        cost = SPLIT if query.tag_share is TagShare.SPLIT else _COST
+        rows = self._run(slots, columns, cost, statement, named)
+        return [_spend_row(query, keys, row, names, self._project_id) for row in rows]
+
+    def _run(
+        self,
+        slots: Sequence[Slot],
+        columns: Sequence[str],
+        cost: str,
+        statement: Callable[[str], str],
+        named: Mapping[str, Any],
+    ) -> list[RowMapping]:
+        view = view_of({*columns, *self._filter})
+        sources = _Sources(self._connection, slots, columns, cost, tuple(self._filter))
+        if view is None:
+            sources.add_events([(Span(slot.start_us, slot.end_us, 1), slot) for slot in slots], folded_only=False)
+        else:
+            sources.add_view(view, self._now_us, self._borders())
+        bound = {"project_id": self._project_id, **self._filter}
+        if self._max_events is not None:
+            sources.check(bound, self._max_events)
+        if view is not None:
+            sources.add_tail()
+        whole = text(sources.tables() + statement(sources.union()))
+        # In a transaction that sees every commit at once, events may be folded between two statements.
+        while True:
+            folded = self._folded()
+            rows = list(self._connection.execute(whole, {**bound, **named, "folded": folded}).mappings())
+            if folded == self._folded():
+                return rows
+
+    def _borders(self) -> tuple[int, int]:
+        """Whole buckets of any grain that hold all events: a window may be as long as it likes."""
+        first, last = self._connection.execute(_BORDERS, {"project_id": self._project_id}).one()
+        width_us = ALL_GRAINS[0].width_us
+        return (0, 0) if first is None else (first - first % width_us, last - last % width_us + width_us)
+
+    def _folded(self) -> int:
+        return self._connection.execute(_FOLDED, {"project_id": self._project_id}).scalar_one_or_none() or 0
+
+
+class _Sources:
+    """Collects what a statement reads."""
+
+    def __init__(
+        self, connection: Connection, slots: Sequence[Slot], columns: Sequence[str], cost: str, filtered: Sequence[str]
+    ) -> None:
+        self._connection = connection
+        self._slots = slots
+        self._tables: list[str] = []
+        self._parts: list[str] = []
+        self._spans = ""
+        self._names = tuple(columns)
+        self._columns = "".join(f", {name}" for name in columns)
+        self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
+        self._tag_entries = tag_entries(connection) if TAG in (*columns, *filtered) else None
+        self._wanted = "".join(f" AND {name} = :{name}" for name in filtered)
+        # Tags are told apart only after an event has been given a row for each.
+        self._wanted_events = "".join(f" AND events.{name} = :{name}" for name in filtered if name != TAG)
+        self._wanted_tags = f" WHERE {TAG} = :{TAG}" if TAG in filtered else ""
+
+    def tables(self) -> str:
+        """What stands before the statement."""
+        return f"WITH {', '.join(self._tables)} "
+
+    def union(self) -> str:
+        """All rows to sum, with their slot and their sign."""
+        return " UNION ALL ".join(self._parts)
+
+    def add_view(self, view: View, now_us: int, borders: tuple[int, int]) -> None:
+        """The buckets that make up the slots, and the folded events where a bucket would be too wide.
+
+        All events are between the borders.
+        """
+        buckets: list[str] = []
+        spans: list[tuple[Span, Slot]] = []
+        for slot in self._slots:
+            start_us, end_us = max(slot.start_us, borders[0]), min(slot.end_us, borders[1])
+            if start_us >= end_us:
+                continue
+            parts = parts_of(start_us, end_us, view.grains, now_us)
+            buckets += [f"('{one.grain.value}', {one.start_us}, {one.sign}, {slot.number})" for one in parts.buckets]
+            spans += [(span, slot) for span in parts.spans]
+        if buckets:
+            self._tables.append(f"buckets(grain, start_us, sign, slot) AS (VALUES {', '.join(buckets)})")
+            self._parts.append(
+                f"SELECT slot, sign{self._columns}, {self._summed} FROM buckets JOIN {view.table} AS view"  # noqa: S608
+                " ON view.project_id = :project_id AND view.grain = buckets.grain AND view.bucket_us = buckets.start_us"
+                f"{self._wanted}"
+            )
+        self.add_events(spans, folded_only=True)
+
+    def add_events(self, spans: Iterable[tuple[Span, Slot]], *, folded_only: bool) -> None:
+        """Events of some times."""
+        rows = [f"({span.start_us}, {span.end_us}, {span.sign}, {slot.number})" for span, slot in spans]
+        if not rows:
+            return
+        self._spans = f"spans(start_us, end_us, sign, slot) AS (VALUES {', '.join(rows)})"
+        self._tables.append(self._spans)
+        source = (
+            "spans JOIN usage_events AS events ON events.project_id = :project_id"
+            " AND events.occurred_us >= spans.start_us AND events.occurred_us < spans.end_us"
+        )
+        condition = f"events.sequence {'<= :folded' if folded_only else '> 0'}{self._wanted_events}"
+        keys = {"slot": "spans.slot", "sign": "spans.sign"}
+        self._add_grouped("times", keys, condition, source)
+        self._parts.append(f"SELECT slot, sign{self._columns}, {self._summed} FROM times")  # noqa: S608 - our own names
+
+    def add_tail(self) -> None:
+        """The events that are not folded yet, by the quarter of an hour: slots may be many, but begin with one."""
+        slots = ", ".join(f"({slot.start_us}, {slot.end_us}, {slot.number})" for slot in self._slots)
+        condition = f"events.project_id = :project_id AND events.sequence > :folded{self._wanted_events}"
+        self._tables.append(f"slots(start_us, end_us, slot) AS (VALUES {slots})")
+        quarter = f"(events.occurred_us - events.occurred_us % {QUARTER_US})"
+        self._add_grouped("tail", {"at_us": quarter}, condition, "usage_events AS events")
+        self._parts.append(
+            f"SELECT slot, 1 AS sign{self._columns}, {self._summed} FROM tail"  # noqa: S608 - our own names
+            " JOIN slots ON tail.at_us >= slots.start_us AND tail.at_us < slots.end_us"
+        )
+
+    def _add_grouped(self, name: str, keys: Mapping[str, str], condition: str, source: str) -> None:
+        """A table of sums of events; with a tag, of a row for each of their tags."""
+        if self._tag_entries is None:
+            events = events_by(keys, self._names, condition, source=source)
+            self._tables.append(f"{name} AS MATERIALIZED ({events})")
+            return
+        columns = (*(column for column in self._names if column != TAG), TAG)
+        events = events_by(keys, columns, condition, source=source)
+        tagged = rows_of_tags(f"{name}_events", tuple(keys), columns, self._tag_entries)
+        self._tables.append(f"{name}_events AS MATERIALIZED ({events})")
+        self._tables.append(f"{name} AS (SELECT * FROM ({tagged}) AS tagged{self._wanted_tags})")  # noqa: S608
+
+    def check(self, bound: Mapping[str, Any], max_events: int) -> None:
+        """Refuse to read too many events one by one: ResourceExhausted."""
+        if not self._spans:
+            return
+        counting = (
+            f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM spans JOIN usage_events AS events"  # noqa: S608
+            " ON events.project_id = :project_id AND events.occurred_us >= spans.start_us"
+            " AND events.occurred_us < spans.end_us LIMIT :limit) AS found"
+        )
+        named = {"project_id": bound["project_id"], "limit": max_events + 1}
+        if self._connection.execute(text(counting), named).scalar_one() > max_events:
+            raise ResourceExhausted(
+                "LIMIT_REACHED",
+                "No sums are kept for this mix of groups and filters, and its window has more than "
+                f"{max_events:,} events to add up one by one. Group and filter by one of: user and model, key and "
+                "model, run and model, tag and model, tag and user; or shorten the window to whole days of UTC.",
+            )
+
+
+def _keys(group_by: Iterable[Dimension]) -> list[str]:
+    """The columns of the groups, in their order."""
+    columns = [column for one in group_by for column in ((_SLOT,) if one.period else one.columns)]
+    return list(dict.fromkeys(columns))
+
+
+def _after(keys: Sequence[str], order: Order) -> str:
+    """The groups that follow the position that is bound."""
+    position = ", ".join(f":after_{index}" for index in range(len(keys)))
+    by_keys = f"({', '.join(keys)}) > ({position})" if keys else "false"
+    if order is Order.KEYS:
+        return by_keys
+    return f"({_COST} < :after_cost OR ({_COST} = :after_cost AND {by_keys}))"
+
+
+def _sums(names: Iterable[str]) -> str:
+    return ", ".join(f"CAST(sum(sign * {name}) AS bigint) AS {name}" for name in names)
+
+
+def _compared_sums() -> str:
+    def of_slot(number: int, name: str, label: str) -> str:
+        return f"CAST(sum(CASE WHEN {_SLOT} = {number} THEN sign * {name} ELSE 0 END) AS bigint) AS {label}"
+
+    now = [of_slot(0, name, name) for name in SUMMED]
+    return ", ".join(now + [of_slot(1, name, f"before_{name}") for name in _MONEY])
+
+
+def _anything(*, compare: bool) -> str:
+    """Groups of which nothing is left when what was added too much is taken out again are none."""
+    names = [*_MONEY, *(f"before_{name}" for name in _MONEY if compare)]
+    return " OR ".join(f"{name} <> 0" for name in names)
+
+
+def _spend_row(
+    query: SpendQuery, keys: Sequence[str], row: RowMapping, names: Mapping[int, str], project_id: str
+) -> SpendRow:
+    def name_of(dimension: Dimension) -> str:
+        if dimension.period:
+            return names[row[_SLOT]]
+        if dimension is Dimension.PROJECT:
+            return project_id
+        return "/".join(row[column] for column in dimension.columns)
+
+    position = tuple(row[key] for key in keys)
+    before = None
+    if query.compare:
+        before = Sums(*(row[f"before_{name}"] for name in _MONEY))
+    return SpendRow(
+        keys=tuple(name_of(dimension) for dimension in query.group_by),
+        position=(row[_COST], *position) if query.order is Order.COST else position,
+        sums=sums_of(row),
+        before=before,
+    )
