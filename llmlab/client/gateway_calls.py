@@ -67,6 +67,15 @@ class GatewayCalls(Connection):
             for chunk in message.chunks:
                 yield chunk
 
+    async def embed(
+        self, /, model: str, texts: Sequence[str], *, dimensions: int = 0, timeout_s: float = COMPLETION_TIMEOUT_S
+    ) -> gateway_pb2.EmbedResponse:
+        """Turns 1 - 128 texts into vectors, in their order; `dimensions` 0 leaves the length to the model."""
+        request = gateway_pb2.EmbedRequest(
+            model=model, texts=texts, dimensions=dimensions, timeout_ms=round(timeout_s * 1000)
+        )
+        return await self._unary("gateway", self._gateway.Embed, request, timeout_s)
+
     async def list_models(self, provider: str = "") -> AsyncIterator[gateway_pb2.Model]:
         """Yields the models that can be called, by name."""
         request = gateway_pb2.ListModelsRequest(provider=provider)

@@ -113,6 +113,7 @@ class SyncClient:
     export_results = _iterating(Client.export_results)
     complete = _blocking(Client.complete)
     stream_complete = _iterating(Client.stream_complete)
+    embed = _blocking(Client.embed)
     list_models = _iterating(Client.list_models)
     score = _blocking(Client.score)
     score_batch = _blocking(Client.score_batch)

@@ -108,6 +108,13 @@ class Call:
     run_id: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     include_raw: bool = False
+    dimensions: int = 0
+    """Length of the vectors, for a call for embeddings; 0 leaves it to the model."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What a call for embeddings asks about: the text parts of its only message."""
+        return tuple(part.text for part in self.messages[0].parts if isinstance(part, TextPart))
 
 
 @dataclass(frozen=True, slots=True)

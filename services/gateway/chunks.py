@@ -73,4 +73,11 @@ class RawBytes:
     data: bytes
 
 
-Event = Started | TextDelta | ReasoningDelta | ToolCallDelta | UsageSoFar | Finished | RawBytes
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The vectors of all texts of a call for embeddings, in the order of the texts."""
+
+    vectors: tuple[tuple[float, ...], ...]
+
+
+Event = Started | TextDelta | ReasoningDelta | ToolCallDelta | UsageSoFar | Finished | RawBytes | Vectors

@@ -72,7 +72,9 @@ class Pipeline:
 
     def _route(self, call: Call, owner: Owner, stopwatch: Stopwatch) -> Attempt:
         deployment = self._catalogue.route(call.model)
-        limit = call.parameters.max_output_tokens or deployment.default_max_output_tokens
+        limit = call.parameters.max_output_tokens
+        if limit is None:
+            limit = deployment.default_max_output_tokens
         attempt_id = f"{call.call_id}/1"
         return Attempt(
             attempt_id=attempt_id,

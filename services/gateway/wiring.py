@@ -12,6 +12,7 @@ from services.gateway.admission import Admission
 from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
+from services.gateway.providers.embeddings import EmbeddingProvider
 from services.gateway.providers.factory import build_provider
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import TransportLimits
@@ -42,14 +43,17 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
         providers = await stack.enter_async_context(_providers(catalogue, settings))
         admission = Admission(settings.max_concurrent_calls)
-        pipeline = Pipeline(
-            admission=admission,
-            catalogue=catalogue,
-            providers=providers,
-            accounting=accounting,
-            clock=SYSTEM_CLOCK,
+        pipeline, embedding = (
+            Pipeline(
+                admission=admission,
+                catalogue=catalogue,
+                providers=reached,
+                accounting=accounting,
+                clock=SYSTEM_CLOCK,
+            )
+            for reached in (providers, {name: EmbeddingProvider(provider) for name, provider in providers.items()})
         )
-        servicer = GatewayServicer(pipeline, admission, catalogue, settings)
+        servicer = GatewayServicer(pipeline, embedding, admission, catalogue, settings)
         features = [f"provider:{name}" for name in providers]
         yield await stack.enter_async_context(serve(settings, [servicer], verifier=verifier, features=features))
 

@@ -12,6 +12,7 @@ import orjson
 
 from services.gateway.calls import ProviderRequest
 from services.gateway.chunks import Event
+from services.gateway.providers.embeddings import EmbeddingDecoder, gemini_embedding_request, gemini_embeddings
 from services.gateway.providers.gemini_answer import GeminiDecoder
 from services.gateway.providers.gemini_errors import GeminiErrors
 from services.gateway.providers.gemini_request import gemini_request
@@ -48,6 +49,17 @@ class Gemini:
             keep_raw=request.call.include_raw,
         )
         return stream_http(self._transport, http_request, GeminiDecoder(), self._errors, MAX_EVENT_BYTES)
+
+    def embed(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        """See Embedder.embed."""
+        resource = model_path(request.model)
+        http_request = HttpRequest(
+            url=f"{self._base_url}/{resource}:batchEmbedContents",
+            headers={**self._headers, "Idempotency-Key": request.attempt_id},
+            body=orjson.dumps(gemini_embedding_request(request, resource)),
+        )
+        decoder = EmbeddingDecoder(request.call, gemini_embeddings)
+        return stream_http(self._transport, http_request, decoder, self._errors, MAX_EVENT_BYTES)
 
     async def close(self) -> None:
         """Close the connections."""

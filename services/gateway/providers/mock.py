@@ -25,6 +25,7 @@ from services.gateway.chunks import (
     TextDelta,
     ToolCallDelta,
     UsageSoFar,
+    Vectors,
 )
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
 from services.gateway.providers.mock_script import (
@@ -35,11 +36,12 @@ from services.gateway.providers.mock_script import (
     MockScript,
     with_options,
 )
-from services.gateway.providers.mock_text import mock_text, value_of_schema
+from services.gateway.providers.mock_text import mock_text, mock_vector, value_of_schema
 from services.gateway.usage import TokenUsage, estimate_input_tokens, estimate_tokens
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 
 _DEFAULT_TEMPERATURE = 0.7
+_EMBEDDING_DIMENSIONS = 64
 
 
 class MockFailed(CallFailed):
@@ -103,6 +105,17 @@ class MockProvider:
             sent = due
         if plan.ending:
             yield plan.ending
+
+    async def embed(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        """See Embedder.embed. Equal texts have equal vectors of length 1; nothing else is meant by them."""
+        model = self._models.get(request.model)
+        if model is None:
+            raise refused("MODEL_NOT_FOUND", f"the mock has no model {request.model!r}", field="call.model")
+        dimensions = request.call.dimensions or _EMBEDDING_DIMENSIONS
+        vectors = tuple(mock_vector(_random(request.model, text), dimensions) for text in request.call.texts)
+        usage = TokenUsage(input_tokens=sum(estimate_tokens(text) for text in request.call.texts))
+        started = Started(request.model, f"mock-{request.attempt_id}", streamed=False)
+        yield [started, Vectors(vectors), UsageSoFar(usage), Finished(FinishReason.STOP)]
 
     async def close(self) -> None:
         """Nothing to close."""

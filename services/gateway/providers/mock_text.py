@@ -7,6 +7,7 @@ differences that a scorer can find, and the same sweep shows the same ones again
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from random import Random
@@ -140,3 +141,10 @@ def _filled(random: Random, template: str, topics: tuple[str, ...]) -> str:
 def _pick(random: Random, options: tuple[Any, ...]) -> Any:
     # random.choice differs between Python versions; this does not.
     return options[int(random.random() * len(options))]
+
+
+def mock_vector(random: Random, dimensions: int) -> tuple[float, ...]:
+    """A vector of length 1 in any direction."""
+    drawn = [random.gauss(0.0, 1.0) for _ in range(dimensions)]
+    length = math.hypot(*drawn) or 1.0
+    return tuple(value / length for value in drawn)

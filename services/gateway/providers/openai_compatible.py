@@ -15,6 +15,7 @@ import orjson
 from services.gateway.calls import ProviderRequest
 from services.gateway.chunks import Event
 from services.gateway.failures import Failure, classify
+from services.gateway.providers.embeddings import EmbeddingDecoder, openai_embedding_request, openai_embeddings
 from services.gateway.providers.http_call import Decoder, HttpRequest, stream_http
 from services.gateway.providers.openai_answer import OpenAiDecoder, openai_fault
 from services.gateway.providers.openai_request import OpenAiDialect, openai_request
@@ -38,6 +39,7 @@ class OpenAiCompatible:
         self._transport = transport
         self._dialect = dialect
         self._url = str(client.base_url.join(_PATHS[dialect.api]))
+        self._embeddings_url = str(client.base_url.join("embeddings"))
         self._headers = {
             name: value
             for name, value in {**client.default_headers, **client.auth_headers}.items()
@@ -59,6 +61,16 @@ class OpenAiCompatible:
             body=orjson.dumps(body),
             keep_raw=request.call.include_raw,
         )
+        return stream_http(self._transport, http_request, decoder, self._errors, MAX_EVENT_BYTES)
+
+    def embed(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        """See Embedder.embed."""
+        http_request = HttpRequest(
+            url=self._embeddings_url,
+            headers={**self._headers, "Idempotency-Key": request.attempt_id},
+            body=orjson.dumps(openai_embedding_request(request)),
+        )
+        decoder = EmbeddingDecoder(request.call, openai_embeddings)
         return stream_http(self._transport, http_request, decoder, self._errors, MAX_EVENT_BYTES)
 
     async def close(self) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from services.gateway.calls import ProviderRequest
 from services.gateway.chunks import Event
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A provider that also has models for embeddings."""
+
+    def embed(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        """Like `stream`, for a call for embeddings: yields `Vectors` instead of text."""
+        ...
 
 
 class Provider(Protocol):

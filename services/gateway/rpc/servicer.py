@@ -17,6 +17,7 @@ from services.gateway.failures import Failure
 from services.gateway.handoff import Handoff
 from services.gateway.pipeline import Pipeline
 from services.gateway.rpc.decode import decode_call
+from services.gateway.rpc.embeddings import KeptVectors, decode_embed, encode_embeddings
 from services.gateway.rpc.encode import (
     encode_chunks,
     encode_completion,
@@ -36,12 +37,19 @@ _PAGE_SIZE_DEFAULT = 100
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
-    """The RPCs of the gateway, over one pipeline."""
+    """The RPCs of the gateway."""
 
     def __init__(
-        self, pipeline: Pipeline, admission: Admission, catalogue: Catalogue, settings: GatewaySettings
+        self,
+        pipeline: Pipeline,
+        embedding: Pipeline,
+        admission: Admission,
+        catalogue: Catalogue,
+        settings: GatewaySettings,
     ) -> None:
+        """`embedding` is the same pipeline over the providers' models for embeddings."""
         self._pipeline = pipeline
+        self._embedding = embedding
         self._admission = admission
         self._catalogue = catalogue
         self._settings = settings
@@ -115,6 +123,15 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         finally:
             await _cancelled(tasks)
 
+    async def Embed(self, request: gateway_pb2.EmbedRequest, context: Any) -> gateway_pb2.EmbedResponse:
+        """Turn texts into vectors; held, settled and cancelled as a completion is."""
+        call = decode_embed(request, default_timeout_ms=self._settings.default_timeout_ms, limit_ms=self._limit_ms())
+        kept = KeptVectors()
+        outcome = await self._embedding.run(call, _owner(), kept.emit)
+        if isinstance(outcome, FailedCall):
+            raise error_of(outcome)
+        return encode_embeddings(outcome, kept.vectors)
+
     async def CancelCalls(
         self, request: gateway_pb2.CancelCallsRequest, context: Any
     ) -> gateway_pb2.CancelCallsResponse:
@@ -134,9 +151,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         return gateway_pb2.ListModelsResponse(models=[encode_model(model) for model in page], next_page_token=token)
 
     def _call(self, message: gateway_pb2.Call, field: str) -> Call:
+        default_ms = self._settings.default_timeout_ms
+        return decode_call(message, field, default_timeout_ms=default_ms, limit_ms=self._limit_ms())
+
+    def _limit_ms(self) -> float:
+        """What the RPC's deadline leaves a call."""
         left_s = remaining_s()
-        limit_ms = float("inf") if left_s is None else left_s * 1_000 - self._settings.answer_margin_ms
-        return decode_call(message, field, default_timeout_ms=self._settings.default_timeout_ms, limit_ms=limit_ms)
+        return float("inf") if left_s is None else left_s * 1_000 - self._settings.answer_margin_ms
 
     async def _outcome(self, call: Call, owner: Owner) -> CallOutcome:
         """The outcome of one call of a batch: a fault of ours in one call must not take the others along."""

@@ -784,6 +784,164 @@ class CallOutcome(_message.Message):
 Global___CallOutcome: _TypeAlias = CallOutcome  # noqa: Y015
 
 @_typing.final
+class EmbedRequest(_message.Message):
+    """Asks for embeddings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DISPATCH_NONCE_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Unique id in the project, minted by the gateway where empty. The id of its hold and usage event is `call_id/1`."""
+    model: _builtins.str
+    """"provider/model", for example "openai/text-embedding-3-small", "google/gemini-embedding-001" or "mock/instant"."""
+    dimensions: _builtins.int
+    """Length of the vectors, for models that can shorten theirs, 1 - 8,192; 0 leaves it to the model."""
+    timeout_ms: _builtins.int
+    """Milliseconds that the call may take, counted from its arrival; 0 means the server's default (60,000). At most 3,600,000."""
+    run_id: _builtins.str
+    """The run that the call belongs to; empty for direct calls."""
+    dispatch_nonce: _builtins.str
+    """As in `Call`: another nonce for the same id is refused with CALL_ALREADY_DISPATCHED. Minted where empty."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 - 128 texts of 1 - 65,536 bytes."""
+
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags for the bill; at most 16."""
+
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        dimensions: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        run_id: _builtins.str = ...,
+        dispatch_nonce: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "dimensions", b"dimensions", "dispatch_nonce", b"dispatch_nonce", "model", b"model", "run_id", b"run_id", "tags", b"tags", "texts", b"texts", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class EmbedResponse(_message.Message):
+    """The vectors, and what they took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """The id of the call."""
+    model: _builtins.str
+    """The model asked for, as "provider/model"."""
+    provider_model: _builtins.str
+    """The model that the provider says has answered."""
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """One vector for each text, in the order of the texts; all have the same length."""
+
+    @_builtins.property
+    def usage(self) -> _usage_pb2.TokenUsage:
+        """Tokens; `source` says whether the provider counted them."""
+
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Cost:
+        """What it cost; absent while the cost service has not confirmed it."""
+
+    @_builtins.property
+    def timing(self) -> Global___Timing:
+        """Times."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """Every attempt, in order."""
+
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        provider_model: _builtins.str = ...,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        usage: _usage_pb2.TokenUsage | None = ...,
+        cost: _usage_pb2.Cost | None = ...,
+        timing: Global___Timing | None = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "call_id", b"call_id", "cost", b"cost", "embeddings", b"embeddings", "model", b"model", "provider_model", b"provider_model", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """One vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its values, without a unit."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
 class CancelCallsRequest(_message.Message):
     """Asks to cancel calls."""
 

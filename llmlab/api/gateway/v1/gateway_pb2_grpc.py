@@ -50,6 +50,11 @@ class GatewayServiceStub:
                 request_serializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CompleteBatchRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CompleteBatchResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/llmlab.api.gateway.v1.GatewayService/Embed',
+                request_serializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.CancelCalls = channel.unary_unary(
                 '/llmlab.api.gateway.v1.GatewayService/CancelCalls',
                 request_serializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelCallsRequest.SerializeToString,
@@ -89,6 +94,13 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Turns texts into vectors, all or none of them. A failure is a status with a llmlab.api.common.v1.CallError.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelCalls(self, request, context):
         """Cancels calls that are under way on the replica that answers. Ids that are not known there are ignored.
         """
@@ -120,6 +132,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.CompleteBatch,
                     request_deserializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CompleteBatchRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CompleteBatchResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.EmbedResponse.SerializeToString,
             ),
             'CancelCalls': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelCalls,
@@ -214,6 +231,33 @@ class GatewayService:
             '/llmlab.api.gateway.v1.GatewayService/CompleteBatch',
             llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CompleteBatchRequest.SerializeToString,
             llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CompleteBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.gateway.v1.GatewayService/Embed',
+            llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.SerializeToString,
+            llmlab_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

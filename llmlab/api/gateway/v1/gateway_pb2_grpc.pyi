@@ -43,6 +43,8 @@ class GatewayServiceStub:
     """Runs 1 - 64 calls at once; outcomes come as they finish, in any order. The stream ends OK when every call has an
     outcome, whatever the outcomes are.
     """
+    Embed: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.EmbedRequest, _gateway_pb2.EmbedResponse]
+    """Turns texts into vectors, all or none of them. A failure is a status with a llmlab.api.common.v1.CallError."""
     CancelCalls: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CancelCallsRequest, _gateway_pb2.CancelCallsResponse]
     """Cancels calls that are under way on the replica that answers. Ids that are not known there are ignored."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
@@ -63,6 +65,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Runs 1 - 64 calls at once; outcomes come as they finish, in any order. The stream ends OK when every call has an
     outcome, whatever the outcomes are.
     """
+    Embed: _aio.UnaryUnaryMultiCallable[_gateway_pb2.EmbedRequest, _gateway_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors, all or none of them. A failure is a status with a llmlab.api.common.v1.CallError."""
     CancelCalls: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelCallsRequest, _gateway_pb2.CancelCallsResponse]  # type: ignore[assignment]
     """Cancels calls that are under way on the replica that answers. Ids that are not known there are ignored."""
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -98,6 +102,14 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runs 1 - 64 calls at once; outcomes come as they finish, in any order. The stream ends OK when every call has an
         outcome, whatever the outcomes are.
         """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _gateway_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.EmbedResponse, _abc.Awaitable[_gateway_pb2.EmbedResponse]]:
+        """Turns texts into vectors, all or none of them. A failure is a status with a llmlab.api.common.v1.CallError."""
 
     @_abc_1.abstractmethod
     def CancelCalls(
