@@ -19,7 +19,7 @@ from typing import Any
 from bench.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
-SUBJECTS = ("cost_holds",)
+SUBJECTS = ("cost_holds", "cost_ingest", "cost_summaries")
 
 
 def figures(subject: str, database: str) -> dict[str, Any]:

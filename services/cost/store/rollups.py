@@ -33,6 +33,10 @@ _BEHIND: Final = (
 )
 
 
+FOLD_TIMEOUT_S: Final = 120.0
+"""How long one transaction of the roller may take: nobody waits for it, and what it did not finish is begun anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class TagEntries:
     """The tags of `events` as a source of rows, in the words of the database."""
@@ -57,7 +61,7 @@ class Folder:
 
     async def fold(self, project_id: str) -> int:
         """Fold the next events of a project; returns how many. 0 where there are none, or somebody else is at it."""
-        return await self._database.write(self._fold, project_id)
+        return await self._database.write(self._fold, project_id, timeout_s=FOLD_TIMEOUT_S)
 
     def _fold(self, connection: Connection, project_id: str) -> int:
         return fold_events(connection, self._database, project_id, self._max_events, wait=False)
