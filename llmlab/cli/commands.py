@@ -11,6 +11,7 @@ from llmlab.cli import (
     alert_commands,
     budget_commands,
     call_commands,
+    provider_commands,
     run_commands,
     server_commands,
     spend_commands,
@@ -35,6 +36,7 @@ COMMANDS = (
     (CALLS, alert_commands.alerts, "llmlab alerts --watch"),
     (SERVICES, server_commands.up, "llmlab up"),
     (SERVICES, server_commands.status, "llmlab status --json"),
+    (SERVICES, provider_commands.providers, "llmlab providers"),
     (SERVICES, server_commands.token, "TOKEN=$(llmlab token)"),
 )
 

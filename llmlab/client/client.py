@@ -13,13 +13,22 @@ from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
 from llmlab.client.metrics_calls import MetricsCalls
 from llmlab.client.orchestrator_calls import OrchestratorCalls
+from llmlab.client.provider_calls import ProviderCalls
 from llmlab.client.usage_calls import UsageCalls
 
 STATUS_TIMEOUT_S = 5.0
 
 
 class Client(
-    OrchestratorCalls, GatewayCalls, MetricsCalls, UsageCalls, CostCalls, BudgetCalls, AlertCalls, IdentityCalls
+    OrchestratorCalls,
+    GatewayCalls,
+    ProviderCalls,
+    MetricsCalls,
+    UsageCalls,
+    CostCalls,
+    BudgetCalls,
+    AlertCalls,
+    IdentityCalls,
 ):
     """All calls to llmlab, for asyncio.
 

@@ -115,6 +115,7 @@ class SyncClient:
     stream_complete = _iterating(Client.stream_complete)
     embed = _blocking(Client.embed)
     list_models = _iterating(Client.list_models)
+    list_providers = _iterating(Client.list_providers)
     score = _blocking(Client.score)
     score_batch = _blocking(Client.score_batch)
     list_scorers = _iterating(Client.list_scorers)

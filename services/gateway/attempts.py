@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.gateway.calls import Owner, Part, ProviderRequest
+from services.gateway.catalogue import Deployment
 from services.gateway.chunks import FinishReason
 from services.gateway.collector import Collector
 from services.gateway.failures import Failure
@@ -29,13 +30,14 @@ class Attempt:
         deadline: `time.monotonic` seconds at which the call has to be over.
         duration_us: from the request's leaving to the attempt's end, its settlement not included.
         dispatched: whether anything may have reached the provider; decides between settling and releasing.
+        heard: whether the provider has answered anything.
         failure: how it failed; None while it runs and where it worked.
         usage: what it took, for the bill; None where nothing is owed.
         cost: what the cost service made of the usage; None while it has not confirmed it.
     """
 
     attempt_id: str
-    provider: str
+    deployment: Deployment
     request: ProviderRequest
     owner: Owner
     nonce: str
@@ -43,10 +45,16 @@ class Attempt:
     stopwatch: Stopwatch
     collector: Collector = field(default_factory=Collector)
     dispatched: bool = False
+    heard: bool = False
     duration_us: int = 0
     failure: Failure | None = None
     usage: TokenUsage | None = None
     cost: Cost | None = None
+
+    @property
+    def provider(self) -> str:
+        """The name of the provider that it goes to."""
+        return self.deployment.provider
 
     def record(self) -> AttemptRecord:
         """The attempt as it ended."""

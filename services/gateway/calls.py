@@ -108,6 +108,7 @@ class Call:
     run_id: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     include_raw: bool = False
+    ignore_circuit_breaker: bool = False
     dimensions: int = 0
     """Length of the vectors, for a call for embeddings; 0 leaves it to the model."""
 

@@ -61,6 +61,7 @@ class ProviderEntry(BaseModel):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_options: bool = True
     api: Literal["chat", "responses"] = "chat"
+    circuit_breaker: bool = True
     models: tuple[ModelEntry, ...] = Field(min_length=1)
 
 
@@ -99,6 +100,12 @@ class Deployment:
     model: str
     default_max_output_tokens: int
     reasoning_style: str
+    circuit_breaker: bool = True
+
+    @property
+    def name(self) -> str:
+        """What breakers, limits and people call it. A provider has one base URL, so this names an address too."""
+        return f"{self.provider}/{self.model}"
 
 
 class Catalogue:
@@ -111,6 +118,11 @@ class Catalogue:
     def configured(self) -> list[ConfiguredProvider]:
         """Providers that calls can go to."""
         return [provider for provider in self._providers.values() if not provider.missing_setting]
+
+    @property
+    def providers(self) -> list[ConfiguredProvider]:
+        """All providers, by name."""
+        return list(self._providers.values())
 
     def route(self, name: str) -> Deployment:
         """Where a call to "provider/model" goes.
@@ -134,7 +146,13 @@ class Catalogue:
         if provider.missing_setting:
             message = f"{provider_name} is not configured: set {provider.missing_setting} for the gateway"
             raise refused("PROVIDER_NOT_CONFIGURED", message, field="call.model")
-        return Deployment(provider_name, model, entry.default_max_output_tokens, entry.reasoning_style)
+        return Deployment(
+            provider=provider_name,
+            model=model,
+            default_max_output_tokens=entry.default_max_output_tokens,
+            reasoning_style=entry.reasoning_style,
+            circuit_breaker=provider.entry.circuit_breaker,
+        )
 
     def models(self, provider_name: str = "") -> list[ModelInfo]:
         """All models, or one provider's, by name."""

@@ -25,11 +25,12 @@ _RETRY_AFTER_MAX_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a reason means for the caller."""
+    """What a reason means: for the caller, and for the circuit breaker of the deployment that gave it."""
 
     code: str
     error_class: ErrorClass
     retryable: bool
+    faults_deployment: bool = False
 
 
 RULES: Mapping[str, Rule] = {
@@ -42,16 +43,17 @@ RULES: Mapping[str, Rule] = {
     "PROVIDER_FORBIDDEN": Rule("PERMISSION_DENIED", "invalid_request", False),
     "PROVIDER_NOT_CONFIGURED": Rule("FAILED_PRECONDITION", "invalid_request", False),
     "MODEL_NOT_FOUND": Rule("NOT_FOUND", "invalid_request", False),
-    "PROVIDER_TIMEOUT": Rule("UNAVAILABLE", "network_error", True),
+    "PROVIDER_TIMEOUT": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True),
     "PROVIDER_CONFLICT": Rule("ABORTED", "server_error", True),
     "RATE_LIMITED": Rule("RESOURCE_EXHAUSTED", "rate_limit", True),
     "PROVIDER_QUOTA": Rule("RESOURCE_EXHAUSTED", "rate_limit", False),
-    "PROVIDER_ERROR": Rule("INTERNAL", "server_error", True),
-    "PROVIDER_UNAVAILABLE": Rule("UNAVAILABLE", "server_error", True),
-    "PROVIDER_OVERLOADED": Rule("UNAVAILABLE", "server_error", True),
-    "NETWORK_ERROR": Rule("UNAVAILABLE", "network_error", True),
+    "PROVIDER_ERROR": Rule("INTERNAL", "server_error", True, faults_deployment=True),
+    "PROVIDER_UNAVAILABLE": Rule("UNAVAILABLE", "server_error", True, faults_deployment=True),
+    "PROVIDER_OVERLOADED": Rule("UNAVAILABLE", "server_error", True, faults_deployment=True),
+    "NETWORK_ERROR": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True),
+    "CIRCUIT_OPEN": Rule("UNAVAILABLE", "server_error", True),
     # Only before the first token: see Failure.retryable.
-    "STREAM_TRUNCATED": Rule("UNAVAILABLE", "network_error", True),
+    "STREAM_TRUNCATED": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True),
     "CALL_ALREADY_DISPATCHED": Rule("ALREADY_EXISTS", "invalid_request", False),
     "BUDGET_EXCEEDED": Rule("RESOURCE_EXHAUSTED", "rate_limit", False),
     "UNPRICED": Rule("FAILED_PRECONDITION", "invalid_request", False),

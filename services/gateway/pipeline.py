@@ -1,6 +1,6 @@
 """The way of a call, in one place.
 
-    admission -> route -> attempt: hold -> deadline -> provider stream -> settle
+    admission -> route -> attempt: breaker -> hold -> deadline -> provider stream -> settle
 
 Each layer is a module of its own. A layer that fails gives back what the layers before it took, because each one is
 a context manager around the next. The unary answer is the collected stream: there is one path for both.
@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from services.gateway.accounting import Accounting
 from services.gateway.admission import ActiveCall, Admission
 from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
+from services.gateway.breaker import Breakers
 from services.gateway.calls import Call, Owner, ProviderRequest
 from services.gateway.catalogue import Catalogue
 from services.gateway.chunks import Event
@@ -43,12 +44,14 @@ class Pipeline:
         admission: Admission,
         catalogue: Catalogue,
         providers: Mapping[str, Provider],
+        breakers: Breakers,
         accounting: Accounting,
         clock: Clock,
     ) -> None:
         self._admission = admission
         self._catalogue = catalogue
         self._providers = providers
+        self._breakers = breakers
         self._accounting = accounting
         self._clock = clock
 
@@ -78,7 +81,7 @@ class Pipeline:
         attempt_id = f"{call.call_id}/1"
         return Attempt(
             attempt_id=attempt_id,
-            provider=deployment.provider,
+            deployment=deployment,
             request=ProviderRequest(attempt_id, deployment.model, call, limit, deployment.reasoning_style),
             owner=owner,
             nonce=call.dispatch_nonce,
@@ -91,10 +94,11 @@ class Pipeline:
         try:
             async with asyncio.timeout(attempt.deadline - self._clock.monotonic_s()) as limit:
                 active.limit = limit
-                async with self._accounting.held(attempt):
-                    await self._dispatch(attempt, active, emit)
-                    # The answer is complete: the deadline must not cut the settlement.
-                    limit.reschedule(None)
+                with self._breakers.guarded(attempt):
+                    async with self._accounting.held(attempt):
+                        await self._dispatch(attempt, active, emit)
+                        # The answer is complete: the deadline must not cut the settlement.
+                        limit.reschedule(None)
         except TimeoutError:
             raise CallFailed(attempt.failure or self._interrupted(attempt, active)) from None
 
@@ -127,6 +131,7 @@ class Pipeline:
         collector, stopwatch = attempt.collector, attempt.stopwatch
         try:
             async for events in stream:
+                attempt.heard = True
                 offset_us = stopwatch.arrived(events)
                 collector.add(events)
                 failpoint("gateway.during_call")

@@ -29,6 +29,18 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     cost_queue_max: int = Field(10_000, ge=1, description="Holds or settlements of one project that may wait.")
     cost_projects_max: int = Field(1_000, ge=1, description="Projects whose batches are kept open at a time.")
 
+    breaker_window_s: float = Field(30.0, gt=0, description="How far back calls count for a circuit breaker.")
+    breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="Share of failed calls that opens a breaker.")
+    breaker_calls_min: int = Field(20, ge=1, description="Calls in the window before their share of failures counts.")
+    breaker_consecutive_failures: int = Field(10, ge=1, description="Failures in a row that open a breaker.")
+    breaker_open_s: float = Field(5.0, gt=0, description="First time open; doubles with every opening that follows.")
+    breaker_open_max_s: float = Field(120.0, gt=0, description="Longest time open.")
+    breaker_probes_max: int = Field(1, ge=1, description="Calls under way through a half-open breaker.")
+    breaker_unanswered_s: float = Field(
+        10.0, gt=0, description="A call that heard nothing for so long before its deadline counts as failed."
+    )
+    breaker_deployments_max: int = Field(10_000, ge=1, description="Circuit breakers kept; the oldest is forgotten.")
+
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
     provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")
     provider_proxy: str = Field("", description="HTTP proxy on the way to providers, http://host:port; empty: none.")

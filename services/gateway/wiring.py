@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
+from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
@@ -16,6 +17,7 @@ from services.gateway.providers.embeddings import EmbeddingProvider
 from services.gateway.providers.factory import build_provider
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import TransportLimits
+from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
@@ -43,19 +45,24 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
         providers = await stack.enter_async_context(_providers(catalogue, settings))
         admission = Admission(settings.max_concurrent_calls)
+        breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
         pipeline, embedding = (
             Pipeline(
                 admission=admission,
                 catalogue=catalogue,
                 providers=reached,
+                breakers=breakers,
                 accounting=accounting,
                 clock=SYSTEM_CLOCK,
             )
             for reached in (providers, {name: EmbeddingProvider(provider) for name, provider in providers.items()})
         )
-        servicer = GatewayServicer(pipeline, embedding, admission, catalogue, settings)
+        servicers = [
+            GatewayServicer(pipeline, embedding, admission, catalogue, settings),
+            ProviderServicer(catalogue, breakers, SYSTEM_CLOCK),
+        ]
         features = [f"provider:{name}" for name in providers]
-        yield await stack.enter_async_context(serve(settings, [servicer], verifier=verifier, features=features))
+        yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier, features=features))
 
 
 @asynccontextmanager
@@ -82,4 +89,18 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
         hold_margin_ms=settings.hold_margin_ms,
         later_s=settings.settle_later_s,
         later_max=settings.settle_later_max,
+    )
+
+
+def _breaker_rules(settings: GatewaySettings) -> BreakerRules:
+    return BreakerRules(
+        window_s=settings.breaker_window_s,
+        failure_ratio=settings.breaker_failure_ratio,
+        calls_min=settings.breaker_calls_min,
+        consecutive_failures=settings.breaker_consecutive_failures,
+        open_s=settings.breaker_open_s,
+        open_max_s=settings.breaker_open_max_s,
+        probes_max=settings.breaker_probes_max,
+        unanswered_s=settings.breaker_unanswered_s,
+        deployments_max=settings.breaker_deployments_max,
     )

@@ -9,13 +9,15 @@ from typing import Any
 
 from services.gateway.accounting import Accounting, AccountingLimits, Reservation, Settlement
 from services.gateway.admission import Admission
-from services.gateway.attempts import Cost
+from services.gateway.attempts import Attempt, Cost
+from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.calls import Call, Message, Owner, Parameters, ProviderRequest, TextPart
-from services.gateway.catalogue import Catalogue, ConfiguredProvider, ModelEntry, ProviderEntry
+from services.gateway.catalogue import Catalogue, ConfiguredProvider, Deployment, ModelEntry, ProviderEntry
 from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
+from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import DomainError, error_of_code
@@ -39,6 +41,19 @@ def request(asked: Call | None = None, *, model: str = "model", max_output_token
     """What a provider is asked for a call."""
     asked = asked or call()
     return ProviderRequest(f"{asked.call_id}/1", model, asked, max_output_tokens)
+
+
+def attempt_of(asked: Call, *, model: str = "model", timeout_s: float = 5.0) -> Attempt:
+    """The first attempt of a call, not sent yet."""
+    return Attempt(
+        attempt_id=f"{asked.call_id}/1",
+        deployment=Deployment("scripted", model, 100, ""),
+        request=request(asked, model=model),
+        owner=OWNER,
+        nonce=asked.dispatch_nonce,
+        deadline=SYSTEM_CLOCK.monotonic_s() + timeout_s,
+        stopwatch=Stopwatch(SYSTEM_CLOCK),
+    )
 
 
 def with_parameters(**parameters: Any) -> Call:
@@ -136,7 +151,9 @@ class ScriptedProvider:
         pass
 
 
-def pipeline(provider: Provider, ledger: InMemoryLedger, *, max_calls: int = 100) -> tuple[Pipeline, Admission]:
+def pipeline(
+    provider: Provider, ledger: InMemoryLedger, *, max_calls: int = 100, breaking: BreakerRules | None = None
+) -> tuple[Pipeline, Admission]:
     """A pipeline with one provider, "scripted", and short patience."""
     entry = ProviderEntry(
         name="scripted", kind="mock", models=(ModelEntry(name="model", default_max_output_tokens=100),)
@@ -147,6 +164,7 @@ def pipeline(provider: Provider, ledger: InMemoryLedger, *, max_calls: int = 100
         admission=admission,
         catalogue=Catalogue({"scripted": ConfiguredProvider(entry, "", "", "")}),
         providers={"scripted": provider},
+        breakers=Breakers(SYSTEM_CLOCK, breaking),
         accounting=Accounting(ledger, SYSTEM_CLOCK, limits),
         clock=SYSTEM_CLOCK,
     )

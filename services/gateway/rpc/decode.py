@@ -59,6 +59,7 @@ def decode_call(message: gateway_pb2.Call, field: str, *, default_timeout_ms: in
         run_id=message.run_id,
         tags=dict(message.tags),
         include_raw=message.include_raw,
+        ignore_circuit_breaker=message.resilience.ignore_circuit_breaker,
     )
 
 

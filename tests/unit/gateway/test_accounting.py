@@ -9,27 +9,17 @@ import pytest
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.attempts import Attempt
 from services.gateway.failures import CallFailed, Failure
-from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import DomainError, Unavailable, error_of_code
-from tests.support.gateway import OWNER, InMemoryLedger, call, request
+from tests.support.gateway import OWNER, InMemoryLedger, attempt_of, call
 
 DOWN = Unavailable("DEPENDENCY_UNAVAILABLE", "cost is not there")
 LIMITS = AccountingLimits(hold_wait_s=0.2, later_s=5.0, later_max=2, retry_base_s=0.001, retry_max_s=0.01)
 
 
 def attempt(timeout_s: float = 5.0) -> Attempt:
-    asked = call(run_id="run_1", tags={"feature": "search"})
-    return Attempt(
-        attempt_id=f"{asked.call_id}/1",
-        provider="scripted",
-        request=request(asked),
-        owner=OWNER,
-        nonce="nonce",
-        deadline=SYSTEM_CLOCK.monotonic_s() + timeout_s,
-        stopwatch=Stopwatch(SYSTEM_CLOCK),
-    )
+    return attempt_of(call(run_id="run_1", tags={"feature": "search"}), timeout_s=timeout_s)
 
 
 @pytest.fixture

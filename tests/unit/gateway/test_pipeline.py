@@ -9,6 +9,7 @@ import pytest
 
 from services.gateway.accounting import Reservation
 from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
+from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Owner, TextPart
 from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
@@ -142,6 +143,20 @@ async def test_a_refused_budget_sends_nothing(ledger: InMemoryLedger) -> None:
     made, _ = pipeline(provider, ledger)
     outcome = failed(await made.run(call(), OWNER))
     assert (outcome.failure.reason, outcome.failure.dispatched, provider.requests) == ("BUDGET_EXCEEDED", False, [])
+
+
+async def test_an_open_breaker_refuses_before_anything_is_held(ledger: InMemoryLedger) -> None:
+    provider = ScriptedProvider(CallFailed(classify(ProviderFault(503, "down"))))
+    made, _ = pipeline(provider, ledger, breaking=BreakerRules(consecutive_failures=2, open_s=30.0))
+    for name in ("a", "b"):
+        assert failed(await made.run(call(call_id=name), OWNER)).failure.reason == "PROVIDER_UNAVAILABLE"
+    outcome = failed(await made.run(call(call_id="c"), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched, outcome.attempts) == ("CIRCUIT_OPEN", False, ())
+    assert outcome.failure.retryable
+    assert 0 < outcome.failure.retry_after_ms <= 30_000
+    assert ledger.holds.keys() == {"a/1", "b/1"}
+    ignoring = failed(await made.run(call(call_id="d", ignore_circuit_breaker=True), OWNER))
+    assert ignoring.failure.reason == "PROVIDER_UNAVAILABLE"
 
 
 async def test_the_deadline_stops_the_provider_and_is_settled(ledger: InMemoryLedger) -> None:

@@ -98,6 +98,7 @@ class Call(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     DISPATCH_NONCE_FIELD_NUMBER: _builtins.int
     INCLUDE_RAW_FIELD_NUMBER: _builtins.int
+    RESILIENCE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """Unique id in the project, minted by the gateway where empty. A run's calls use run/cell/attempt. Attempt ids are
     `call_id/ordinal`; they are also the ids of holds and usage events.
@@ -136,6 +137,10 @@ class Call(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Tags for the bill, for example {"feature": "search"}; at most 16."""
 
+    @_builtins.property
+    def resilience(self) -> Global___Resilience:
+        """What the gateway does about failures of providers; absent means its defaults."""
+
     def __init__(
         self,
         *,
@@ -151,14 +156,37 @@ class Call(_message.Message):
         run_id: _builtins.str = ...,
         dispatch_nonce: _builtins.str = ...,
         include_raw: _builtins.bool = ...,
+        resilience: Global___Resilience | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "resilience", b"resilience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "dispatch_nonce", b"dispatch_nonce", "include_raw", b"include_raw", "messages", b"messages", "model", b"model", "parameters", b"parameters", "response_json_schema", b"response_json_schema", "run_id", b"run_id", "tags", b"tags", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "dispatch_nonce", b"dispatch_nonce", "include_raw", b"include_raw", "messages", b"messages", "model", b"model", "parameters", b"parameters", "resilience", b"resilience", "response_json_schema", b"response_json_schema", "run_id", b"run_id", "tags", b"tags", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Call: _TypeAlias = Call  # noqa: Y015
+
+@_typing.final
+class Resilience(_message.Message):
+    """What the gateway does about failures of providers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IGNORE_CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
+    ignore_circuit_breaker: _builtins.bool
+    """Send the call even where the circuit breaker of its deployment is open, and don't count it there. Default false."""
+    def __init__(
+        self,
+        *,
+        ignore_circuit_breaker: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ignore_circuit_breaker", b"ignore_circuit_breaker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resilience: _TypeAlias = Resilience  # noqa: Y015
 
 @_typing.final
 class Parameters(_message.Message):
