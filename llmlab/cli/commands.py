@@ -11,6 +11,7 @@ from llmlab.cli import (
     alert_commands,
     budget_commands,
     call_commands,
+    price_commands,
     provider_commands,
     run_commands,
     server_commands,
@@ -34,6 +35,7 @@ COMMANDS = (
     (CALLS, call_commands.models, "llmlab models --provider openai"),
     (CALLS, spend_commands.spend, "llmlab spend --by day,model --last 7d"),
     (CALLS, alert_commands.alerts, "llmlab alerts --watch"),
+    (CALLS, price_commands.estimate, "llmlab estimate openai/gpt-4o --input-tokens 2000 --output-tokens 500"),
     (SERVICES, server_commands.up, "llmlab up"),
     (SERVICES, server_commands.status, "llmlab status --json"),
     (SERVICES, provider_commands.providers, "llmlab providers"),
@@ -54,6 +56,7 @@ app.add_typer(
     budget_commands.app, name="budgets", rich_help_panel=CALLS, epilog="Example: llmlab budgets create --limit 10usd"
 )
 app.add_typer(alert_commands.webhooks, name="webhooks", rich_help_panel=CALLS)
+app.add_typer(price_commands.prices, name="prices", rich_help_panel=CALLS)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,12 +8,13 @@ from llmlab.api.common.v1 import server_pb2
 from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
 from llmlab.client.alert_calls import AlertCalls
 from llmlab.client.budget_calls import BudgetCalls
-from llmlab.client.cost_calls import CostCalls
 from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
 from llmlab.client.metrics_calls import MetricsCalls
 from llmlab.client.orchestrator_calls import OrchestratorCalls
+from llmlab.client.price_calls import PriceCalls
 from llmlab.client.provider_calls import ProviderCalls
+from llmlab.client.repricing_calls import RepricingCalls
 from llmlab.client.usage_calls import UsageCalls
 
 STATUS_TIMEOUT_S = 5.0
@@ -25,7 +26,8 @@ class Client(
     ProviderCalls,
     MetricsCalls,
     UsageCalls,
-    CostCalls,
+    PriceCalls,
+    RepricingCalls,
     BudgetCalls,
     AlertCalls,
     IdentityCalls,

@@ -210,3 +210,40 @@ def test_a_token_is_printed_plainly_or_as_json(home: Path) -> None:
     plain = llmlab("token", home=home).output.strip()
     assert plain.count(".") == 2
     assert llmlab("token", "--json", home=home).json()["access_token"].count(".") == 2
+
+
+def test_a_price_of_ones_own_is_set_applied_to_the_past_and_taken_back(home: Path) -> None:
+    assert llmlab("chat", "Hello", "--model", "mock/small", home=home).exit_code == 0
+    shown = llmlab("prices", "mock/small", home=home)
+    assert "in force" in shown.output, shown.notes
+    made = llmlab(
+        "prices", "set", "mock/small", "--input", "0.5", "--output", "1000", "--from", "2026-01-01", "--json", home=home
+    )
+    override = made.json()
+    assert override["tiers"][0]["reasoning_nano_usd_per_mtok"] == 1_000_000_000_000
+    assert override["override_id"] in llmlab("prices", "overrides", home=home).output
+    assert llmlab("prices", "mock/small", "--json", home=home).json()["price_version"] == override["override_id"]
+    seen = llmlab("prices", "reprice", "--json", home=home).json()["total"]
+    assert 1 <= seen["changed_calls"] <= seen["calls"]
+    applied = llmlab("prices", "reprice", "--apply", "--json", home=home).json()
+    assert applied["difference"] == seen
+    assert "takes it back" in llmlab("prices", "reprice", "--model", "mock/none", "--apply", home=home).notes
+    ids = [entry["repricing_id"] for entry in llmlab("prices", "repricings", "--json", home=home).json()]
+    assert len(ids) == 2
+    for repricing_id in reversed(ids):
+        assert "reversed" in llmlab("prices", "reverse", repricing_id, home=home).output
+    assert "2026" in llmlab("prices", "unset", override["override_id"], home=home).output
+
+
+def test_lists_estimates_and_wrong_names(home: Path) -> None:
+    listed = llmlab("prices", "--provider", "anthropic", "--json", home=home).json()
+    assert "anthropic/claude-sonnet-4-5" in [entry["model"] for entry in listed]
+    assert "output" in llmlab("prices", "--provider", "openai", home=home).output
+    found = llmlab(
+        "estimate", "openai/gpt-4o", "--input-tokens", "1000", "--output-tokens", "100", "--calls", "10", home=home
+    )
+    assert "expected $0.0350, at most $0.0350" in found.output
+    wrong = llmlab("prices", "opnai/gpt-4o", home=home)
+    assert wrong.exit_code == 1
+    assert "did you mean openai" in wrong.notes
+    assert llmlab("prices", "set", "mock/small", "--input", "cheap", home=home).exit_code == 2
