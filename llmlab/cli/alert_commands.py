@@ -123,8 +123,8 @@ def list_webhooks(as_json: AsJson = False) -> None:
 
 def _webhooks_table(found: list[alert_pb2.Webhook]) -> Table:
     table = Table(title="Webhooks", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for heading in ("webhook", "URL", "hears of", "state"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "webhook")
+    for heading in ("webhook\nURL", "hears of", "state"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "hears of")
     for heading in ("waiting", "failed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for webhook in found:
@@ -132,8 +132,7 @@ def _webhooks_table(found: list[alert_pb2.Webhook]) -> Table:
         kinds = [enum_name(alert_pb2.AlertKind.DESCRIPTOR, kind).lower() for kind in webhook.kinds]
         state = "off" if webhook.disabled else status.last_error or "ok"
         table.add_row(
-            webhook.webhook_id,
-            Text(webhook.url),
+            Text(f"{webhook.webhook_id}\n{webhook.url}"),
             Text("\n".join([*kinds, *webhook.budget_ids]) or "everything"),
             Text(state),
             str(status.pending_deliveries),

@@ -85,6 +85,8 @@ def _outcome_of(status: int) -> Outcome:
 
 def _text_of(error: Exception) -> str:
     """What went wrong in a few words; an error of a connection stands before its cause."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.os_error, RefusedAddressError):
+        return f"no connection: {error.os_error.strerror or error.os_error}"[:ERROR_LENGTH_MAX]
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RefusedAddressError):
