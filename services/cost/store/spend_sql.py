@@ -17,6 +17,7 @@ from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, Spend
 from services.cost.store.rollups import events_by, rows_of_tags, tag_entries
 from services.cost.store.rows import sums_of
 from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_events
+from services.runtime.dialects import following_indexes
 from services.runtime.errors import ResourceExhausted
 
 _SLOT: Final = "slot"
@@ -24,6 +25,11 @@ _COST: Final = "cost_nano_usd"
 _MONEY: Final = ("calls", "unpriced_calls", _COST)
 _BORDERS: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
     usage_events.c.project_id == bindparam("project_id")
+)
+# A cross join keeps SQLite from turning the order round; PostgreSQL is told by `following_indexes`.
+_SPANS: Final = "spans CROSS JOIN usage_events AS events"
+_IN_SPANS: Final = (
+    "events.project_id = :project_id AND events.occurred_us >= spans.start_us AND events.occurred_us < spans.end_us"
 )
 _FOLDED: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
 
@@ -119,7 +125,8 @@ class SpendReader:
         # In a transaction that sees every commit at once, events may be folded between two statements.
         while True:
             folded = self._folded()
-            rows = list(self._connection.execute(whole, {**bound, **named, "folded": folded}).mappings())
+            with following_indexes(self._connection):
+                rows = list(self._connection.execute(whole, {**bound, **named, "folded": folded}).mappings())
             if folded == self._folded():
                 return rows
 
@@ -178,8 +185,9 @@ class _Sources:
         if buckets:
             self._tables.append(f"buckets(grain, start_us, sign, slot) AS (VALUES {', '.join(buckets)})")
             self._parts.append(
-                f"SELECT slot, sign{self._columns}, {self._summed} FROM buckets JOIN {view.table} AS view"  # noqa: S608
-                " ON view.project_id = :project_id AND view.grain = buckets.grain AND view.bucket_us = buckets.start_us"
+                f"SELECT slot, sign{self._columns}, {self._summed} FROM buckets CROSS JOIN {view.table} AS view"  # noqa: S608
+                " WHERE view.project_id = :project_id AND view.grain = buckets.grain"
+                " AND view.bucket_us = buckets.start_us"
                 f"{self._wanted}"
             )
         self.add_events(spans, folded_only=True)
@@ -191,13 +199,10 @@ class _Sources:
             return
         self._spans = f"spans(start_us, end_us, sign, slot) AS (VALUES {', '.join(rows)})"
         self._tables.append(self._spans)
-        source = (
-            "spans JOIN usage_events AS events ON events.project_id = :project_id"
-            " AND events.occurred_us >= spans.start_us AND events.occurred_us < spans.end_us"
-        )
-        condition = f"events.sequence {'<= :folded' if folded_only else '> 0'}{self._wanted_events}"
+        folded = "<= :folded" if folded_only else "> 0"
+        condition = f"{_IN_SPANS} AND events.sequence {folded}{self._wanted_events}"
         keys = {"slot": "spans.slot", "sign": "spans.sign"}
-        self._add_grouped("times", keys, condition, source)
+        self._add_grouped("times", keys, condition, _SPANS)
         self._parts.append(f"SELECT slot, sign{self._columns}, {self._summed} FROM times")  # noqa: S608 - our own names
 
     def add_tail(self) -> None:
@@ -229,12 +234,13 @@ class _Sources:
         if not self._spans:
             return
         counting = (
-            f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM spans JOIN usage_events AS events"  # noqa: S608
-            " ON events.project_id = :project_id AND events.occurred_us >= spans.start_us"
-            " AND events.occurred_us < spans.end_us LIMIT :limit) AS found"
+            f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM {_SPANS} WHERE {_IN_SPANS} LIMIT :limit)"  # noqa: S608
+            " AS found"
         )
         named = {"project_id": bound["project_id"], "limit": max_events + 1}
-        if self._connection.execute(text(counting), named).scalar_one() > max_events:
+        with following_indexes(self._connection):
+            found = self._connection.execute(text(counting), named).scalar_one()
+        if found > max_events:
             raise ResourceExhausted(
                 "LIMIT_REACHED",
                 "No sums are kept for this mix of groups and filters, and its window has more than "
