@@ -12,7 +12,7 @@ COVERAGE_ARGS := $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-rep
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	bench chaos-budget check clean
+	prices bench chaos-budget check clean
 
 ## help: list the targets
 help:
@@ -87,6 +87,10 @@ logs: setup
 ## migrate: bring the schema of every service up to date
 migrate: setup
 	@$(PY) -m services.runtime.migrate_services
+
+## prices: show what the installed genai-prices would change in the catalogue (ARGS=--apply writes a new version)
+prices: setup
+	@$(PY) -m services.cost.catalogue_update $(ARGS)
 
 ## bench: run a benchmark of bench/ (NAME=pipeline)
 bench: setup
