@@ -10,6 +10,7 @@ from llmlab.client.alert_calls import AlertCalls
 from llmlab.client.budget_calls import BudgetCalls
 from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
+from llmlab.client.insight_calls import InsightCalls
 from llmlab.client.metrics_calls import MetricsCalls
 from llmlab.client.orchestrator_calls import OrchestratorCalls
 from llmlab.client.price_calls import PriceCalls
@@ -30,6 +31,7 @@ class Client(
     RepricingCalls,
     BudgetCalls,
     AlertCalls,
+    InsightCalls,
     IdentityCalls,
 ):
     """All calls to llmlab, for asyncio.

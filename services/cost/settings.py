@@ -5,9 +5,11 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.cost.alerts import AlertLimits
+from services.cost.anomaly_search import SearchPolicy
 from services.cost.deliveries import RetryLimits
 from services.cost.delivering import DeliveringPolicy
 from services.cost.holds import ExpiryPolicy
+from services.cost.insights import SearchLimits
 from services.runtime.backoff import Backoff
 from services.runtime.watch_settings import WatchSettings
 
@@ -45,6 +47,20 @@ class CostSettings(WatchSettings, service="cost"):
     )
     usage_scan_max_events: int = Field(20_000, ge=1, description="Events that a page of usage looks at at most.")
     export_page_size: int = Field(5_000, ge=1, le=50_000, description="Groups that an export reads at a time.")
+    anomaly_interval_s: float = Field(60.0, gt=0, description="Seconds between two looks for hours to judge.")
+    anomaly_delay_s: int = Field(
+        900, ge=0, le=86_400, description="Seconds after its end that an hour of spending is judged."
+    )
+    anomaly_max_projects: int = Field(50, ge=1, le=1_000, description="Projects whose hours one look judges.")
+    anomaly_max_series: int = Field(
+        20, ge=0, le=200, description="Providers and models of a project that are judged, those that spend most."
+    )
+    anomaly_min_impact_nano_usd: int = Field(
+        1_000_000_000, ge=0, description="Smallest difference from what was expected that is told, nano-USD."
+    )
+    anomalies_kept_per_project: int = Field(
+        10_000, ge=1, le=1_000_000, description="Anomalies kept of a project; the oldest go first."
+    )
 
     alert_retention_days: int = Field(400, ge=1, le=3_650, description="Days that alerts and deliveries are kept.")
     alert_unpriced_per_day: int = Field(
@@ -96,4 +112,17 @@ class CostSettings(WatchSettings, service="cost"):
             under_way_each=self.webhook_concurrency_each,
             poll_s=self.webhook_poll_s,
             backoff=Backoff(self.webhook_retry_base_ms, self.webhook_retry_cap_ms),
+        )
+
+    def search_policy(self) -> SearchPolicy:
+        """How anomalies are looked for."""
+        return SearchPolicy(
+            interval_s=self.anomaly_interval_s,
+            delay_us=self.anomaly_delay_s * 1_000_000,
+            max_projects=self.anomaly_max_projects,
+            limits=SearchLimits(
+                max_series=self.anomaly_max_series,
+                min_impact_nano_usd=self.anomaly_min_impact_nano_usd,
+                max_kept=self.anomalies_kept_per_project,
+            ),
         )

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from llmlab.api.cost.v1 import alert_pb2
+from llmlab.api.cost.v1 import alert_pb2, insight_pb2
 from services.cost.alert_retention import prune_alerts
 from services.cost.alerts import Alert
+from services.cost.anomaly_search import AnomalySearch
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.catalogue import Catalogue
 from services.cost.delivering import Deliverer, Sender
+from services.cost.insights import Anomaly
 from services.cost.receivers import HttpReceivers
 from services.cost.reconciler import Reconciler
 from services.cost.repricer import Repricer
@@ -20,6 +22,7 @@ from services.cost.rollups import DAY_US
 from services.cost.rpc.alerts import AlertParts, AlertServicer
 from services.cost.rpc.budgets import BudgetServicer
 from services.cost.rpc.holds import HoldServicer
+from services.cost.rpc.insights import InsightServicer
 from services.cost.rpc.prices import PriceServicer
 from services.cost.rpc.repricing import RepricingServicer
 from services.cost.rpc.usage import UsageServicer
@@ -27,10 +30,12 @@ from services.cost.sealing import Sealer
 from services.cost.settings import CostSettings
 from services.cost.store.alert_writer import DELIVERIES_TOPIC, AlertWriter
 from services.cost.store.alerts import AlertStore
+from services.cost.store.anomalies import AnomalyStore
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
 from services.cost.store.deliveries import DeliveryStore
 from services.cost.store.events import EventStore
+from services.cost.store.forecasts import ForecastStore
 from services.cost.store.overrides import OverrideStore
 from services.cost.store.price_books import PriceBooks
 from services.cost.store.repricing import RepricingStore
@@ -43,6 +48,7 @@ from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.database import Database
 from services.runtime.feeds import Watching
 from services.runtime.hints import Hints
+from services.runtime.liveness import liveness_of
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
 from services.runtime.settings import SettingsError
@@ -97,6 +103,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             BudgetServicer(budgets),
             _repricing(settings, RepricingStore(database, keeper, prices)),
             await _alerting(settings, stack, database, writer, hints, clock or SYSTEM_CLOCK),
+            await _insights(settings, stack, database, writer, hints, budgets, clock or SYSTEM_CLOCK),
         ]
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
         checks = {"database": database.check}
@@ -162,6 +169,25 @@ def _sealing_key(settings: CostSettings) -> bytes:
     except ValueError:
         variable = settings.variable("webhook_key")
         raise SettingsError(f"{variable}: must be 64 hexadecimal digits (`openssl rand -hex 32`)") from None
+
+
+async def _insights(
+    settings: CostSettings,
+    stack: AsyncExitStack,
+    database: Database,
+    writer: AlertWriter,
+    hints: Hints,
+    budgets: BudgetStore,
+    clock: Clock,
+) -> InsightServicer:
+    """Anomalies are looked for in the background, and watched."""
+    policy = settings.search_policy()
+    store = AnomalyStore(database, policy.limits)
+    watching: Watching[Anomaly, insight_pb2.WatchAnomaliesResponse] = Watching(store, hints, settings.watch_policy())
+    stack.push_async_callback(watching.close)
+    search = AnomalySearch(store, AlertStore(database, writer), liveness_of(database), hints, policy)
+    await stack.enter_async_context(_running(search.run(), "anomaly-search"))
+    return InsightServicer(store, watching, ForecastStore(database), budgets, clock)
 
 
 @asynccontextmanager

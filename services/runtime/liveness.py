@@ -124,7 +124,7 @@ class PostgresqlLiveness:
     async def hold(self, name: str) -> AsyncIterator[Hold]:
         """Lock the name's key in a transaction that stays open."""
         try:
-            connection = await asyncio.to_thread(_lock, self._connection_info, self._key(name))
+            connection = await self._connect(name)
         except psycopg.OperationalError as error:
             message = f"the database of {self._database.schema} is not available for a liveness lock; try again"
             raise Unavailable("DEPENDENCY_UNAVAILABLE", message) from error
@@ -145,6 +145,17 @@ class PostgresqlLiveness:
         finally:
             loop.remove_reader(socket)
             await asyncio.to_thread(_unlock, connection)
+
+    async def _connect(self, name: str) -> psycopg.Connection | None:
+        locking = asyncio.create_task(asyncio.to_thread(_lock, self._connection_info, self._key(name)))
+        try:
+            return await asyncio.shield(locking)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: what it opens has to be closed.
+            connection = await locking
+            if connection is not None:
+                await asyncio.to_thread(_unlock, connection)
+            raise
 
     async def is_dead(self, name: str) -> bool:
         """True when the server knows of no such lock."""

@@ -13,6 +13,7 @@ from llmlab.api.cost.v1 import hold_pb2, spend_pb2
 from llmlab.api.cost.v1.alert_pb2_grpc import AlertServiceStub
 from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceStub
 from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceStub
+from llmlab.api.cost.v1.insight_pb2_grpc import InsightServiceStub
 from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceStub
 from llmlab.api.cost.v1.repricing_pb2_grpc import RepricingServiceStub
 from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from llmlab.api.cost.v1.alert_pb2_grpc import AlertServiceAsyncStub
     from llmlab.api.cost.v1.budget_pb2_grpc import BudgetServiceAsyncStub
     from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceAsyncStub
+    from llmlab.api.cost.v1.insight_pb2_grpc import InsightServiceAsyncStub
     from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceAsyncStub
     from llmlab.api.cost.v1.repricing_pb2_grpc import RepricingServiceAsyncStub
     from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceAsyncStub
@@ -139,6 +141,7 @@ class Callers:
         self.repricings: RepricingServiceAsyncStub = RepricingServiceStub(channel)
         self.budgets: BudgetServiceAsyncStub = BudgetServiceStub(channel)
         self.alerts: AlertServiceAsyncStub = AlertServiceStub(channel)
+        self.insights: InsightServiceAsyncStub = InsightServiceStub(channel)
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SERVICE_KEY))
         self._tokens = ServiceTokenMinter("gateway", key)
 

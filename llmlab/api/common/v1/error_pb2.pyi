@@ -142,6 +142,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The usage event id was ingested before with another payload. ALREADY_EXISTS."""
     ERROR_REASON_BUDGET_OVERLAPS: _ErrorReason.ValueType  # 506
     """A budget with this scope and kind of period exists: the periods of two would overlap. ALREADY_EXISTS."""
+    ERROR_REASON_INSUFFICIENT_HISTORY: _ErrorReason.ValueType  # 520
+    """Less than two weeks of spending: too little to forecast from. FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The one reason of an error. Every non-OK status carries exactly one `google.rpc.ErrorInfo` with domain "llmlab" and the
@@ -269,6 +271,8 @@ ERROR_REASON_USAGE_EVENT_MISMATCH: ErrorReason.ValueType  # 505
 """The usage event id was ingested before with another payload. ALREADY_EXISTS."""
 ERROR_REASON_BUDGET_OVERLAPS: ErrorReason.ValueType  # 506
 """A budget with this scope and kind of period exists: the periods of two would overlap. ALREADY_EXISTS."""
+ERROR_REASON_INSUFFICIENT_HISTORY: ErrorReason.ValueType  # 520
+"""Less than two weeks of spending: too little to forecast from. FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 class _ErrorClass:
