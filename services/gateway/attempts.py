@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.gateway.calls import Owner, Part, ProviderRequest
@@ -112,3 +113,15 @@ class FailedCall:
 
 
 CallOutcome = Completion | FailedCall
+
+
+def total_cost(attempts: Sequence[AttemptRecord]) -> Cost | None:
+    """What attempts cost together; None while the cost of one is not confirmed."""
+    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
+    if not costs or len(costs) < len(attempts):
+        return None
+    return Cost(
+        cost_nano_usd=sum(cost.cost_nano_usd for cost in costs),
+        unpriced_calls=sum(cost.unpriced_calls for cost in costs),
+        price_version=costs[-1].price_version,
+    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from enum import Enum
 
 from services.gateway.attempts import Attempt
 from services.gateway.failures import refused
+from services.gateway.recent import Recent
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 
@@ -213,10 +214,9 @@ class Breakers:
     """The breaker layer of the pipeline: one breaker per deployment that was called, in this process's memory."""
 
     def __init__(self, clock: Clock, rules: BreakerRules | None = None, rng: random.Random | None = None) -> None:
-        self._clock = clock
-        self._rules = rules or BreakerRules()
-        self._rng = rng or random.Random()  # noqa: S311 (spreads probes, hides nothing)
-        self._breakers: OrderedDict[str, Breaker] = OrderedDict()
+        self._rules = rules = rules or BreakerRules()
+        spread = rng or random.Random()  # noqa: S311 (spreads probes, hides nothing)
+        self._breakers = Recent(lambda name: Breaker(name, rules, clock, spread), rules.deployments_max)
         self._refused = telemetry.counter("breaker_refused")
 
     @contextmanager
@@ -229,7 +229,7 @@ class Breakers:
         if attempt.request.call.ignore_circuit_breaker or not attempt.deployment.circuit_breaker:
             yield
             return
-        breaker = self._breaker(attempt.deployment.name)
+        breaker = self._breakers.get(attempt.deployment.name)
         permit = breaker.admit()
         if permit is None:
             self._refused.add()
@@ -245,16 +245,7 @@ class Breakers:
 
     def views(self) -> list[BreakerView]:
         """All breakers, by deployment."""
-        return [self._breakers[name].view() for name in sorted(self._breakers)]
-
-    def _breaker(self, name: str) -> Breaker:
-        breaker = self._breakers.get(name)
-        if breaker is None:
-            breaker = self._breakers[name] = Breaker(name, self._rules, self._clock, self._rng)
-            if len(self._breakers) > self._rules.deployments_max:
-                self._breakers.popitem(last=False)
-        self._breakers.move_to_end(name)
-        return breaker
+        return [breaker.view() for breaker in self._breakers.sorted()]
 
     def _verdict(self, attempt: Attempt) -> Verdict:
         failure = attempt.failure

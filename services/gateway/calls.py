@@ -109,6 +109,8 @@ class Call:
     tags: Mapping[str, str] = field(default_factory=dict)
     include_raw: bool = False
     ignore_circuit_breaker: bool = False
+    retries_max: int = 0
+    retry_ambiguous: bool = False
     dimensions: int = 0
     """Length of the vectors, for a call for embeddings; 0 leaves it to the model."""
 

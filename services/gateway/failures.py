@@ -149,6 +149,10 @@ REASON_OF_PHRASE: Mapping[str, str] = {
 _VAGUE = frozenset({"INVALID_REQUEST", "PROVIDER_ERROR"})
 
 
+# After these the provider may have worked, and charged, without our having seen it.
+_UNSEEN_WORK = frozenset({"NETWORK_ERROR", "STREAM_TRUNCATED", "DEADLINE_EXCEEDED", "CANCELLED", "PROVIDER_TIMEOUT"})
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How one call failed; the domain's side of `llmlab.api.common.v1.CallError`.
@@ -172,6 +176,11 @@ class Failure:
     def rule(self) -> Rule:
         """The gRPC code, class and retryability of the reason."""
         return RULES.get(self.reason, RULES["INTERNAL"])
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the provider may have worked, and charge, without our having seen it."""
+        return self.dispatched and self.reason in _UNSEEN_WORK
 
     @property
     def retryable(self) -> bool:

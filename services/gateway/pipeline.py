@@ -1,6 +1,6 @@
 """The way of a call, in one place.
 
-    admission -> route -> attempt: breaker -> hold -> deadline -> provider stream -> settle
+    admission -> route -> deadline -> retry: attempt by attempt, each: breaker -> hold -> provider stream -> settle
 
 Each layer is a module of its own. A layer that fails gives back what the layers before it took, because each one is
 a context manager around the next. The unary answer is the collected stream: there is one path for both.
@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from services.gateway.accounting import Accounting
 from services.gateway.admission import ActiveCall, Admission
-from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
+from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall, total_cost
 from services.gateway.breaker import Breakers
 from services.gateway.calls import Call, Owner, ProviderRequest
-from services.gateway.catalogue import Catalogue
+from services.gateway.catalogue import Catalogue, Deployment
 from services.gateway.chunks import Event
 from services.gateway.failures import CallFailed, Failure, with_partial
 from services.gateway.providers.port import Provider
+from services.gateway.retries import Retries
 from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage, with_estimate
 from services.runtime.clock import Clock
@@ -31,8 +33,7 @@ _log = logging.getLogger(__name__)
 Emit = Callable[[Attempt, int, list[Event]], Awaitable[None]]
 """Takes the events of one read, with their offset in microseconds after the request's leaving."""
 
-# After these the provider may have worked, and charged, without our having seen it.
-_UNSEEN_WORK = frozenset({"NETWORK_ERROR", "STREAM_TRUNCATED", "DEADLINE_EXCEEDED", "CANCELLED", "PROVIDER_TIMEOUT"})
+_INTERRUPTIONS = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})
 
 
 class Pipeline:
@@ -44,6 +45,7 @@ class Pipeline:
         admission: Admission,
         catalogue: Catalogue,
         providers: Mapping[str, Provider],
+        retries: Retries,
         breakers: Breakers,
         accounting: Accounting,
         clock: Clock,
@@ -51,6 +53,7 @@ class Pipeline:
         self._admission = admission
         self._catalogue = catalogue
         self._providers = providers
+        self._retries = retries
         self._breakers = breakers
         self._accounting = accounting
         self._clock = clock
@@ -61,46 +64,67 @@ class Pipeline:
         Failures are outcomes, not exceptions. Cancelling the task stops the provider, settles, and raises
         CancelledError.
         """
-        stopwatch = Stopwatch(self._clock)
-        attempt: Attempt | None = None
+        attempts: list[Attempt] = []
         try:
             with self._admission.admitted(owner, call) as active:
-                attempt = self._route(call, owner, stopwatch)
-                await self._attempt(attempt, active, emit)
-                return _completion(call, attempt)
+                await self._answered(call, owner, attempts, active, emit)
+                return _completion(call, attempts)
         except CallFailed as failed:
-            return FailedCall(
-                call.call_id, failed.failure, (attempt.record(),) if attempt and attempt.dispatched else ()
-            )
+            sent = tuple(attempt.record() for attempt in attempts if attempt.dispatched)
+            # What an earlier attempt sent stays sent, also where the last one was refused by the gateway itself.
+            failure = replace(failed.failure, dispatched=failed.failure.dispatched or bool(sent))
+            return FailedCall(call.call_id, failure, sent)
 
-    def _route(self, call: Call, owner: Owner, stopwatch: Stopwatch) -> Attempt:
+    async def _answered(
+        self, call: Call, owner: Owner, attempts: list[Attempt], active: ActiveCall, emit: Emit | None
+    ) -> None:
+        """Make attempts until one gives the answer, within the call's deadline. Raises the last one's CallFailed."""
+        arrived_s = self._clock.monotonic_s()
         deployment = self._catalogue.route(call.model)
+        self._retries.began(deployment.name)
+        try:
+            async with asyncio.timeout(call.timeout_ms / 1_000) as active.limit:
+                while True:
+                    attempts.append(self._next_attempt(call, owner, deployment, len(attempts) + 1, arrived_s))
+                    try:
+                        await self._attempt(attempts[-1], active, emit)
+                        return
+                    except CallFailed:
+                        pause_s = self._retries.pause_s(attempts[-1], len(attempts))
+                        if pause_s is None:
+                            raise
+                    await asyncio.sleep(pause_s)
+        except TimeoutError:
+            failure = attempts[-1].failure
+            if failure is None or failure.reason not in _INTERRUPTIONS:
+                failure = self._interrupted(attempts[-1], active)
+            raise CallFailed(failure) from None
+
+    def _next_attempt(
+        self, call: Call, owner: Owner, deployment: Deployment, ordinal: int, arrived_s: float
+    ) -> Attempt:
         limit = call.parameters.max_output_tokens
         if limit is None:
             limit = deployment.default_max_output_tokens
-        attempt_id = f"{call.call_id}/1"
+        attempt_id = f"{call.call_id}/{ordinal}"
         return Attempt(
             attempt_id=attempt_id,
             deployment=deployment,
             request=ProviderRequest(attempt_id, deployment.model, call, limit, deployment.reasoning_style),
             owner=owner,
             nonce=call.dispatch_nonce,
-            deadline=self._clock.monotonic_s() + call.timeout_ms / 1_000,
-            stopwatch=stopwatch,
+            deadline=arrived_s + call.timeout_ms / 1_000,
+            stopwatch=Stopwatch(self._clock, arrived_s),
         )
 
     async def _attempt(self, attempt: Attempt, active: ActiveCall, emit: Emit | None) -> None:
         """One attempt. Raises CallFailed with what had arrived; the attempt is settled or released in any case."""
-        try:
-            async with asyncio.timeout(attempt.deadline - self._clock.monotonic_s()) as limit:
-                active.limit = limit
-                with self._breakers.guarded(attempt):
-                    async with self._accounting.held(attempt):
-                        await self._dispatch(attempt, active, emit)
-                        # The answer is complete: the deadline must not cut the settlement.
-                        limit.reschedule(None)
-        except TimeoutError:
-            raise CallFailed(attempt.failure or self._interrupted(attempt, active)) from None
+        with self._breakers.guarded(attempt):
+            async with self._accounting.held(attempt):
+                await self._dispatch(attempt, active, emit)
+                # The answer is complete: the deadline must not cut the settlement.
+                if active.limit is not None:
+                    active.limit.reschedule(None)
 
     async def _dispatch(self, attempt: Attempt, active: ActiveCall, emit: Emit | None) -> None:
         """Send the request and take everything in. Leaves what came of it in the attempt."""
@@ -165,7 +189,7 @@ def _with_what_came(attempt: Attempt, failure: Failure) -> Failure:
     estimated.
     """
     collector = attempt.collector
-    if collector.content_events or collector.usage or failure.reason in _UNSEEN_WORK:
+    if collector.content_events or collector.usage or failure.ambiguous:
         attempt.usage = _estimated(attempt)
     return with_partial(failure, collector.text(), attempt.usage, output_began=collector.content_events > 0)
 
@@ -175,7 +199,9 @@ def _estimated(attempt: Attempt) -> TokenUsage:
     return with_estimate(collector.usage, attempt.request.call, collector.output(), collector.reasoning())
 
 
-def _completion(call: Call, attempt: Attempt) -> Completion:
+def _completion(call: Call, attempts: list[Attempt]) -> Completion:
+    attempt = attempts[-1]
+    sent = tuple(attempt.record() for attempt in attempts if attempt.dispatched)
     collector = attempt.collector
     if collector.finish_reason is None or attempt.usage is None:
         raise AssertionError("an attempt that ended well has a finish reason and usage")
@@ -187,7 +213,7 @@ def _completion(call: Call, attempt: Attempt) -> Completion:
         finish_reason=collector.finish_reason,
         usage=attempt.usage,
         timing=attempt.stopwatch.timing(streamed=collector.streamed),
-        cost=attempt.cost,
-        attempts=(attempt.record(),),
+        cost=total_cost(sent),
+        attempts=sent,
         raw=collector.raw(),
     )

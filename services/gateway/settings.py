@@ -29,6 +29,14 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     cost_queue_max: int = Field(10_000, ge=1, description="Holds or settlements of one project that may wait.")
     cost_projects_max: int = Field(1_000, ge=1, description="Projects whose batches are kept open at a time.")
 
+    retries_max: int = Field(2, ge=0, le=10, description="Further attempts of a direct call that names no number.")
+    retry_base_ms: int = Field(250, ge=1, description="Longest wait before the first retry; doubles with each one.")
+    retry_cap_ms: int = Field(10_000, ge=1, description="Longest wait before a retry, without a Retry-After.")
+    retry_budget_share: float = Field(0.2, ge=0, le=1, description="Retries that each call allows its deployment.")
+    retry_budget_per_minute: float = Field(10.0, ge=0, description="Retries a minute that a deployment has besides.")
+    retry_budget_max: float = Field(100.0, ge=0, description="Retries that a deployment can save up.")
+    deployments_max: int = Field(10_000, ge=1, description="Deployments whose state is kept; the oldest is forgotten.")
+
     breaker_window_s: float = Field(30.0, gt=0, description="How far back calls count for a circuit breaker.")
     breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="Share of failed calls that opens a breaker.")
     breaker_calls_min: int = Field(20, ge=1, description="Calls in the window before their share of failures counts.")
@@ -39,7 +47,6 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     breaker_unanswered_s: float = Field(
         10.0, gt=0, description="A call that heard nothing for so long before its deadline counts as failed."
     )
-    breaker_deployments_max: int = Field(10_000, ge=1, description="Circuit breakers kept; the oldest is forgotten.")
 
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
     provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")

@@ -30,9 +30,10 @@ class Stopwatch:
 
     __slots__ = ("_arrived", "_clock", "_first_any", "_first_output", "_last", "_left", "chunks", "started_at_us")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, arrived_s: float | None = None) -> None:
+        """`arrived_s` is when the call arrived, by the monotonic clock; now where it is left out."""
         self._clock = clock
-        self._arrived = clock.monotonic_s()
+        self._arrived = clock.monotonic_s() if arrived_s is None else arrived_s
         self._left: float | None = None
         self._first_any: float | None = None
         self._first_output: float | None = None

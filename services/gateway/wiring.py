@@ -17,10 +17,12 @@ from services.gateway.providers.embeddings import EmbeddingProvider
 from services.gateway.providers.factory import build_provider
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import TransportLimits
+from services.gateway.retries import Retries, RetryRules
 from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
+from services.runtime.backoff import Backoff
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.server import RunningServer, serve
@@ -45,12 +47,14 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
         providers = await stack.enter_async_context(_providers(catalogue, settings))
         admission = Admission(settings.max_concurrent_calls)
+        retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
         breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
         pipeline, embedding = (
             Pipeline(
                 admission=admission,
                 catalogue=catalogue,
                 providers=reached,
+                retries=retries,
                 breakers=breakers,
                 accounting=accounting,
                 clock=SYSTEM_CLOCK,
@@ -92,6 +96,16 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
     )
 
 
+def _retry_rules(settings: GatewaySettings) -> RetryRules:
+    return RetryRules(
+        backoff=Backoff(settings.retry_base_ms, settings.retry_cap_ms),
+        budget_share=settings.retry_budget_share,
+        budget_per_minute=settings.retry_budget_per_minute,
+        budget_max=settings.retry_budget_max,
+        deployments_max=settings.deployments_max,
+    )
+
+
 def _breaker_rules(settings: GatewaySettings) -> BreakerRules:
     return BreakerRules(
         window_s=settings.breaker_window_s,
@@ -102,5 +116,5 @@ def _breaker_rules(settings: GatewaySettings) -> BreakerRules:
         open_max_s=settings.breaker_open_max_s,
         probes_max=settings.breaker_probes_max,
         unanswered_s=settings.breaker_unanswered_s,
-        deployments_max=settings.breaker_deployments_max,
+        deployments_max=settings.deployments_max,
     )

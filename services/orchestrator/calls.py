@@ -166,7 +166,7 @@ class CallId(NamedTuple):
 
     @property
     def hold_id(self) -> str:
-        """The id of the call's hold and usage event: the gateway makes one attempt per call of a run."""
+        """The id of the call's hold and usage event: a call of a batch is not tried again inside the gateway."""
         return f"{self.run_id}/{self.cell}/{self.attempt}/1"
 
     @classmethod

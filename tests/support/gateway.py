@@ -17,6 +17,7 @@ from services.gateway.chunks import Event, Finished, FinishReason, Started, Text
 from services.gateway.failures import CallFailed
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
+from services.gateway.retries import Retries, RetryRules
 from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
@@ -152,7 +153,12 @@ class ScriptedProvider:
 
 
 def pipeline(
-    provider: Provider, ledger: InMemoryLedger, *, max_calls: int = 100, breaking: BreakerRules | None = None
+    provider: Provider,
+    ledger: InMemoryLedger,
+    *,
+    max_calls: int = 100,
+    breaking: BreakerRules | None = None,
+    retrying: RetryRules | None = None,
 ) -> tuple[Pipeline, Admission]:
     """A pipeline with one provider, "scripted", and short patience."""
     entry = ProviderEntry(
@@ -164,6 +170,7 @@ def pipeline(
         admission=admission,
         catalogue=Catalogue({"scripted": ConfiguredProvider(entry, "", "", "")}),
         providers={"scripted": provider},
+        retries=Retries(SYSTEM_CLOCK, retrying),
         breakers=Breakers(SYSTEM_CLOCK, breaking),
         accounting=Accounting(ledger, SYSTEM_CLOCK, limits),
         clock=SYSTEM_CLOCK,

@@ -30,7 +30,9 @@ _ROLES: dict[int, Role] = {
 _FIXED_TOOL_CHOICES = frozenset({"", "auto", "none", "required"})
 
 
-def decode_call(message: gateway_pb2.Call, field: str, *, default_timeout_ms: int, limit_ms: float) -> Call:
+def decode_call(
+    message: gateway_pb2.Call, field: str, *, default_timeout_ms: int, default_retries: int, limit_ms: float
+) -> Call:
     """The call, with what its caller left to the gateway filled in. `field` is its path, for errors.
 
     `limit_ms` is what its RPC's deadline leaves it. Raises InvalidField for what the contract's rules cannot say.
@@ -40,6 +42,7 @@ def decode_call(message: gateway_pb2.Call, field: str, *, default_timeout_ms: in
     if choice not in _FIXED_TOOL_CHOICES and choice not in {tool.name for tool in tools}:
         raise InvalidField(f"{field}.tool_choice", f"{choice!r} is not auto, none, required or the name of a tool")
     timeout_ms = message.timeout_ms or default_timeout_ms
+    resilience = message.resilience
     return Call(
         call_id=message.call_id or new_id("call"),
         model=message.model,
@@ -59,7 +62,9 @@ def decode_call(message: gateway_pb2.Call, field: str, *, default_timeout_ms: in
         run_id=message.run_id,
         tags=dict(message.tags),
         include_raw=message.include_raw,
-        ignore_circuit_breaker=message.resilience.ignore_circuit_breaker,
+        ignore_circuit_breaker=resilience.ignore_circuit_breaker,
+        retries_max=resilience.retries_max if resilience.HasField("retries_max") else default_retries,
+        retry_ambiguous=resilience.retry_ambiguous,
     )
 
 

@@ -56,7 +56,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Complete(self, request: gateway_pb2.CompleteRequest, context: Any) -> gateway_pb2.CompleteResponse:
         """Run one call and answer when it has finished."""
-        outcome = await self._pipeline.run(self._call(request.call, "call"), _owner())
+        outcome = await self._pipeline.run(
+            self._call(request.call, "call", retries=self._settings.retries_max), _owner()
+        )
         if isinstance(outcome, FailedCall):
             raise error_of(outcome)
         return gateway_pb2.CompleteResponse(completion=encode_completion(outcome))
@@ -65,7 +67,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_pb2.StreamCompleteRequest, context: Any
     ) -> AsyncIterator[gateway_pb2.StreamCompleteResponse]:
         """Run one call in a task of its own and pass its chunks on; leaving the stream cancels the task."""
-        call = self._call(request.call, "call")
+        call = self._call(request.call, "call", retries=self._settings.retries_max)
         handoff: Handoff[gateway_pb2.Chunk] = Handoff(self._settings.stream_chunks_max)
 
         async def emit(attempt: Attempt, offset_us: int, events: list[Event]) -> None:
@@ -93,7 +95,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_pb2.CompleteBatchRequest, context: Any
     ) -> AsyncIterator[gateway_pb2.CompleteBatchResponse]:
         """Run the calls at once; outcomes leave as they come, those of a few milliseconds together."""
-        calls = [self._call(message, f"calls[{index}]") for index, message in enumerate(request.calls)]
+        calls = [self._call(message, f"calls[{index}]", retries=0) for index, message in enumerate(request.calls)]
         _check_ids(request.calls)
         owner = _owner()
         ready: list[gateway_pb2.CallOutcome] = []
@@ -150,9 +152,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         token = encode_page_token(fingerprint, [page[-1].name]) if len(models) > size else ""
         return gateway_pb2.ListModelsResponse(models=[encode_model(model) for model in page], next_page_token=token)
 
-    def _call(self, message: gateway_pb2.Call, field: str) -> Call:
+    def _call(self, message: gateway_pb2.Call, field: str, *, retries: int) -> Call:
         default_ms = self._settings.default_timeout_ms
-        return decode_call(message, field, default_timeout_ms=default_ms, limit_ms=self._limit_ms())
+        return decode_call(
+            message, field, default_timeout_ms=default_ms, default_retries=retries, limit_ms=self._limit_ms()
+        )
 
     def _limit_ms(self) -> float:
         """What the RPC's deadline leaves a call."""

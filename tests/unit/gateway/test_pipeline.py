@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 import pytest
 
-from services.gateway.accounting import Reservation
-from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall
+from services.gateway.accounting import Reservation, Settlement
+from services.gateway.attempts import Attempt, CallOutcome, Completion, Cost, FailedCall
 from services.gateway.breaker import BreakerRules
-from services.gateway.calls import Owner, TextPart
+from services.gateway.calls import Owner, ProviderRequest, TextPart
 from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
+from services.gateway.retries import RetryRules
 from services.gateway.usage import TokenUsage
+from services.runtime.backoff import Backoff
 from services.runtime.errors import error_of_code
 from tests.support.gateway import ANSWER, OWNER, InMemoryLedger, ScriptedProvider, call, pipeline
 
@@ -143,6 +146,86 @@ async def test_a_refused_budget_sends_nothing(ledger: InMemoryLedger) -> None:
     made, _ = pipeline(provider, ledger)
     outcome = failed(await made.run(call(), OWNER))
     assert (outcome.failure.reason, outcome.failure.dispatched, provider.requests) == ("BUDGET_EXCEEDED", False, [])
+
+
+QUICK = RetryRules(backoff=Backoff(1, 2))
+DOWN = CallFailed(classify(ProviderFault(503, "down")))
+
+
+class FlakyProvider(ScriptedProvider):
+    """Goes through its scripts, one per request, and stays with the last."""
+
+    def __init__(self, *scripts: tuple[Sequence[Event] | Exception, ...]) -> None:
+        super().__init__()
+        self.scripts = list(scripts)
+
+    def stream(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        self.script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+        return super().stream(request, deadline)
+
+
+async def test_an_attempt_that_failed_is_followed_by_another_with_its_own_hold(ledger: InMemoryLedger) -> None:
+    provider = FlakyProvider((DOWN,), ([Started()], [UsageSoFar(TokenUsage(6))], DOWN), ANSWER)
+    made, _ = pipeline(provider, ledger, retrying=QUICK)
+    seen: list[Event] = []
+
+    async def emit(attempt: Attempt, offset_us: int, events: list[Event]) -> None:
+        seen.extend(event for event in events if isinstance(event, TextDelta))
+
+    outcome = await made.run(call(retries_max=2), OWNER, emit)
+    assert isinstance(outcome, Completion)
+    ids = ["run_1/7/1/1", "run_1/7/1/2", "run_1/7/1/3"]
+    assert [attempt.attempt_id for attempt in outcome.attempts] == ids
+    assert [attempt.failure is None for attempt in outcome.attempts] == [False, False, True]
+    assert [attempt.cost and attempt.cost.cost_nano_usd for attempt in outcome.attempts] == [0, 6, 11]
+    assert outcome.cost is not None
+    assert outcome.cost.cost_nano_usd == 17
+    assert list(ledger.settled) == ids
+    assert ledger.open_holds == set()
+    assert [request.attempt_id for request in provider.requests] == ids
+    assert seen == [TextDelta("Because of "), TextDelta("scattering.")]
+    assert outcome.timing.queue_us <= outcome.timing.latency_us
+
+
+async def test_a_call_that_never_works_lists_what_was_sent(ledger: InMemoryLedger) -> None:
+    made, _ = pipeline(FlakyProvider((DOWN,), (refused("NETWORK_ERROR", "gone"),)), ledger, retrying=QUICK)
+    outcome = failed(await made.run(call(retries_max=1), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched) == ("NETWORK_ERROR", True)
+    assert [attempt.attempt_id for attempt in outcome.attempts] == ["run_1/7/1/1"]
+    assert ledger.open_holds == set()
+
+
+class WatchedLedger(InMemoryLedger):
+    """Says when it has settled something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_settled = asyncio.Event()
+
+    async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
+        cost = await super().settle(owner, settlement)
+        self.has_settled.set()
+        return cost
+
+
+async def test_a_call_can_be_cancelled_between_its_attempts() -> None:
+    slow = CallFailed(classify(ProviderFault(429, "slow down", retry_after="5")))
+    watched = WatchedLedger()
+    made, admission = pipeline(ScriptedProvider(slow), watched)
+    task = asyncio.create_task(made.run(call(retries_max=1), OWNER))
+    await watched.has_settled.wait()
+    assert admission.cancel(OWNER, ["run_1/7/1"])
+    outcome = failed(await task)
+    assert (outcome.failure.reason, outcome.failure.dispatched) == ("CANCELLED", True)
+    assert len(outcome.attempts) == 1
+
+
+async def test_a_breaker_that_opens_ends_the_retries(ledger: InMemoryLedger) -> None:
+    breaking = BreakerRules(consecutive_failures=1)
+    made, _ = pipeline(ScriptedProvider(DOWN), ledger, retrying=QUICK, breaking=breaking)
+    outcome = failed(await made.run(call(retries_max=5), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched) == ("CIRCUIT_OPEN", True)
+    assert len(outcome.attempts) == 1
 
 
 async def test_an_open_breaker_refuses_before_anything_is_held(ledger: InMemoryLedger) -> None:

@@ -173,18 +173,33 @@ class Resilience(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IGNORE_CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
+    RETRIES_MAX_FIELD_NUMBER: _builtins.int
+    RETRY_AMBIGUOUS_FIELD_NUMBER: _builtins.int
     ignore_circuit_breaker: _builtins.bool
     """Send the call even where the circuit breaker of its deployment is open, and don't count it there. Default false."""
+    retries_max: _builtins.int
+    """Further attempts after one that the provider failed before its first content, 0 - 10. Absent means the server's default
+    (2) in Complete and StreamComplete, and 0 in CompleteBatch, whose callers repeat calls under ids of their own. Each
+    attempt has its own id, hold and usage event; none begins after the call's deadline or before a Retry-After is over.
+    """
+    retry_ambiguous: _builtins.bool
+    """Also try again where the failed attempt may have worked unseen (a lost connection, an answer without an end): that can
+    pay twice. Default false.
+    """
     def __init__(
         self,
         *,
         ignore_circuit_breaker: _builtins.bool = ...,
+        retries_max: _builtins.int | None = ...,
+        retry_ambiguous: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retries_max", b"_retries_max", "retries_max", b"retries_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ignore_circuit_breaker", b"ignore_circuit_breaker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retries_max", b"_retries_max", "ignore_circuit_breaker", b"ignore_circuit_breaker", "retries_max", b"retries_max", "retry_ambiguous", b"retry_ambiguous"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retries_max: _TypeAlias = _typing.Literal["retries_max"]  # noqa: Y015
+    _WhichOneofArgType__retries_max: _TypeAlias = _typing.Literal["_retries_max", b"_retries_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retries_max) -> _WhichOneofReturnType__retries_max | None: ...
 
 Global___Resilience: _TypeAlias = Resilience  # noqa: Y015
 
@@ -364,7 +379,7 @@ class Completion(_message.Message):
 
     @_builtins.property
     def cost(self) -> _usage_pb2.Cost:
-        """What it cost; absent while the cost service has not confirmed it."""
+        """What all attempts cost together; absent while the cost service has not confirmed it."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
@@ -613,12 +628,14 @@ class Chunk(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     offset_us: _builtins.int
-    """When its bytes arrived, in microseconds after the request left for the provider."""
+    """When its bytes arrived, in microseconds after the request of its attempt left for the provider."""
     text: _builtins.str
     """Visible text."""
     @_builtins.property
     def started(self) -> Global___Started:
-        """The provider accepted the request. The first chunk."""
+        """The provider accepted the request. The first chunk; comes again where an attempt that gave no content is followed by
+        another one.
+        """
 
     @_builtins.property
     def reasoning(self) -> _content_pb2.Reasoning:
