@@ -12,6 +12,7 @@ SETTLED, RELEASED and TOMBSTONED are final. Every transition is safe to repeat.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.cost.events import UsageEvent
 from services.cost.scopes import Target
 from services.cost.usage import Attribution
 from services.runtime.errors import AlreadyExists, DomainError, WrongState
@@ -93,7 +94,7 @@ def refusal_of_repeat(hold: Hold, nonce: str) -> DomainError | None:
     """Why an existing hold refuses a request to hold its attempt again; None for a repeat while the hold stands."""
     if hold.state is HoldState.TOMBSTONED:
         return tombstoned(hold.attempt_id)
-    if hold.nonce != nonce:
+    if hold.nonce and hold.nonce != nonce:
         return AlreadyExists(
             "HOLD_NONCE_MISMATCH",
             f"Attempt {hold.attempt_id} was dispatched before under another nonce; do not send it. Dispatch the work "
@@ -143,6 +144,23 @@ def tombstone(attempt_id: str, now_us: int) -> Hold:
         priced=False,
         created_us=now_us,
         expires_us=now_us,
+    )
+
+
+def hold_of_event(event: UsageEvent) -> Hold:
+    """The hold that a usage event settled, after its own record is deleted; its nonce is forgotten."""
+    return Hold(
+        attempt_id=event.event_id,
+        nonce="",
+        state=HoldState.SETTLED,
+        provider=event.provider,
+        model=event.model,
+        attribution=event.attribution,
+        held_nano_usd=event.held_nano_usd,
+        priced=event.cost.priced,
+        created_us=event.occurred_us,
+        expires_us=event.recorded_us,
+        service_tier=event.service_tier,
     )
 
 

@@ -23,6 +23,15 @@ class CostSettings(WatchSettings, service="cost"):
     )
     reconcile_interval_s: float = Field(5.0, gt=0, description="Seconds between two looks for expired holds.")
     reconcile_max_holds: int = Field(500, ge=1, le=10_000, description="Expired holds that one look takes on.")
+    hold_retention_days: int = Field(
+        7,
+        ge=1,
+        le=366,
+        description="Days after which a settled, released or tombstoned hold is deleted; its usage event stays. "
+        "Expired holds are kept for 366 days.",
+    )
+    hold_retention_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks for old holds.")
+    hold_retention_max_holds: int = Field(500, ge=1, le=10_000, description="Old holds that one look deletes.")
     commit_max_requests: int = Field(64, ge=1, description="Requests that share one transaction at most.")
     commit_max_waiting: int = Field(2_048, ge=1, description="Requests that may wait for their transaction.")
     max_price_overrides_per_project: int = Field(

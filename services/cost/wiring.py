@@ -15,7 +15,7 @@ from services.cost.catalogue import Catalogue
 from services.cost.delivering import Deliverer, Sender
 from services.cost.insights import Anomaly
 from services.cost.receivers import HttpReceivers
-from services.cost.reconciler import Reconciler
+from services.cost.reconciler import Reconciler, repeat
 from services.cost.repricer import Repricer
 from services.cost.roller import Roller
 from services.cost.rollups import DAY_US
@@ -39,6 +39,7 @@ from services.cost.store.forecasts import ForecastStore
 from services.cost.store.overrides import OverrideStore
 from services.cost.store.price_books import PriceBooks
 from services.cost.store.repricing import RepricingStore
+from services.cost.store.retention import HoldRetention
 from services.cost.store.rollups import Folder
 from services.cost.store.spend import SpendStore
 from services.cost.store.webhooks import WebhookStore
@@ -72,13 +73,8 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             max_queue=settings.commit_max_waiting,
         )
         stack.push_async_callback(books.close)
-        reconciler = Reconciler(
-            books,
-            policy=settings.expired_holds,
-            interval_s=settings.reconcile_interval_s,
-            max_batch=settings.reconcile_max_holds,
-        )
-        await stack.enter_async_context(_running(reconciler.run(), "cost-reconciler"))
+        await stack.enter_async_context(_running(_expiring(settings, books), "cost-reconciler"))
+        await stack.enter_async_context(_running(_deleting(settings, database), "hold-retention"))
         roller = Roller(Folder(database, max_events=settings.fold_max_events), interval_s=settings.fold_interval_s)
         await stack.enter_async_context(_running(roller.run(), "cost-roller"))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
@@ -111,6 +107,26 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         yield await stack.enter_async_context(
             serve(settings, servicers, verifier=verifier, checks=checks, features=features)
         )
+
+
+def _expiring(settings: CostSettings, books: Bookkeeping) -> Coroutine[Any, Any, None]:
+    """Holds that nobody settled in time expire."""
+    return repeat(
+        Reconciler(books, policy=settings.expired_holds).run_once,
+        interval_s=settings.reconcile_interval_s,
+        max_batch=settings.reconcile_max_holds,
+        name="the expiry of holds",
+    )
+
+
+def _deleting(settings: CostSettings, database: Database) -> Coroutine[Any, Any, None]:
+    """Holds whose outcome is final are deleted when they are old."""
+    return repeat(
+        HoldRetention(database, keep_us=settings.hold_retention_days * DAY_US).run_once,
+        interval_s=settings.hold_retention_interval_s,
+        max_batch=settings.hold_retention_max_holds,
+        name="the deletion of old holds",
+    )
 
 
 def _repricing(settings: CostSettings, store: RepricingStore) -> RepricingServicer:

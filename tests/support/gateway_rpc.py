@@ -87,8 +87,10 @@ class Caller:
         stub = spend_pb2_grpc.UsageServiceStub(self.costs)
         return await stub.SummarizeSpend(spend_pb2.SummarizeSpendRequest(), metadata=token_of())
 
-    async def limit_spending(self, limit_nano_usd: int) -> None:
-        budget = budget_pb2.Budget(name="all", limit_nano_usd=limit_nano_usd)
+    async def limit_spending(self, limit_nano_usd: int, **scope: str) -> None:
+        budget = budget_pb2.Budget(
+            name="all", limit_nano_usd=limit_nano_usd, scope=budget_pb2.BudgetScope(**scope) if scope else None
+        )
         stub = budget_pb2_grpc.BudgetServiceStub(self.costs)
         await stub.CreateBudget(budget_pb2.CreateBudgetRequest(budget=budget), metadata=token_of())
 

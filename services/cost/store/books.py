@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from services.cost.catalogue import PriceSource
 from services.cost.events import SETTLED_SOURCE
-from services.cost.holds import UNRESOLVED, HoldState
+from services.cost.holds import UNRESOLVED, HoldState, hold_of_event
 from services.cost.ledger import Books, EventKey, Ledger
 from services.cost.posting import Posting
 from services.cost.scopes import Target, anchors_of
@@ -134,7 +134,14 @@ class BookKeeper:
         keys = {key for posting in postings for key in posting.event_keys}
         settled = (hold for hold in books.holds.values() if hold.state is HoldState.SETTLED)
         keys.update((SETTLED_SOURCE, hold.attempt_id) for hold in settled)
+        # Of an attempt without a hold there can be the event: holds are deleted after a while, events are not.
+        without_hold = attempt_ids - books.holds.keys()
+        keys.update((SETTLED_SOURCE, attempt_id) for attempt_id in without_hold)
         self._load_events(connection, books, keys)
+        for attempt_id in without_hold:
+            event = books.events.get((SETTLED_SOURCE, attempt_id))
+            if event is not None:
+                books.holds[attempt_id] = hold_of_event(event)
         charges = {
             (target, now_us if at_us is None else at_us) for posting in postings for target, at_us in posting.charges
         }

@@ -229,6 +229,37 @@ async def test_a_budget_stops_a_call_before_it_is_sent(caller: Caller) -> None:
     assert (await caller.spend()).total.calls == 0
 
 
+@pytest.mark.parametrize(
+    "scope",
+    [{"run_id": "run_1"}, {"tag": "team=research"}, {"model": "mock/large"}, {"run_id": "run_1", "key_id": "key_1"}],
+)
+async def test_a_budget_stops_the_calls_of_its_scope_and_spares_others(caller: Caller, scope: dict[str, str]) -> None:
+    await caller.limit_spending(1_000, **scope)
+    matching = rpc_call(call_id="a/1", model="mock/large", run_id="run_1", tags={"team": "research"})
+    other = rpc_call(call_id="b/1", model="mock/small", run_id="run_2", tags={"team": "sales"})
+    outcomes = await caller.batch(matching, other)
+    assert outcomes["a/1"].error.reason == error_pb2.ERROR_REASON_BUDGET_EXCEEDED
+    assert not outcomes["a/1"].error.dispatched
+    assert outcomes["b/1"].HasField("completion")
+    matching.call_id, other.call_id = "a/2", "b/2"
+    refused, _ = await refusal_of(caller.complete(matching))
+    assert refused.reason == "BUDGET_EXCEEDED"
+    assert (await caller.complete(other)).cost.cost_nano_usd > 0
+    assert (await caller.spend()).total.calls == 2
+
+
+@pytest.mark.parametrize("scope", [{"user_id": "usr_1"}, {"key_id": "key_1"}])
+async def test_a_budget_of_a_user_or_a_key_stops_their_calls(caller: Caller, scope: dict[str, str]) -> None:
+    await caller.limit_spending(1_000, **scope)
+    refused, _ = await refusal_of(caller.complete(rpc_call(model="mock/large")))
+    assert refused.reason == "BUDGET_EXCEEDED"
+
+
+async def test_a_budget_of_somebody_else_stops_nothing(caller: Caller) -> None:
+    await caller.limit_spending(1, user_id="usr_2")
+    await caller.complete(rpc_call(model="mock/small"))
+
+
 async def test_a_call_that_was_dispatched_before_is_not_sent_again(caller: Caller) -> None:
     await caller.complete(rpc_call(call_id="c/1", dispatch_nonce="one"))
     refused, error = await refusal_of(caller.complete(rpc_call(call_id="c/1", dispatch_nonce="two")))

@@ -7,7 +7,7 @@ import pytest
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.holds import ExpiryPolicy
 from services.cost.posting import Posting
-from services.cost.reconciler import Reconciler
+from services.cost.reconciler import Reconciler, repeat
 from services.runtime.errors import Unavailable
 
 
@@ -31,8 +31,8 @@ class TroubledStore:
 async def test_the_reconciler_outlives_an_absent_database_and_its_own_faults(caplog: pytest.LogCaptureFixture) -> None:
     store = TroubledStore(Unavailable("DEPENDENCY_UNAVAILABLE", "the database is away"), RuntimeError("a fault"))
     books = Bookkeeping(store, max_batch=1, max_queue=1)
-    reconciler = Reconciler(books, policy=ExpiryPolicy.CHARGE, interval_s=0.001, max_batch=10)
-    task = asyncio.create_task(reconciler.run())
+    reconciler = Reconciler(books, policy=ExpiryPolicy.CHARGE)
+    task = asyncio.create_task(repeat(reconciler.run_once, interval_s=0.001, max_batch=10, name="expiry"))
     async with asyncio.timeout(20):
         await store.quiet.wait()
     task.cancel()
