@@ -4,7 +4,6 @@ Rates are nano-USD per million tokens, so a rate of 0.15 USD per million is 150,
 of a price is rounded half-even by itself and the total is the sum of the parts, so parts always add up.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -78,10 +77,12 @@ class Tariff:
 
     def rates_for(self, input_tokens: int) -> Rates:
         """The rates of a call with so many input tokens."""
-        tiers = self.tiers
-        if len(tiers) == 1:
-            return tiers[0].rates
-        return tiers[bisect_right(tiers, input_tokens, key=lambda tier: tier.input_tokens_from) - 1].rates
+        rates = self.tiers[0].rates
+        for tier in self.tiers[1:]:
+            if input_tokens < tier.input_tokens_from:
+                break
+            rates = tier.rates
+        return rates
 
 
 @dataclass(frozen=True, slots=True)
