@@ -90,7 +90,7 @@ migrate: setup
 
 ## prices: show what the installed genai-prices would change in the catalogue (ARGS=--apply writes a new version)
 prices: setup
-	@$(PY) -m services.cost.catalogue_update $(ARGS)
+	@$(PY) -m services.cost.pricing.catalogue_update $(ARGS)
 
 ## bench: run a benchmark of bench/ (NAME=pipeline)
 bench: setup

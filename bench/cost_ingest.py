@@ -25,7 +25,7 @@ from bench.cost_server import CostServer, DatabaseKind, cost_server
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.cost.v1 import spend_pb2 as pb
 from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
-from services.cost.catalogue import Catalogue
+from services.cost.pricing.catalogue import Catalogue
 
 PROJECT = "prj_bench"
 BATCH = 1_000

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import orjson
 
-from services.cost.prices import Breakdown
+from services.cost.pricing.prices import Breakdown
 from services.cost.scopes import Target
 from services.cost.spend import SpendFilter
 from services.cost.usage import Attribution, Usage

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 
 from services.cost.alerts import AlertDraft, drafts_of
 from services.cost.budgets import Balance, Budget, budget_exceeded
-from services.cost.catalogue import PriceSource
-from services.cost.estimates import model_name, priced
 from services.cost.events import (
     FREE,
     REPRICING_SOURCE,
@@ -31,7 +29,9 @@ from services.cost.holds import (
     state_after_expiry,
     tombstone,
 )
-from services.cost.prices import Breakdown, worst_case
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.estimates import model_name, priced
+from services.cost.pricing.prices import Breakdown, worst_case
 from services.cost.standings import BalanceKey, Standings
 from services.cost.usage import NO_USAGE, Usage, check_usage, tier_named
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState

@@ -11,12 +11,12 @@ from services.cost.alert_retention import prune_alerts
 from services.cost.alerts import Alert
 from services.cost.anomaly_search import AnomalySearch
 from services.cost.bookkeeping import Bookkeeping
-from services.cost.catalogue import Catalogue
 from services.cost.delivering import Deliverer, Sender
 from services.cost.insights import Anomaly
+from services.cost.pricing.catalogue import Catalogue
+from services.cost.pricing.repricer import Repricer
 from services.cost.receivers import HttpReceivers
 from services.cost.reconciler import Reconciler, repeat
-from services.cost.repricer import Repricer
 from services.cost.roller import Roller
 from services.cost.rollups import DAY_US
 from services.cost.rpc.alerts import AlertParts, AlertServicer

@@ -21,7 +21,7 @@ from services.cost.budgets import Budget
 from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.ledger import Books, Ledger
 from services.cost.periods import PeriodKind
-from services.cost.prices import Quote, Rates, Tariff, Tier
+from services.cost.pricing.prices import Quote, Rates, Tariff, Tier
 from services.cost.scopes import Scope
 from services.cost.standings import Standings
 from services.cost.usage import Attribution, Usage

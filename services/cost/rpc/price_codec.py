@@ -5,10 +5,10 @@ from itertools import pairwise
 from typing import Final
 
 from llmlab.api.cost.v1 import price_pb2 as pb
-from services.cost.catalogue import PriceSource
-from services.cost.estimates import Estimate, InputLength, Plan, tokens_of_bytes
-from services.cost.overrides import Override, check_tiers
-from services.cost.prices import Breakdown, DatedTariff, ModelPrice, Rates, Tariff, Tier, WorstCase
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.estimates import Estimate, InputLength, Plan, tokens_of_bytes
+from services.cost.pricing.overrides import Override, check_tiers
+from services.cost.pricing.prices import Breakdown, DatedTariff, ModelPrice, Rates, Tariff, Tier, WorstCase
 from services.cost.rpc.codec import microseconds_of, split_model, timestamp_of, usage_message
 from services.cost.usage import tier_named
 

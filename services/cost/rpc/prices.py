@@ -8,9 +8,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.cost.v1 import price_pb2 as pb
 from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceServicer
-from services.cost.catalogue import Catalogue, PriceSource, no_such_price
-from services.cost.estimates import estimate, priced, sum_nano_usd
 from services.cost.events import Cost
+from services.cost.pricing.catalogue import Catalogue, PriceSource, no_such_price
+from services.cost.pricing.estimates import estimate, priced, sum_nano_usd
 from services.cost.rpc.codec import cost_message, microseconds_of, split_model, usage_of
 from services.cost.rpc.price_codec import (
     breakdown_message,

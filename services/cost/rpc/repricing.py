@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.cost.v1 import repricing_pb2 as pb
 from llmlab.api.cost.v1.repricing_pb2_grpc import RepricingServiceServicer
-from services.cost.repricer import Repricer
-from services.cost.repricing import Difference, Repricing, RepricingFilter, RepricingState
+from services.cost.pricing.repricer import Repricer
+from services.cost.pricing.repricing import Difference, Repricing, RepricingFilter, RepricingState
 from services.cost.rpc.codec import microseconds_of, timestamp_of
 from services.cost.store.repricing import RepricingStore
 from services.runtime.context import current_principal

@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from services.cost.catalogue import PriceSource
 from services.cost.events import SETTLED_SOURCE
 from services.cost.holds import UNRESOLVED, HoldState, hold_of_event
 from services.cost.ledger import Books, EventKey, Ledger
 from services.cost.posting import Posting
+from services.cost.pricing.catalogue import PriceSource
 from services.cost.scopes import Target, anchors_of
 from services.cost.standings import Standings
 from services.cost.store.alert_writer import AlertKey, AlertWriter

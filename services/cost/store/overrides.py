@@ -4,8 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from services.cost.catalogue import PriceSource
-from services.cost.overrides import Override, check_start
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.overrides import Override, check_start
 from services.cost.store.books import lock_project
 from services.cost.store.price_books import PriceBooks, override_of, row_of_override
 from services.cost.store.tables import price_overrides, projects, request_ids

@@ -5,9 +5,9 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from services.cost.catalogue import PriceSource
-from services.cost.overrides import Override, ProjectPrices
-from services.cost.prices import Rates, Tariff, Tier
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.overrides import Override, ProjectPrices
+from services.cost.pricing.prices import Rates, Tariff, Tier
 from services.cost.store.tables import price_overrides
 
 PROJECTS_CACHED_MAX: Final = 1_000

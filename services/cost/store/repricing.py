@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, insert, literal, select, tuple_, update
 
-from services.cost.catalogue import Catalogue, PriceSource
 from services.cost.events import REPRICING_SOURCE, SETTLED_SOURCE, UsageEvent
 from services.cost.ledger import EventKey, Ledger
-from services.cost.overrides import ProjectPrices
 from services.cost.posting import Posting
-from services.cost.repricing import (
+from services.cost.pricing.catalogue import Catalogue, PriceSource
+from services.cost.pricing.overrides import ProjectPrices
+from services.cost.pricing.repricing import (
     BEGINNING,
     UNFINISHED,
     Adjustment,

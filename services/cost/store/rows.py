@@ -11,7 +11,7 @@ from services.cost.budgets import Budget
 from services.cost.events import Cost, UsageEvent
 from services.cost.holds import Hold, HoldState
 from services.cost.periods import PeriodKind
-from services.cost.prices import Breakdown
+from services.cost.pricing.prices import Breakdown
 from services.cost.scopes import Scope
 from services.cost.spend import Sums
 from services.cost.usage import COUNT_FIELDS, Attribution, Usage, UsageSource

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.cost.v1 import budget_pb2, hold_pb2, price_pb2
-from services.cost.catalogue import versions
+from services.cost.pricing.catalogue import versions
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
 from tests.support.cost import Callers, hold_item

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import error_pb2, usage_pb2
 from llmlab.api.cost.v1 import budget_pb2, hold_pb2, price_pb2, spend_pb2
-from services.cost.catalogue import versions
+from services.cost.pricing.catalogue import versions
 from services.cost.settings import CostSettings
 from services.cost.wiring import build
 from services.runtime.clock import ManualClock

@@ -3,7 +3,7 @@
 from typing import Final, Protocol
 
 from services.cost.events import UsageEvent
-from services.cost.repricing import (
+from services.cost.pricing.repricing import (
     BEGINNING,
     Adjustment,
     Difference,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from services.cost.catalogue import PriceSource
-from services.cost.prices import Quote, Tariff
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.prices import Quote, Tariff
 from services.runtime.errors import InvalidField
 
 ANY_MODEL: Final = "*"

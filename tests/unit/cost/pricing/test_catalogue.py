@@ -22,8 +22,8 @@ from genai_prices import Usage as GenaiUsage
 from genai_prices import data as genai_data
 from genai_prices.types import ModelInfo, PriceVariant, Provider, StartDateConstraint
 
-from services.cost.catalogue import LOOKUPS_MAX, Catalogue, no_such_price, versions
-from services.cost.prices import price
+from services.cost.pricing.catalogue import LOOKUPS_MAX, Catalogue, no_such_price, versions
+from services.cost.pricing.prices import price
 from services.cost.usage import Usage
 from services.runtime.errors import NotFound
 

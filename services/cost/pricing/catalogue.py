@@ -1,9 +1,9 @@
 """The catalogue of prices: compiled files of integers, one for each version, which never change.
 
 `data/catalogues/<version>.json` holds every price that is known, from `genai-prices` and from `data/own_prices.json`
-(the mock's, TinyFish's). `python -m services.cost.catalogue_update` shows what the installed `genai-prices` would
-change, and writes a new version; so an update of a library never changes a price by itself. The newest version is in
-use, and older ones stay readable, because events name the version that they were priced by.
+(the mock's, TinyFish's). The command in `catalogue_update.py` shows what the installed `genai-prices` would change, and
+writes a new version; so an update of a library never changes a price by itself. The newest version is in use, and older
+ones stay readable, because events name the version that they were priced by.
 
 A model that is not priced by tokens, requests or steps (audio by the hour, documents by the page, no price at all) is
 in the catalogue without a price: it is unpriced, which is not free.
@@ -18,14 +18,14 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from services.cost.matching import Matcher, matcher_of, with_dashed_date
-from services.cost.prices import DatedTariff, ModelPrice, Quote, Rates, Tariff, Tier
+from services.cost.pricing.matching import Matcher, matcher_of, with_dashed_date
+from services.cost.pricing.prices import DatedTariff, ModelPrice, Quote, Rates, Tariff, Tier
 from services.runtime.errors import DomainError, NotFound
 
 LOOKUPS_MAX: Final = 10_000
 """Names whose price is remembered; one more makes the catalogue forget them all and begin again."""
 
-_DATA: Final = files("services.cost").joinpath("data/catalogues")
+_DATA: Final = files("services.cost.pricing").joinpath("data/catalogues")
 _SUGGESTIONS: Final = 3
 _SUFFIX: Final = ".json"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.cost.catalogue import Catalogue, read_document, versions
-from services.cost.catalogue_source import compile_document
-from services.cost.catalogue_update import difference, main, next_version, write_document
+from services.cost.pricing.catalogue import Catalogue, read_document, versions
+from services.cost.pricing.catalogue_source import compile_document
+from services.cost.pricing.catalogue_update import difference, main, next_version, write_document
 
 
 def test_the_checked_in_catalogue_is_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:

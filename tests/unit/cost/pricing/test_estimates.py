@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cost.catalogue import Catalogue
-from services.cost.estimates import AMOUNT_MAX_NANO_USD, Plan, estimate, priced, sum_nano_usd, tokens_of_bytes
-from services.cost.estimates import InputLength as Length
+from services.cost.pricing.catalogue import Catalogue
+from services.cost.pricing.estimates import AMOUNT_MAX_NANO_USD, Plan, estimate, priced, sum_nano_usd, tokens_of_bytes
+from services.cost.pricing.estimates import InputLength as Length
 from services.cost.usage import Usage
 from services.runtime.errors import InvalidField, WrongState
 

@@ -65,7 +65,7 @@ _TIER_CONTEXTS: Final[Mapping[str, Mapping[str, str]]] = {
 
 def compile_document(catalogue_version: str) -> dict[str, Any]:
     """The document of a catalogue from the installed `genai-prices` and our own prices."""
-    own = json.loads(files("services.cost").joinpath("data/own_prices.json").read_text(encoding="utf-8"))
+    own = json.loads(files("services.cost.pricing").joinpath("data/own_prices.json").read_text(encoding="utf-8"))
     return {
         "version": catalogue_version,
         "sources": {"genai-prices": version("genai-prices"), "own_prices": own["version"]},

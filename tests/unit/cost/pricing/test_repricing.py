@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cost.events import FREE, UNPRICED, Cost, UsageEvent
-from services.cost.prices import Breakdown, Quote, Rates, Tariff, Tier, price
-from services.cost.repricing import Adjustment, Difference, Standing, adjustment_of, standing_of
+from services.cost.pricing.prices import Breakdown, Quote, Rates, Tariff, Tier, price
+from services.cost.pricing.repricing import Adjustment, Difference, Standing, adjustment_of, standing_of
 from services.cost.usage import Attribution, Usage
 
 KEY = ("app", "e1")

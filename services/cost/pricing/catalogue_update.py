@@ -1,4 +1,4 @@
-"""`python -m services.cost.catalogue_update` shows what the installed `genai-prices` would change in the catalogue.
+"""`make prices` shows what the installed `genai-prices` would change in the catalogue.
 
 With --apply it writes a new version: a file that never changes. It takes effect with the next start of the service, for
 calls from then on. What is on record keeps the price that it was given, until somebody reprices it.
@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from services.cost.catalogue import read_document, versions
-from services.cost.catalogue_source import compile_document
+from services.cost.pricing.catalogue import read_document, versions
+from services.cost.pricing.catalogue_source import compile_document
 
 _DIRECTORY = Path(__file__).parent / "data" / "catalogues"
 _NANO_PER_USD = 1_000_000_000
@@ -70,7 +70,7 @@ def write_document(document: Mapping[str, Any], directory: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m services.cost.catalogue_update", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m services.cost.pricing.catalogue_update", description=__doc__)
     parser.add_argument("--apply", action="store_true", help="write the new version of the catalogue")
     wanted = parser.parse_args(arguments)
     current = versions()[-1]

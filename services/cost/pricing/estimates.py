@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.cost.catalogue import PriceSource
 from services.cost.events import UNPRICED, Cost
-from services.cost.prices import Breakdown, Quote, WorstCase, price, worst_case
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.prices import Breakdown, Quote, WorstCase, price, worst_case
 from services.cost.usage import Usage
 from services.runtime.errors import DomainError, InvalidField, WrongState
 

@@ -4,9 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from services.cost.catalogue import Catalogue
-from services.cost.overrides import ANY_MODEL, DISTANCE_MAX_US, Override, ProjectPrices, check_start, check_tiers
-from services.cost.prices import Rates, Tariff, Tier
+from services.cost.pricing.catalogue import Catalogue
+from services.cost.pricing.overrides import (
+    ANY_MODEL,
+    DISTANCE_MAX_US,
+    Override,
+    ProjectPrices,
+    check_start,
+    check_tiers,
+)
+from services.cost.pricing.prices import Rates, Tariff, Tier
 from services.runtime.errors import InvalidField
 
 CATALOGUE = Catalogue.load()

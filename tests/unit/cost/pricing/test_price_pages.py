@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.cost.catalogue import Catalogue
-from services.cost.prices import price
+from services.cost.pricing.catalogue import Catalogue
+from services.cost.pricing.prices import price
 from services.cost.usage import Usage, check_usage
 
 NOW_US = 1_795_000_000_000_000

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cost.prices import (
+from services.cost.pricing.prices import (
     DAY_US,
     DatedTariff,
     ModelPrice,

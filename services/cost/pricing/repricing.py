@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Final
 
-from services.cost.catalogue import PriceSource
-from services.cost.estimates import priced
 from services.cost.events import REPRICING_SOURCE, Cost, UsageEvent
-from services.cost.prices import Breakdown
+from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.estimates import priced
+from services.cost.pricing.prices import Breakdown
 from services.cost.usage import NO_USAGE
 from services.runtime.errors import InvalidField, WrongState
 
