@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from services.cost.alerts import AnomalyFacts
+from services.cost.alerting.alerts import AnomalyFacts
 from services.cost.insights import AnomalyDraft, HourlySpend, SearchLimits, anomalies_of
 from services.cost.store.alerts import AlertStore
 from services.cost.store.anomalies import AnomalyStore, DueSearch

@@ -7,7 +7,7 @@ writes what changed. Everything here is plain computation, so a transaction that
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from services.cost.alerts import AlertDraft, drafts_of
+from services.cost.alerting.alerts import AlertDraft, drafts_of
 from services.cost.budgets import Balance, Budget, budget_exceeded
 from services.cost.events import (
     FREE,
@@ -329,7 +329,8 @@ class Ledger:
     def _record(self, event: UsageEvent, charged_us: int) -> None:
         self.books.events[event.source, event.event_id] = event
         self.new_events.append(event)
-        if not event.cost.priced:
+        # A repricing that is taken back is no news of the model.
+        if event.calls and not event.cost.priced:
             self._unpriced.add(f"{event.provider}/{event.model}")
         self._change(self.books.standings.at(event.target, charged_us), settled=event.cost.nano_usd)
 

@@ -4,10 +4,10 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from services.cost.alerts import AlertLimits
+from services.cost.alerting.alerts import AlertLimits
+from services.cost.alerting.deliveries import RetryLimits
+from services.cost.alerting.delivering import DeliveringPolicy
 from services.cost.anomaly_search import SearchPolicy
-from services.cost.deliveries import RetryLimits
-from services.cost.delivering import DeliveringPolicy
 from services.cost.holds import ExpiryPolicy
 from services.cost.insights import SearchLimits
 from services.runtime.backoff import Backoff
@@ -72,6 +72,8 @@ class CostSettings(WatchSettings, service="cost"):
     )
 
     alert_retention_days: int = Field(400, ge=1, le=3_650, description="Days that alerts and deliveries are kept.")
+    alert_retention_interval_s: float = Field(3_600.0, gt=0, description="Seconds between two looks for old alerts.")
+    alert_retention_max_alerts: int = Field(1_000, ge=1, le=10_000, description="Old alerts that one look deletes.")
     alert_unpriced_per_day: int = Field(
         20, ge=1, le=1_000, description="Models without a price that a project is alerted about on one day."
     )

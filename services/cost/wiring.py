@@ -4,18 +4,19 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from llmlab.api.cost.v1 import alert_pb2, insight_pb2
-from services.cost.alert_retention import prune_alerts
-from services.cost.alerts import Alert
+from services.cost.alerting.alerts import Alert
+from services.cost.alerting.delivering import Deliverer, Sender
+from services.cost.alerting.receivers import HttpReceivers
+from services.cost.alerting.sealing import Sealer
 from services.cost.anomaly_search import AnomalySearch
 from services.cost.bookkeeping import Bookkeeping
-from services.cost.delivering import Deliverer, Sender
 from services.cost.insights import Anomaly
 from services.cost.pricing.catalogue import Catalogue
 from services.cost.pricing.repricer import Repricer
-from services.cost.receivers import HttpReceivers
 from services.cost.reconciler import Reconciler, repeat
 from services.cost.roller import Roller
 from services.cost.rollups import DAY_US
@@ -26,7 +27,6 @@ from services.cost.rpc.insights import InsightServicer
 from services.cost.rpc.prices import PriceServicer
 from services.cost.rpc.repricing import RepricingServicer
 from services.cost.rpc.usage import UsageServicer
-from services.cost.sealing import Sealer
 from services.cost.settings import CostSettings
 from services.cost.store.alert_writer import DELIVERIES_TOPIC, AlertWriter
 from services.cost.store.alerts import AlertStore
@@ -139,6 +139,16 @@ def _repricing(settings: CostSettings, store: RepricingStore) -> RepricingServic
     return RepricingServicer(repricer, store)
 
 
+def _forgetting(settings: CostSettings, store: AlertStore) -> Coroutine[Any, Any, None]:
+    """Alerts and their deliveries are deleted when they are old."""
+    return repeat(
+        partial(store.prune, settings.alert_retention_days * DAY_US),
+        interval_s=settings.alert_retention_interval_s,
+        max_batch=settings.alert_retention_max_alerts,
+        name="the deletion of old alerts",
+    )
+
+
 async def _alerting(
     settings: CostSettings, stack: AsyncExitStack, database: Database, writer: AlertWriter, hints: Hints, clock: Clock
 ) -> AlertServicer:
@@ -162,9 +172,7 @@ async def _alerting(
         rng=random.Random(),  # noqa: S311 (jitter)
     )
     await stack.enter_async_context(deliverer.running())
-    await stack.enter_async_context(
-        _running(prune_alerts(store.prune, settings.alert_retention_days * DAY_US), "alert-retention")
-    )
+    await stack.enter_async_context(_running(_forgetting(settings, store), "alert-retention"))
     webhooks = WebhookStore(
         database,
         max_per_project=settings.max_webhooks_per_project,

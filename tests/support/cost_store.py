@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from services.cost.alerts import AlertLimits
+from services.cost.alerting.alerts import AlertLimits
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.budgets import Balance
 from services.cost.holds import HoldState

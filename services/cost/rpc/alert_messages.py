@@ -3,10 +3,10 @@
 from typing import Final
 
 from llmlab.api.cost.v1 import alert_pb2 as pb
-from services.cost.alerts import Alert, AlertKind, AnomalyFacts, BudgetFacts
-from services.cost.deliveries import Delivery, DeliveryState
+from services.cost.alerting.alerts import Alert, AlertKind, AnomalyFacts, BudgetFacts
+from services.cost.alerting.deliveries import Delivery, DeliveryState
+from services.cost.alerting.webhooks import Webhook
 from services.cost.rpc.codec import timestamp_of
-from services.cost.webhooks import Webhook
 
 KINDS: Final = {kind: pb.AlertKind.Value(f"ALERT_KIND_{kind.name}") for kind in AlertKind}
 KIND_OF: Final = {number: kind for kind, number in KINDS.items()}

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.cost.v1 import alert_pb2 as pb
 from llmlab.api.cost.v1.alert_pb2_grpc import AlertServiceServicer
-from services.cost.alerts import Alert, AlertKind
-from services.cost.delivering import Sender
+from services.cost.alerting.alerts import Alert, AlertKind
+from services.cost.alerting.delivering import Sender
+from services.cost.alerting.sealing import Sealer
+from services.cost.alerting.signing import new_secret
+from services.cost.alerting.webhooks import Webhook, check_budget_ids, check_mask, check_url
 from services.cost.rpc.alert_messages import KIND_OF, STATE_OF, alert_message, delivery_message, webhook_message
-from services.cost.sealing import Sealer
-from services.cost.signing import new_secret
 from services.cost.store.alerts import AlertStore
 from services.cost.store.deliveries import DeliveryStore
 from services.cost.store.webhooks import WebhookStore
-from services.cost.webhooks import Webhook, check_budget_ids, check_mask, check_url
 from services.runtime.context import current_principal, endless
 from services.runtime.errors import InvalidField
 from services.runtime.feeds import Watching

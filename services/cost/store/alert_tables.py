@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Column, Index, LargeBinary, SmallInteger, Table, text
 
-from services.cost.deliveries import DeliveryState
+from services.cost.alerting.deliveries import DeliveryState
 from services.cost.store.columns import flag, integer, words
 from services.cost.store.tables import metadata
 

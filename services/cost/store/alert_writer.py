@@ -7,8 +7,8 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, bindparam, func, select
 
-from services.cost.alerts import Alert, AlertDraft, AlertKind, AlertLimits
-from services.cost.deliveries import DeliveryState
+from services.cost.alerting.alerts import Alert, AlertDraft, AlertKind, AlertLimits
+from services.cost.alerting.deliveries import DeliveryState
 from services.cost.store.alert_tables import alert_counters, alerts, deliveries, webhooks
 from services.cost.store.webhook_rows import webhook_of
 from services.runtime.database import Database

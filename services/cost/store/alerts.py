@@ -7,14 +7,12 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, func, select, tuple_
 from sqlalchemy.engine import RowMapping
 
-from services.cost.alerts import Alert, AlertDraft, AlertKind, AnomalyFacts, BudgetFacts, anomaly
+from services.cost.alerting.alerts import Alert, AlertDraft, AlertKind, AnomalyFacts, BudgetFacts, anomaly
 from services.cost.store.alert_tables import alerts, deliveries
 from services.cost.store.alert_writer import LAST_SEQUENCE, AlertKey, AlertWriter, alerts_topic
 from services.cost.store.books import lock_project
 from services.runtime.database import Database
 from services.runtime.feeds import Kept
-
-_PRUNED_MAX: Final = 1_000
 
 _FIRST: Final = select(func.min(alerts.c.sequence)).where(alerts.c.project_id == bindparam("project_id"))
 _AFTER: Final = (
@@ -67,26 +65,26 @@ class AlertStore:
         lock_project(connection, self._database, project_id)
         return self._writer.raise_new(connection, project_id, [draft], self._database.now_us(connection))
 
-    async def prune(self, age_us: int) -> int:
-        """Remove some alerts, and deliveries that are done, that are older; returns how many rows went."""
-        return await self._database.write(self._prune, age_us)
+    async def prune(self, age_us: int, limit: int) -> int:
+        """Remove at most `limit` alerts, and as many deliveries, that are older; returns how many rows went."""
+        return await self._database.write(self._prune, age_us, limit)
 
-    def _prune(self, connection: Connection, age_us: int) -> int:
+    def _prune(self, connection: Connection, age_us: int, limit: int) -> int:
         until_us = self._database.now_us(connection) - age_us
         old = (
             select(alerts.c.project_id, alerts.c.sequence)
             .where(alerts.c.created_us < until_us)
             .order_by(alerts.c.created_us)
-            .limit(_PRUNED_MAX)
+            .limit(limit)
         )
         gone = connection.execute(delete(alerts).where(tuple_(alerts.c.project_id, alerts.c.sequence).in_(old)))
-        done = (
+        finished = (
             select(deliveries.c.delivery_id)
             .where(deliveries.c.created_us < until_us)
             .order_by(deliveries.c.created_us)
-            .limit(_PRUNED_MAX)
+            .limit(limit)
         )
-        delivered = connection.execute(delete(deliveries).where(deliveries.c.delivery_id.in_(done)))
+        delivered = connection.execute(delete(deliveries).where(deliveries.c.delivery_id.in_(finished)))
         return gone.rowcount + delivered.rowcount
 
     def topic(self, feed_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from services.cost.alerts import reached
+from services.cost.alerting.alerts import reached
 from services.cost.budgets import Balance, Budget, budget_overlaps
 from services.cost.periods import Period, PeriodKind
 from services.cost.scopes import Scope

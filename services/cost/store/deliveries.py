@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, select, update
 
-from services.cost.deliveries import Delivery, DeliveryState, Outcome, Parcel, RetryLimits
+from services.cost.alerting.deliveries import Delivery, DeliveryState, Outcome, Parcel, RetryLimits
 from services.cost.store.alert_tables import PENDING, alerts, deliveries, webhooks
 from services.cost.store.alerts import alert_of
 from services.cost.store.webhook_rows import delivery_of, webhook_of

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from sqlalchemy.engine import RowMapping
 
-from services.cost.alerts import AlertKind
-from services.cost.deliveries import Delivery, DeliveryState, Outcome
-from services.cost.webhooks import Webhook, WebhookStatus
+from services.cost.alerting.alerts import AlertKind
+from services.cost.alerting.deliveries import Delivery, DeliveryState, Outcome
+from services.cost.alerting.webhooks import Webhook, WebhookStatus
 
 _SEPARATOR: Final = ","
 

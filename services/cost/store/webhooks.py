@@ -6,12 +6,12 @@ from typing import Final
 
 from sqlalchemy import Connection, RowMapping, case, delete, func, select, update
 
-from services.cost.deliveries import DeliveryState
+from services.cost.alerting.deliveries import DeliveryState
+from services.cost.alerting.webhooks import Webhook
 from services.cost.store.alert_tables import deliveries, webhooks
 from services.cost.store.books import lock_project
 from services.cost.store.tables import budgets
 from services.cost.store.webhook_rows import row_of_choice, webhook_of
-from services.cost.webhooks import Webhook
 from services.runtime.database import Database
 from services.runtime.errors import NotFound, ResourceExhausted
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import Connection
 
-from services.cost.alerts import Alert, AlertKind, AnomalyFacts, unpriced
+from services.cost.alerting.alerts import Alert, AlertKind, AnomalyFacts, unpriced
 from services.cost.holds import ExpiryPolicy
 from services.cost.rollups import DAY_US
 from services.cost.store.alerts import AlertStore
@@ -142,8 +142,10 @@ async def test_what_is_old_goes_and_the_numbers_stay(cost: Cost) -> None:
     await cost.books.report(PROJECT, [report("a", model="new-a"), report("b", model="new-b")])
     cost.clock.advance(3 * 24 * 3600)
     await cost.books.report(PROJECT, [report("c", model="new-c")])
-    assert await cost.alerts.prune(2 * DAY_US) == 2
-    assert await cost.alerts.prune(2 * DAY_US) == 0
+    assert await cost.alerts.prune(2 * DAY_US, 1) == 1
+    assert await cost.alerts.kept(PROJECT) == (2, 3)
+    assert await cost.alerts.prune(2 * DAY_US, 10) == 1
+    assert await cost.alerts.prune(2 * DAY_US, 10) == 0
     assert await cost.alerts.kept(PROJECT) == (3, 3)
-    assert await cost.alerts.prune(-HOUR_US) == 1
+    assert await cost.alerts.prune(-HOUR_US, 10) == 1
     assert await cost.alerts.kept(PROJECT) == (4, 3)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.cost.alerts import AlertKind
+from services.cost.alerting.alerts import AlertKind
 from services.cost.anomaly_search import AnomalySearch, SearchPolicy
 from services.cost.events import UsageReport
 from services.cost.insights import HOUR_US, LOOK_BACK_HOURS, Anomaly, AnomalyQuery, SearchLimits

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from services.cost.receivers import HttpReceivers
+from services.cost.alerting.receivers import HttpReceivers
 from tests.support.receiver import always, receiving
 
 

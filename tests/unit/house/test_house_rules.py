@@ -21,7 +21,7 @@ FILE_LINES_MAX = 600
 WIRE_ROOMS = {"rpc", "peers", "wiring"}
 STORAGE_ROOMS = {"store", "migrations"}
 # The mock's own server is the other end of a provider's wire, and receivers of webhooks are one of cost's.
-SDK_ROOMS = {"gateway": {"providers", "mockserver"}, "cost": {"receivers"}}
+SDK_ROOMS = {"gateway": {"providers", "mockserver"}, "cost": {"alerting"}}
 SDKS = {"aiohttp", "anthropic", "openai"}
 
 # Nouns of the product, which mechanism that every service shares does not know.

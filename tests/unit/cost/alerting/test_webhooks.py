@@ -4,12 +4,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from services.cost.addresses import is_public, literal_address
-from services.cost.alerts import Alert, AlertKind, unpriced
-from services.cost.deliveries import RetryLimits
-from services.cost.sealing import Sealer
-from services.cost.signing import new_secret, signed_headers
-from services.cost.webhooks import Webhook, check_budget_ids, check_mask, check_url
+from services.cost.alerting.addresses import is_public, literal_address
+from services.cost.alerting.alerts import Alert, AlertKind, unpriced
+from services.cost.alerting.deliveries import RetryLimits
+from services.cost.alerting.sealing import Sealer
+from services.cost.alerting.signing import new_secret, signed_headers
+from services.cost.alerting.webhooks import Webhook, check_budget_ids, check_mask, check_url
 from services.runtime.errors import InvalidField, WrongState
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from services.cost.alerts import Alert
-from services.cost.webhooks import Webhook
+from services.cost.alerting.alerts import Alert
+from services.cost.alerting.webhooks import Webhook
 
 ERROR_LENGTH_MAX = 300
 

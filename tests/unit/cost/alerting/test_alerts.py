@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cost.alerts import (
+from services.cost.alerting.alerts import (
     Alert,
     AlertDraft,
     AlertKind,

@@ -16,11 +16,11 @@ from typing import Protocol
 
 import orjson
 
-from services.cost.alerts import iso_time, payload_of
-from services.cost.deliveries import Delivery, DeliveryState, Outcome, Parcel
-from services.cost.sealing import Sealer
-from services.cost.signing import signed_headers
-from services.cost.webhooks import Webhook
+from services.cost.alerting.alerts import iso_time, payload_of
+from services.cost.alerting.deliveries import Delivery, DeliveryState, Outcome, Parcel
+from services.cost.alerting.sealing import Sealer
+from services.cost.alerting.signing import signed_headers
+from services.cost.alerting.webhooks import Webhook
 from services.runtime import telemetry
 from services.runtime.backoff import Backoff
 from services.runtime.clock import Clock

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from services.cost.addresses import is_public
-from services.cost.deliveries import ERROR_LENGTH_MAX, Outcome
+from services.cost.alerting.addresses import is_public
+from services.cost.alerting.deliveries import ERROR_LENGTH_MAX, Outcome
 
 _HEADERS = {"content-type": "application/json", "user-agent": "llmlab-webhooks/1"}
 

@@ -5,12 +5,12 @@ import random
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from services.cost.alerts import Alert, unpriced
-from services.cost.deliveries import Delivery, DeliveryState, Outcome, Parcel
-from services.cost.delivering import Deliverer, DeliveringPolicy, Sender
-from services.cost.sealing import Sealer
-from services.cost.signing import new_secret
-from services.cost.webhooks import Webhook
+from services.cost.alerting.alerts import Alert, unpriced
+from services.cost.alerting.deliveries import Delivery, DeliveryState, Outcome, Parcel
+from services.cost.alerting.delivering import Deliverer, DeliveringPolicy, Sender
+from services.cost.alerting.sealing import Sealer
+from services.cost.alerting.signing import new_secret
+from services.cost.alerting.webhooks import Webhook
 from services.runtime.backoff import Backoff
 from services.runtime.clock import ManualClock
 from services.runtime.errors import Unavailable

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from services.cost.addresses import is_public, literal_address
-from services.cost.alerts import Alert, AlertKind
+from services.cost.alerting.addresses import is_public, literal_address
+from services.cost.alerting.alerts import Alert, AlertKind
 from services.runtime.errors import InvalidField
 
 URL_LENGTH_MAX = 2_048

@@ -1,0 +1,1 @@
+"""Alerts on spending, and their way to webhooks."""
