@@ -1,7 +1,7 @@
 """How good the detector of anomalies and the forecasts are, on simulated seasons with held-out seeds.
 
-The detector's constants were chosen on families of the seeds 1 - 4 and 101 - 104, and a threshold is chosen on the tuning
-seed here; what is reported is measured on seeds that were never looked at before.
+The detector's constants were chosen on families of the seeds 1 - 4 and 101 - 104, and a threshold is chosen on the
+tuning seed here; what is reported is measured on seeds that were never looked at before.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+import services.cost.wiring  # noqa: F401 (loads every module that declares tables)
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome
