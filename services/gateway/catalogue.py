@@ -41,6 +41,10 @@ class ModelEntry(BaseModel):
     name: str = Field(min_length=1, max_length=200)
     default_max_output_tokens: int = Field(DEFAULT_MAX_OUTPUT_TOKENS, ge=1, le=1_000_000)
     reasoning_style: Literal["", "budget", "adaptive", "level"] = ""
+    # What the gateway sends to it at most, 0 for no limit; the burst is in seconds of the rate.
+    requests_per_minute: int = Field(0, ge=0)
+    tokens_per_minute: int = Field(0, ge=0)
+    burst_s: float = Field(10.0, gt=0, le=60)
 
 
 def _listed(value: object) -> object:
@@ -101,6 +105,9 @@ class Deployment:
     default_max_output_tokens: int
     reasoning_style: str
     circuit_breaker: bool = True
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    burst_s: float = 10.0
 
     @property
     def name(self) -> str:
@@ -152,6 +159,9 @@ class Catalogue:
             default_max_output_tokens=entry.default_max_output_tokens,
             reasoning_style=entry.reasoning_style,
             circuit_breaker=provider.entry.circuit_breaker,
+            requests_per_minute=entry.requests_per_minute,
+            tokens_per_minute=entry.tokens_per_minute,
+            burst_s=entry.burst_s,
         )
 
     def models(self, provider_name: str = "") -> list[ModelInfo]:

@@ -1,6 +1,6 @@
 """The way of a call, in one place.
 
-    admission -> route -> deadline -> retry: attempt by attempt, each: breaker -> hold -> provider stream -> settle
+    admission -> route -> deadline -> retries -> attempts: breaker -> limit -> hold -> provider stream -> settle
 
 Each layer is a module of its own. A layer that fails gives back what the layers before it took, because each one is
 a context manager around the next. The unary answer is the collected stream: there is one path for both.
@@ -21,6 +21,7 @@ from services.gateway.calls import Call, Owner, ProviderRequest
 from services.gateway.catalogue import Catalogue, Deployment
 from services.gateway.chunks import Event
 from services.gateway.failures import CallFailed, Failure, with_partial
+from services.gateway.limits import RateLimits
 from services.gateway.providers.port import Provider
 from services.gateway.retries import Retries
 from services.gateway.timing import Stopwatch
@@ -47,6 +48,7 @@ class Pipeline:
         providers: Mapping[str, Provider],
         retries: Retries,
         breakers: Breakers,
+        limits: RateLimits,
         accounting: Accounting,
         clock: Clock,
     ) -> None:
@@ -55,6 +57,7 @@ class Pipeline:
         self._providers = providers
         self._retries = retries
         self._breakers = breakers
+        self._limits = limits
         self._accounting = accounting
         self._clock = clock
 
@@ -120,7 +123,7 @@ class Pipeline:
     async def _attempt(self, attempt: Attempt, active: ActiveCall, emit: Emit | None) -> None:
         """One attempt. Raises CallFailed with what had arrived; the attempt is settled or released in any case."""
         with self._breakers.guarded(attempt):
-            async with self._accounting.held(attempt):
+            async with self._limits.admitted(attempt), self._accounting.held(attempt):
                 await self._dispatch(attempt, active, emit)
                 # The answer is complete: the deadline must not cut the settlement.
                 if active.limit is not None:

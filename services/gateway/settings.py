@@ -37,6 +37,16 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     retry_budget_max: float = Field(100.0, ge=0, description="Retries that a deployment can save up.")
     deployments_max: int = Field(10_000, ge=1, description="Deployments whose state is kept; the oldest is forgotten.")
 
+    key_requests_per_minute: int = Field(0, ge=0, description="Requests a minute of one API key; 0: no limit.")
+    key_tokens_per_minute: int = Field(0, ge=0, description="Tokens a minute of one API key; 0: no limit.")
+    key_burst_s: float = Field(10.0, gt=0, le=60, description="Burst of a key's limits, in seconds of their rate.")
+    limit_wait_ms: int = Field(1_000, ge=0, description="How long a call waits for a limit before it is refused.")
+    limit_redis_timeout_ms: int = Field(50, ge=1, description="How long a call waits for Redis, when it goes away.")
+    limit_share_without_redis: float = Field(
+        0.5, gt=0, le=1, description="Share of every limit that each replica keeps to while Redis is away."
+    )
+    limit_buckets_max: int = Field(20_000, ge=1, description="Limits kept in memory; the oldest is forgotten.")
+
     breaker_window_s: float = Field(30.0, gt=0, description="How far back calls count for a circuit breaker.")
     breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="Share of failed calls that opens a breaker.")
     breaker_calls_min: int = Field(20, ge=1, description="Calls in the window before their share of failures counts.")

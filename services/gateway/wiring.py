@@ -11,6 +11,7 @@ from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
 from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
+from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.embeddings import EmbeddingProvider
@@ -48,6 +49,8 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         providers = await stack.enter_async_context(_providers(catalogue, settings))
         admission = Admission(settings.max_concurrent_calls)
         retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
+        store = await stack.enter_async_context(_limit_store(settings))
+        limits = RateLimits(store, SYSTEM_CLOCK, _limit_rules(settings))
         breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
         pipeline, embedding = (
             Pipeline(
@@ -56,6 +59,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
                 providers=reached,
                 retries=retries,
                 breakers=breakers,
+                limits=limits,
                 accounting=accounting,
                 clock=SYSTEM_CLOCK,
             )
@@ -93,6 +97,29 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
         hold_margin_ms=settings.hold_margin_ms,
         later_s=settings.settle_later_s,
         later_max=settings.settle_later_max,
+    )
+
+
+@asynccontextmanager
+async def _limit_store(settings: GatewaySettings) -> AsyncIterator[LimitStore]:
+    local = LocalLimits(SYSTEM_CLOCK, settings.limit_buckets_max)
+    if not settings.redis_url:
+        yield local
+        return
+    # Loading the client of Redis takes some 0.3 s: only where it is used.
+    from services.gateway.redis_limits import RedisLimits, RedisRules
+
+    rules = RedisRules(settings.limit_redis_timeout_ms / 1_000, settings.limit_share_without_redis)
+    async with RedisLimits.open(settings.redis_url, local, rules) as limits:
+        yield limits
+
+
+def _limit_rules(settings: GatewaySettings) -> LimitRules:
+    return LimitRules(
+        key_requests_per_minute=settings.key_requests_per_minute,
+        key_tokens_per_minute=settings.key_tokens_per_minute,
+        key_burst_s=settings.key_burst_s,
+        wait_max_s=settings.limit_wait_ms / 1_000,
     )
 
 

@@ -15,6 +15,7 @@ from services.gateway.calls import Call, Message, Owner, Parameters, ProviderReq
 from services.gateway.catalogue import Catalogue, ConfiguredProvider, Deployment, ModelEntry, ProviderEntry
 from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed
+from services.gateway.limits import LocalLimits, RateLimits
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
 from services.gateway.retries import Retries, RetryRules
@@ -159,20 +160,22 @@ def pipeline(
     max_calls: int = 100,
     breaking: BreakerRules | None = None,
     retrying: RetryRules | None = None,
+    limits: RateLimits | None = None,
 ) -> tuple[Pipeline, Admission]:
     """A pipeline with one provider, "scripted", and short patience."""
     entry = ProviderEntry(
         name="scripted", kind="mock", models=(ModelEntry(name="model", default_max_output_tokens=100),)
     )
     admission = Admission(max_calls)
-    limits = AccountingLimits(hold_wait_s=0.2, later_s=1.0, retry_base_s=0.001, retry_max_s=0.01)
+    patience = AccountingLimits(hold_wait_s=0.2, later_s=1.0, retry_base_s=0.001, retry_max_s=0.01)
     made = Pipeline(
         admission=admission,
         catalogue=Catalogue({"scripted": ConfiguredProvider(entry, "", "", "")}),
         providers={"scripted": provider},
         retries=Retries(SYSTEM_CLOCK, retrying),
+        limits=limits or RateLimits(LocalLimits(SYSTEM_CLOCK), SYSTEM_CLOCK),
         breakers=Breakers(SYSTEM_CLOCK, breaking),
-        accounting=Accounting(ledger, SYSTEM_CLOCK, limits),
+        accounting=Accounting(ledger, SYSTEM_CLOCK, patience),
         clock=SYSTEM_CLOCK,
     )
     return made, admission

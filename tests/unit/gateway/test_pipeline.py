@@ -14,9 +14,11 @@ from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Owner, ProviderRequest, TextPart
 from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
+from services.gateway.limits import LimitRules, LocalLimits, RateLimits
 from services.gateway.retries import RetryRules
 from services.gateway.usage import TokenUsage
 from services.runtime.backoff import Backoff
+from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import error_of_code
 from tests.support.gateway import ANSWER, OWNER, InMemoryLedger, ScriptedProvider, call, pipeline
 
@@ -218,6 +220,16 @@ async def test_a_call_can_be_cancelled_between_its_attempts() -> None:
     outcome = failed(await task)
     assert (outcome.failure.reason, outcome.failure.dispatched) == ("CANCELLED", True)
     assert len(outcome.attempts) == 1
+
+
+async def test_a_used_up_limit_refuses_before_anything_is_held(ledger: InMemoryLedger) -> None:
+    limits = RateLimits(LocalLimits(SYSTEM_CLOCK), SYSTEM_CLOCK, LimitRules(key_requests_per_minute=6))
+    provider = ScriptedProvider(*ANSWER)
+    made, _ = pipeline(provider, ledger, limits=limits)
+    assert isinstance(await made.run(call(call_id="a"), OWNER), Completion)
+    outcome = failed(await made.run(call(call_id="b", retries_max=2), OWNER))
+    assert (outcome.failure.reason, outcome.failure.dispatched) == ("RATE_LIMITED", False)
+    assert (list(ledger.holds), len(provider.requests)) == (["a/1"], 1)
 
 
 async def test_a_breaker_that_opens_ends_the_retries(ledger: InMemoryLedger) -> None:

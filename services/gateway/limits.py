@@ -1,0 +1,181 @@
+"""Rate limits: requests and tokens per minute, of a deployment and of an API key, with a burst.
+
+Each limit is a token bucket, kept as one number (GCRA, the generic cell rate algorithm of ITU-T I.371): the time at
+which the bucket is full again. All limits of a call are taken together or not at all. Tokens are reserved by estimate
+before the call, and the difference to what was used is corrected after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from services.gateway.attempts import Attempt
+from services.gateway.failures import refused
+from services.gateway.recent import Recent
+from services.gateway.usage import estimate_input_tokens
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+
+_MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """An amount to take from one bucket.
+
+    Attributes:
+        key: the bucket's name.
+        interval_us: time in which the bucket gains one unit.
+        tolerance_us: time in which the empty bucket gets full: its burst.
+        amount: requests or tokens; negative to give back.
+    """
+
+    key: str
+    interval_us: float
+    tolerance_us: float
+    amount: float
+
+    @classmethod
+    def of(cls, key: str, per_minute: int, burst_s: float, amount: float) -> Take:
+        """From a limit with a burst of `burst_s` seconds of its rate, at least one unit.
+
+        An amount above the whole burst takes the whole burst: it could never be taken otherwise.
+        """
+        interval_us = _MINUTE_US / per_minute
+        burst = max(1.0, burst_s * 1_000_000 / interval_us)
+        return cls(key, interval_us, burst * interval_us, min(amount, burst))
+
+    def at_share(self, share: float) -> Take:
+        """The same from a bucket with this share of rate and burst."""
+        interval_us = self.interval_us / share
+        return replace(self, interval_us=interval_us, amount=min(self.amount, self.tolerance_us / interval_us))
+
+
+class LimitStore(Protocol):
+    """Where buckets are kept."""
+
+    async def take(self, takes: tuple[Take, ...]) -> int:
+        """Take all of them, or none. Returns 0, or the milliseconds after which trying again may work."""
+        ...
+
+    def correct(self, takes: tuple[Take, ...]) -> None:
+        """Take or give back whatever is there; a bucket may go into debt. Does not wait."""
+        ...
+
+
+class LocalLimits:
+    """Buckets of this process alone."""
+
+    def __init__(self, clock: Clock, buckets_max: int = 20_000) -> None:
+        """Keep at most `buckets_max`; the one not used for longest is forgotten, which makes it full."""
+        self._clock = clock
+        self._buckets = Recent(lambda _: _Bucket(), buckets_max)
+
+    async def take(self, takes: tuple[Take, ...]) -> int:
+        """See LimitStore.take."""
+        now_us = self._clock.monotonic_s() * 1_000_000
+        wait_us = max(self._full_at_us(take, now_us) - now_us - take.tolerance_us for take in takes)
+        # Below a microsecond is rounding.
+        if wait_us >= 1:
+            return math.ceil(wait_us / 1_000)
+        self._write(takes, now_us)
+        return 0
+
+    def correct(self, takes: tuple[Take, ...]) -> None:
+        """See LimitStore.correct."""
+        self._write(takes, self._clock.monotonic_s() * 1_000_000)
+
+    def _full_at_us(self, take: Take, now_us: float) -> float:
+        return max(self._buckets.get(take.key).full_at_us, now_us) + take.interval_us * take.amount
+
+    def _write(self, takes: tuple[Take, ...], now_us: float) -> None:
+        for take in takes:
+            self._buckets.get(take.key).full_at_us = self._full_at_us(take, now_us)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    full_at_us: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRules:
+    """Limits of every API key, 0 for none, their burst in seconds of the rate; how long a call waits for any limit."""
+
+    key_requests_per_minute: int = 0
+    key_tokens_per_minute: int = 0
+    key_burst_s: float = 10.0
+    wait_max_s: float = 1.0
+
+
+class RateLimits:
+    """The limit layer of the pipeline."""
+
+    def __init__(self, store: LimitStore, clock: Clock, rules: LimitRules | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._rules = rules or LimitRules()
+        self._refused = telemetry.counter("limits_refused")
+
+    @asynccontextmanager
+    async def admitted(self, attempt: Attempt) -> AsyncIterator[None]:
+        """The attempt is within its limits inside. What never left is given back on the way out.
+
+        Waits up to `wait_max_s` for its turn. Raises CallFailed(RATE_LIMITED), not dispatched.
+        """
+        requests, tokens = self._takes(attempt)
+        if not requests and not tokens:
+            yield
+            return
+        await self._take(attempt, requests + tokens)
+        try:
+            yield
+        finally:
+            self._correct(attempt, requests, tokens)
+
+    async def _take(self, attempt: Attempt, takes: tuple[Take, ...]) -> None:
+        give_up_s = min(attempt.deadline, self._clock.monotonic_s() + self._rules.wait_max_s)
+        while wait_ms := await self._store.take(takes):
+            if self._clock.monotonic_s() + wait_ms / 1_000 > give_up_s:
+                self._refused.add()
+                message = (
+                    f"the gateway's rate limit for {attempt.deployment.name} or for this API key is used up, so "
+                    f"nothing was sent; try again in {wait_ms} ms"
+                )
+                raise refused("RATE_LIMITED", message, retry_after_ms=wait_ms)
+            await asyncio.sleep(wait_ms / 1_000)
+
+    def _takes(self, attempt: Attempt) -> tuple[tuple[Take, ...], tuple[Take, ...]]:
+        """What the attempt takes of requests, and of tokens."""
+        deployment, rules = attempt.deployment, self._rules
+        key = f"key:{attempt.owner.project_id}/{attempt.owner.key_id}"
+        limits = (
+            (
+                f"deployment:{deployment.name}",
+                deployment.requests_per_minute,
+                deployment.tokens_per_minute,
+                deployment.burst_s,
+            ),
+            (key, rules.key_requests_per_minute, rules.key_tokens_per_minute, rules.key_burst_s),
+        )
+        requests = tuple(Take.of(f"{name}:rpm", rpm, burst_s, 1) for name, rpm, _, burst_s in limits if rpm)
+        tokens: tuple[Take, ...] = ()
+        if any(tpm for _, _, tpm, _ in limits):
+            amount = estimate_input_tokens(attempt.request.call) + attempt.request.max_output_tokens
+            tokens = tuple(Take.of(f"{name}:tpm", tpm, burst_s, amount) for name, _, tpm, burst_s in limits if tpm)
+        return requests, tokens
+
+    def _correct(self, attempt: Attempt, requests: tuple[Take, ...], tokens: tuple[Take, ...]) -> None:
+        if not attempt.dispatched:
+            corrections = [replace(take, amount=-take.amount) for take in requests + tokens]
+        else:
+            usage = attempt.usage
+            used = 0 if usage is None else usage.input_tokens + usage.output_tokens
+            corrections = [replace(take, amount=used - take.amount) for take in tokens if take.amount != used]
+        if corrections:
+            self._store.correct(tuple(corrections))

@@ -1,0 +1,110 @@
+"""One suite over every store of limits, and what happens when Redis goes and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.gateway.limits import LimitStore, LocalLimits, Take
+from services.gateway.redis_limits import RedisLimits, RedisRules
+from services.runtime.clock import SYSTEM_CLOCK
+from tests.support.redis import RedisServer, redis_is_there
+
+PATIENT = RedisRules(timeout_s=10.0)
+
+
+@pytest.fixture(params=["local", "redis", "two replicas"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[list[LimitStore]]:
+    """Stores that have to behave as one."""
+    if request.param == "local":
+        yield [LocalLimits(SYSTEM_CLOCK)]
+        return
+    url = request.getfixturevalue("redis_url")
+    async with (
+        RedisLimits.open(url, LocalLimits(SYSTEM_CLOCK), PATIENT) as first,
+        RedisLimits.open(url, LocalLimits(SYSTEM_CLOCK), PATIENT) as second,
+    ):
+        yield [first] if request.param == "redis" else [first, second]
+
+
+def slow(amount: float, key: str = "k") -> Take:
+    """From a bucket of ten that gains one every 100 s: nothing comes back during a test."""
+    return Take(key, 100_000_000, 1_000_000_000, amount)
+
+
+async def settled(store: LimitStore) -> None:
+    """Wait for corrections that are on their way."""
+    await store.take((slow(0, "other"),))
+
+
+async def test_exactly_the_burst_is_granted_and_then_the_wait_is_told(stores: list[LimitStore]) -> None:
+    waits = [await stores[turn % len(stores)].take((slow(1),)) for turn in range(12)]
+    assert waits[:10] == [0] * 10
+    assert all(90_000 < wait <= 100_000 for wait in waits[10:])
+
+
+async def test_a_crowd_is_granted_exactly_the_burst(stores: list[LimitStore]) -> None:
+    waits = await asyncio.gather(*(stores[turn % len(stores)].take((slow(1),)) for turn in range(300)))
+    assert waits.count(0) == 10
+
+
+async def test_all_or_nothing(stores: list[LimitStore]) -> None:
+    store = stores[0]
+    assert await store.take((slow(9, "a"),)) == 0
+    assert await store.take((slow(5, "b"), slow(2, "a"))) > 0
+    assert await store.take((slow(10, "b"), slow(1, "a"))) == 0
+
+
+async def test_what_was_not_used_is_given_back_and_more_makes_a_debt(stores: list[LimitStore]) -> None:
+    store = stores[0]
+    assert await store.take((slow(10),)) == 0
+    store.correct((slow(-4),))
+    await settled(store)
+    assert await stores[-1].take((slow(4),)) == 0
+    store.correct((slow(10),))
+    await settled(store)
+    assert 1_090_000 < await stores[-1].take((slow(1),)) <= 1_100_000
+
+
+async def test_giving_back_never_fills_above_the_burst(stores: list[LimitStore]) -> None:
+    stores[0].correct((slow(-50),))
+    await settled(stores[0])
+    assert await stores[0].take((slow(10),)) == 0
+    assert await stores[0].take((slow(1),)) > 0
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis that the test may kill. Socket paths have to be short."""
+    if not redis_is_there():
+        pytest.skip("no Redis to start")
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(Path(folder) / "redis")
+        server.start()
+        yield server
+        server.delete()
+
+
+async def test_without_redis_a_share_is_kept_and_redis_is_taken_up_again(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "services.gateway.redis_limits")
+    rules = RedisRules(timeout_s=10.0, share_without=0.5, probe_every_s=0.01)
+    async with RedisLimits.open(own_redis.url, LocalLimits(SYSTEM_CLOCK), rules) as limits:
+        assert await limits.take((slow(1),)) == 0
+        own_redis.kill()
+        waits = await asyncio.gather(*(limits.take((slow(1),)) for _ in range(50)))
+        assert waits.count(0) == 5
+        limits.correct((slow(-1),))
+        assert await limits.take((slow(1),)) == 0
+        assert not limits.shared.is_set()
+        own_redis.start()
+        await asyncio.wait_for(limits.shared.wait(), 20)
+        waits = await asyncio.gather(*(limits.take((slow(1),)) for _ in range(50)))
+        assert waits.count(0) == 10
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
