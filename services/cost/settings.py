@@ -38,7 +38,7 @@ class CostSettings(WatchSettings, service="cost"):
         1_000, ge=1, le=10_000, description="Price overrides that a project may have, ended ones counted."
     )
     reprice_batch_events: int = Field(500, ge=1, le=5_000, description="Events that one transaction prices anew.")
-    reprice_call_events: int = Field(20_000, ge=1, description="Events that one request prices anew, or takes back.")
+    reprice_call_events: int = Field(5_000, ge=1, description="Events that one request prices anew, or takes back.")
     reprice_preview_events: int = Field(1_000_000, ge=1, description="Events that a preview looks at.")
     max_budgets_per_project: int = Field(20_000, ge=1, le=1_000_000, description="Budgets that a project may have.")
     max_budgets_per_anchor: int = Field(

@@ -220,7 +220,8 @@ class RepricingStore:
         examined = []
         for event in events:
             now = standing_of(event, adjusted)
-            # A settled call is charged to the period in which it was held.
+            # A settled call is charged to the period in which it was held; a hold that is deleted by now was made when
+            # the call began, or moments before.
             charged_us = held.get((event.source, event.event_id), event.occurred_us)
             examined.append((event, now, adjustment_of(event, now, charged_us, prices)))
         return examined
