@@ -7,6 +7,7 @@ from grpc_health.v1 import health_pb2
 from llmlab.api.common.v1 import server_pb2
 from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
 from llmlab.client.alert_calls import AlertCalls
+from llmlab.client.automation_calls import AutomationCalls
 from llmlab.client.budget_calls import BudgetCalls
 from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
@@ -24,6 +25,7 @@ STATUS_TIMEOUT_S = 5.0
 class Client(
     OrchestratorCalls,
     GatewayCalls,
+    AutomationCalls,
     ProviderCalls,
     MetricsCalls,
     UsageCalls,

@@ -42,6 +42,7 @@ class Reservation:
     run_id: str
     tags: tuple[tuple[str, str], ...]
     expires_in_ms: int
+    steps_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class Accounting:
             run_id=call.run_id,
             tags=tuple(call.tags.items()),
             expires_in_ms=max(1_000, remaining_ms) + self._limits.hold_margin_ms,
+            steps_max=call.automation.steps_max if call.automation else 0,
         )
 
     async def _settle(self, attempt: Attempt) -> None:

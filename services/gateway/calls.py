@@ -93,6 +93,16 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True)
+class Automation:
+    """A goal to be reached on a web page. `mode` is how its run is followed; `steps_max` is what is held for it."""
+
+    url: str
+    goal: str
+    steps_max: int
+    mode: Literal["run", "async", "sse"] = "run"
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call to a model as the caller asked for it. `timeout_ms` counts from its arrival."""
 
@@ -113,6 +123,9 @@ class Call:
     retry_ambiguous: bool = False
     dimensions: int = 0
     """Length of the vectors, for a call for embeddings; 0 leaves it to the model."""
+
+    automation: Automation | None = None
+    """What an automation is to do, for a call for one."""
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -57,10 +57,14 @@ class ProviderEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    kind: Literal["mock", "openai", "anthropic", "gemini"]
+    kind: Literal["mock", "openai", "anthropic", "gemini", "tinyfish"]
     base_url: str = Field("", pattern=r"^(https?://.+)?$")
     base_url_variable: str = ""
     base_url_required: bool = False
+    run_path: str = "/v1/automation/run"
+    run_path_variable: str = ""
+    poll_s: float = Field(2.0, gt=0, le=60)
+    mock_mode_variable: str = ""
     api_key_variable: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_options: bool = True
@@ -77,12 +81,17 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredProvider:
-    """A provider with what the environment says. `missing_setting` names the variable to fill in; empty: ready."""
+    """A provider with what the environment says. `missing_setting` names the variable to fill in; empty: ready.
+
+    `run_path` and `mock_mode` are of automations: where they are run, and whether only in appearance, without a key.
+    """
 
     entry: ProviderEntry
     api_key: str = field(repr=False)
     base_url: str
     missing_setting: str
+    run_path: str = ""
+    mock_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,7 @@ class Catalogue:
                 missing_setting=provider.missing_setting,
             )
             for name, provider in self._providers.items()
-            if provider_name in ("", name)
+            if provider_name in ("", name) and provider.entry.kind != "tinyfish"
             for entry in sorted(provider.entry.models, key=lambda entry: entry.name)
         ]
 
@@ -212,8 +221,11 @@ def _with_environment(entry: ProviderEntry, environ: Mapping[str, str]) -> Confi
     api_key = next((key for name in entry.api_key_variable if (key := environ.get(name, ""))), "")
     base_url = (environ.get(entry.base_url_variable, "") if entry.base_url_variable else "") or entry.base_url
     missing = ""
+    run_path = environ.get(entry.run_path_variable, "") or entry.run_path
+    if environ.get(entry.mock_mode_variable, "").lower() in ("1", "true", "yes"):
+        return ConfiguredProvider(entry, "", base_url, "", run_path, mock_mode=True)
     if entry.api_key_variable and not api_key:
         missing = entry.api_key_variable[0]
     elif entry.base_url_required and not base_url:
         missing = entry.base_url_variable
-    return ConfiguredProvider(entry, api_key, base_url, missing)
+    return ConfiguredProvider(entry, api_key, base_url, missing, run_path)

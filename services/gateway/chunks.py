@@ -80,4 +80,30 @@ class Vectors:
     vectors: tuple[tuple[float, ...], ...]
 
 
-Event = Started | TextDelta | ReasoningDelta | ToolCallDelta | UsageSoFar | Finished | RawBytes | Vectors
+@dataclass(frozen=True, slots=True)
+class AutomationUpdate:
+    """Something that an automation tells on its way; `kind` is "progress" or "streaming_url"."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationResult:
+    """An automation ran to its end, whether or not it reached its goal."""
+
+    goal_reached: bool
+
+
+Event = (
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | UsageSoFar
+    | Finished
+    | RawBytes
+    | Vectors
+    | AutomationUpdate
+    | AutomationResult
+)

@@ -154,6 +154,7 @@ def _hold_item(owner: Owner, reservation: Reservation) -> hold_pb2.HoldItem:
             user_id=owner.user_id, key_id=owner.key_id, run_id=reservation.run_id, tags=dict(reservation.tags)
         ),
         expires_in_ms=reservation.expires_in_ms,
+        steps_max=reservation.steps_max,
     )
 
 

@@ -58,6 +58,8 @@ class GatewaySettings(ServiceSettings, service="gateway"):
         10.0, gt=0, description="A call that heard nothing for so long before its deadline counts as failed."
     )
 
+    automations_max: int = Field(1_000, ge=1, description="Started automations that are remembered, ended or not.")
+
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
     provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")
     provider_proxy: str = Field("", description="HTTP proxy on the way to providers, http://host:port; empty: none.")

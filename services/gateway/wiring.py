@@ -9,16 +9,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
+from services.gateway.automations import StartedAutomations
 from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
 from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
+from services.gateway.providers.automations import AutomationProvider
 from services.gateway.providers.embeddings import EmbeddingProvider
 from services.gateway.providers.factory import build_provider
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import TransportLimits
 from services.gateway.retries import Retries, RetryRules
+from services.gateway.rpc.automations import AutomationServicer
 from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
@@ -52,7 +55,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         store = await stack.enter_async_context(_limit_store(settings))
         limits = RateLimits(store, SYSTEM_CLOCK, _limit_rules(settings))
         breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
-        pipeline, embedding = (
+        pipeline, embedding, automating = (
             Pipeline(
                 admission=admission,
                 catalogue=catalogue,
@@ -63,10 +66,17 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
                 accounting=accounting,
                 clock=SYSTEM_CLOCK,
             )
-            for reached in (providers, {name: EmbeddingProvider(provider) for name, provider in providers.items()})
+            for reached in (
+                providers,
+                {name: EmbeddingProvider(provider) for name, provider in providers.items()},
+                {name: AutomationProvider(provider) for name, provider in providers.items()},
+            )
         )
+        started = StartedAutomations(settings.automations_max)
+        stack.push_async_callback(started.close)
         servicers = [
             GatewayServicer(pipeline, embedding, admission, catalogue, settings),
+            AutomationServicer(automating, admission, started, settings),
             ProviderServicer(catalogue, breakers, SYSTEM_CLOCK),
         ]
         features = [f"provider:{name}" for name in providers]

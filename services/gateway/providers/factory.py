@@ -8,6 +8,8 @@ from services.gateway.catalogue import ConfiguredProvider
 from services.gateway.providers.gemini import Gemini
 from services.gateway.providers.mock import MockProvider
 from services.gateway.providers.port import Provider
+from services.gateway.providers.tinyfish import TinyFish
+from services.gateway.providers.tinyfish_mock import TinyFishMock
 from services.gateway.providers.transport import HttpTransport, TransportLimits
 
 
@@ -23,6 +25,16 @@ def build_provider(
         from services.gateway.providers.anthropic import Anthropic
 
         return Anthropic(transport, api_key=configured.api_key, base_url=configured.base_url or None)
+    if entry.kind == "tinyfish":
+        if configured.mock_mode:
+            return TinyFishMock()
+        return TinyFish(
+            transport,
+            api_key=configured.api_key,
+            base_url=configured.base_url or None,
+            run_path=configured.run_path,
+            poll_s=entry.poll_s,
+        )
     if entry.kind == "gemini":
         return Gemini(transport, api_key=configured.api_key, base_url=configured.base_url or None)
     from services.gateway.providers.openai_compatible import OpenAiCompatible

@@ -65,7 +65,7 @@ async def stream_http(
 ) -> AsyncGenerator[list[Event], None]:
     """Post the request and yield what its answer means, all events of one socket read together. Raises CallFailed."""
     try:
-        async with transport.post(request.url, request.headers, request.body) as answer:
+        async with transport.send("POST", request.url, request.headers, request.body) as answer:
             if answer.status >= 300:
                 raise CallFailed(errors.status_failure(answer.status, answer.headers, await _error_body(answer)))
             if not answer.is_event_stream:

@@ -18,6 +18,15 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
+class Automator(Protocol):
+    """A provider that runs automations."""
+
+    def automate(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
+        """Like `stream`, for an automation: yields `AutomationUpdate`s and at its end an `AutomationResult`."""
+        ...
+
+
 class Provider(Protocol):
     """One way to reach models."""
 

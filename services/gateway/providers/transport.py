@@ -93,7 +93,7 @@ class HttpTransport:
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[HttpAnswer]:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[HttpAnswer]:
         """Send a request. Leaving the block before the body's end closes the socket, which stops the provider.
 
         Raises NotSent where no connection could be made, ConnectionBroken where it broke before the headers came.
@@ -101,7 +101,7 @@ class HttpTransport:
         session = self._open()
         try:
             # Redirects would resend the key to wherever the answer points.
-            response = await session.post(url, headers=headers, data=body, allow_redirects=False)
+            response = await session.request(method, url, headers=headers, data=body, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise NotSent(_words(error)) from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:

@@ -25,7 +25,7 @@ class KeptVectors:
                 self.vectors = event.vectors
 
 
-def decode_embed(request: gateway_pb2.EmbedRequest, *, default_timeout_ms: int, limit_ms: float) -> Call:
+def decode_embed(request: gateway_pb2.EmbedRequest, *, default_timeout_ms: int, retries: int, limit_ms: float) -> Call:
     """The request as a call: the texts are the parts of one message, and no output is held for."""
     return Call(
         call_id=request.call_id or new_id("call"),
@@ -33,6 +33,7 @@ def decode_embed(request: gateway_pb2.EmbedRequest, *, default_timeout_ms: int, 
         messages=(Message("user", tuple(TextPart(text) for text in request.texts)),),
         timeout_ms=max(1, int(min(request.timeout_ms or default_timeout_ms, limit_ms))),
         parameters=Parameters(max_output_tokens=0),
+        retries_max=retries,
         dispatch_nonce=request.dispatch_nonce or new_id("nonce"),
         run_id=request.run_id,
         tags=dict(request.tags),

@@ -127,7 +127,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Embed(self, request: gateway_pb2.EmbedRequest, context: Any) -> gateway_pb2.EmbedResponse:
         """Turn texts into vectors; held, settled and cancelled as a completion is."""
-        call = decode_embed(request, default_timeout_ms=self._settings.default_timeout_ms, limit_ms=self._limit_ms())
+        call = decode_embed(
+            request,
+            default_timeout_ms=self._settings.default_timeout_ms,
+            retries=self._settings.retries_max,
+            limit_ms=self._limit_ms(),
+        )
         kept = KeptVectors()
         outcome = await self._embedding.run(call, _owner(), kept.emit)
         if isinstance(outcome, FailedCall):

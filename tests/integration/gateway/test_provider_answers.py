@@ -343,7 +343,7 @@ async def test_nagles_algorithm_is_off() -> None:
     seen: list[int] = []
     async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(OPENAI))) as server:
         transport = HttpTransport()
-        async with transport.post(f"{server.base_url}/x", {}, b"{}") as reply:
+        async with transport.send("POST", f"{server.base_url}/x", {}, b"{}") as reply:
             connection = reply._response.connection
             assert connection is not None
             assert connection.transport is not None
