@@ -149,29 +149,29 @@ def families() -> dict[str, Any]:
         [season_of(family, seed * 1_000 + number) for seed in seeds for family in MIX for number in range(MIX[family])]
         for seeds in (TUNING_SEEDS, HELD_OUT_SEEDS)
     )
-    result: dict[str, Any] = {"series": len(held_out)}
     methods: dict[str, Callable[[Season], Values]] = {
         "rolling_mad": rolling_mad,
         "rolling_mad_refractory": with_refractory,
         "detector": detector_scores,
     }
-    for name, scores in methods.items():
-        print(f"families: {name}", file=sys.stderr)
-        began = time.process_time()
-        first, second = (
-            [Scored(scores(season), season.anomalies) for season in seasons] for seasons in (tuning, held_out)
-        )
-        cpu_s = time.process_time() - began
-        threshold, tuned = best_threshold(first)
-        result[name] = {
-            "threshold": round(threshold, 4),
-            "tuning": round(tuned, 1),
-            "held_out": round(score_at(second, threshold), 1),
-        }
-    rows = sum(len(season.values) for season in tuning + held_out)
-    result["detector"]["held_out_at_default"] = round(score_at(second, ANOMALY_SCORE), 1)
-    result["detector"]["rows_per_cpu_s"] = round(rows / cpu_s)
-    return result
+    return {"series": len(held_out), **{name: _scored(name, of, tuning, held_out) for name, of in methods.items()}}
+
+
+def _scored(
+    name: str, scores_of: Callable[[Season], Values], tuning: list[Season], held_out: list[Season]
+) -> dict[str, float]:
+    print(f"families: {name}", file=sys.stderr)
+    began = time.process_time()
+    first, second = ([Scored(scores_of(one), one.anomalies) for one in seasons] for seasons in (tuning, held_out))
+    cpu_s = time.process_time() - began
+    threshold, tuned = best_threshold(first)
+    at_default = {"held_out_at_default": round(score_at(second, ANOMALY_SCORE), 1)} if name == "detector" else {}
+    return at_default | {
+        "threshold": round(threshold, 4),
+        "tuning": round(tuned, 1),
+        "held_out": round(score_at(second, threshold), 1),
+        "rows_per_cpu_s": round(sum(len(one.values) for one in tuning + held_out) / cpu_s),
+    }
 
 
 def coverage(level_percent: int) -> dict[str, Any]:
