@@ -8,6 +8,9 @@
         api_key_variable: MY_VLLM_KEY  # leave out where the server needs none; a list: the first that is set
         models:
           - name: "*"                  # any name is passed on
+            requests_per_minute: 600   # leave out for no limit; the same for tokens
+            tokens_per_minute: 200000
+            burst_s: 10                # how many seconds of the rate may be used at once
 
 Adding an OpenAI-compatible provider is an entry like this one, not code.
 """

@@ -81,3 +81,16 @@ def test_a_bad_file_is_one_line_that_names_the_place(text: str, place: str) -> N
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="No such file"):
         load_catalogue({}, tmp_path / "none.yaml")
+
+
+def test_a_models_limits_and_a_providers_breaker_reach_its_deployments(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "providers: [{name: local, kind: openai, circuit_breaker: false, models: "
+        '[{name: "*", requests_per_minute: 60, tokens_per_minute: 9000, burst_s: 2}]}]'
+    )
+    deployment = load_catalogue({}, file).route("local/a")
+    assert (deployment.name, deployment.circuit_breaker) == ("local/a", False)
+    assert (deployment.requests_per_minute, deployment.tokens_per_minute, deployment.burst_s) == (60, 9_000, 2.0)
+    shipped = load_catalogue({}).route("mock/small")
+    assert (shipped.circuit_breaker, shipped.requests_per_minute) == (False, 0)
