@@ -60,6 +60,8 @@ HOLD_LIFE_MS: Final = 4_000
 LATE_S: Final = 6.0
 """A settlement that waits so long finds its hold expired."""
 RPC_DEADLINE_S: Final = 5.0
+PAUSE_S: Final = 0.25
+"""Between two tries; shorter ones take the processor from the service that is starting."""
 RECONCILE_LOOKS: Final = 300
 SEED_TIMEOUT_S: Final = 240.0
 USABLE_MIN: Final = 0.99
@@ -250,7 +252,7 @@ class Chaos:
                 if error.code() not in AWAY:
                     raise Violation(f"a caller saw {error.code().name}: {error.details()}") from error
                 self.outcome.repeats += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(PAUSE_S)
 
     async def _break_things(self, done: asyncio.Event) -> None:
         """Kill the service, and the database where it is a server, in the middle of the work."""

@@ -44,14 +44,20 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers."""
-        self.process = subprocess.Popen(  # noqa: S603 (our own command)
-            self.server.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **self.server.options,
-        )
-        _wait_for(self.server.answers)
+
+        def answers() -> bool:
+            # After a crash it ends at once for as long as a process of before still holds its memory.
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(  # noqa: S603 (our own command)
+                    self.server.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    **self.server.options,
+                )
+            return self.server.answers()
+
+        _wait_for("PostgreSQL", answers)
 
     def end(self, number: signal.Signals) -> None:
         """SIGINT ends its sessions, SIGQUIT is a crash: the next start recovers from the log."""
@@ -106,7 +112,7 @@ class CostServer:
         if not line:
             raise SystemExit(f"the cost service did not start:\n{(self.home / 'cost.log').read_text()[-2_000:]}")
         self.port = int(line[-1].rpartition(":")[2])
-        _wait_for(lambda: is_healthy(self.target))
+        _wait_for("the cost service", lambda: is_healthy(self.target))
 
     def kill(self) -> None:
         """Kill -9; nothing is tidied up."""
@@ -153,9 +159,9 @@ async def cost_server(
             remove_sockets(home)
 
 
-def _wait_for(answers: Callable[[], bool]) -> None:
+def _wait_for(name: str, answers: Callable[[], bool]) -> None:
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while not answers():
         if time.monotonic() > give_up_at:
-            raise SystemExit("a server did not answer in time")
+            raise SystemExit(f"{name} did not answer within {START_TIMEOUT_S:.0f} s")
         time.sleep(POLL_S)
