@@ -71,6 +71,7 @@ class ProviderEntry(BaseModel):
     api_key_variable: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_options: bool = True
+    seed_field: Literal["seed", "random_seed"] = "seed"
     api: Literal["chat", "responses"] = "chat"
     circuit_breaker: bool = True
     models: tuple[ModelEntry, ...] = Field(min_length=1)

@@ -48,6 +48,7 @@ class OpenAiDialect:
     max_tokens_field: str = "max_tokens"
     stream_options: bool = True
     api: Literal["chat", "responses"] = "chat"
+    seed_field: str = "seed"
 
 
 def openai_request(request: ProviderRequest, dialect: OpenAiDialect) -> dict[str, Any]:
@@ -67,8 +68,6 @@ def openai_request(request: ProviderRequest, dialect: OpenAiDialect) -> dict[str
         body["temperature"] = parameters.temperature
     if parameters.top_p is not None:
         body["top_p"] = parameters.top_p
-    if parameters.seed is not None:
-        body["seed"] = parameters.seed
     if parameters.frequency_penalty is not None:
         body["frequency_penalty"] = parameters.frequency_penalty
     if parameters.presence_penalty is not None:
@@ -87,6 +86,8 @@ def openai_request(request: ProviderRequest, dialect: OpenAiDialect) -> dict[str
             "json_schema": {"name": "answer", "schema": _response_schema(call), "strict": True},
         }
     sent: dict[str, Any] = {**body, dialect.max_tokens_field: request.max_output_tokens}
+    if parameters.seed is not None:
+        sent[dialect.seed_field] = parameters.seed
     return with_options(sent, call, _RESERVED_OPTIONS)
 
 

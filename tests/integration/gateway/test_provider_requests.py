@@ -331,8 +331,10 @@ async def test_what_the_caller_leaves_out_is_not_sent(kind: str) -> None:
 
 
 async def test_dialects_are_data() -> None:
-    body = (await sent_by("openai", call(), dialect=OpenAiDialect(stream_options=False))).json
-    assert "stream_options" not in body
+    mistral = OpenAiDialect(stream_options=False, seed_field="random_seed")
+    body = (await sent_by("openai", with_parameters(seed=7), dialect=mistral)).json
+    assert not body.keys() & {"stream_options", "seed"}
+    assert body["random_seed"] == 7
 
 
 async def test_openai_takes_seed_and_penalties() -> None:
