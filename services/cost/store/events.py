@@ -14,8 +14,8 @@ from services.cost.store.tables import projects, spend_progress, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import NotFound
 
-TAIL_EVENTS_MAX: Final = 32_768
-"""Events that may wait to be folded: who adds more folds them first, so that a summary never reads more of them."""
+TAIL_EVENTS_MAX: Final = 131_072
+"""Events that may wait to be folded: who adds more folds half of them, so that a summary never reads more of them."""
 LOOK_EVERY: Final = 4_096
 """Events between two looks at the tail."""
 
@@ -44,7 +44,7 @@ def append_events(connection: Connection, database: Database, project_id: str, r
     if first // LOOK_EVERY != (last + 1) // LOOK_EVERY:
         folded = connection.execute(_FOLDED, {"project_id": project_id}).scalar_one_or_none() or 0
         if last - folded > TAIL_EVENTS_MAX:
-            fold_events(connection, database, project_id, last - folded, wait=True)
+            fold_events(connection, database, project_id, TAIL_EVENTS_MAX // 2, wait=True)
 
 
 class EventStore:

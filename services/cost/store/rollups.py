@@ -118,11 +118,14 @@ def _fold_into(view: View, entries: TagEntries) -> TextClause:
             f" GROUP BY at_us{columns})"
         )
     source = "finest" if TAG in view.columns else "events"
-    grains = " UNION ALL ".join(
-        f"SELECT '{grain.value}' AS grain, {_bucket('at_us', grain)} AS bucket{columns}, {sums}"  # noqa: S608
+    *wider, finest = view.grains
+    groups = [f"SELECT '{finest.value}' AS grain, at_us AS bucket{columns}, {', '.join(summed)} FROM {source}"]  # noqa: S608
+    groups += [
+        f"SELECT '{grain.value}', {_bucket('at_us', grain)} AS bucket{columns}, {sums}"  # noqa: S608 - our own names
         f" FROM {source} GROUP BY bucket{columns}"
-        for grain in view.grains
-    )
+        for grain in wider
+    ]
+    grains = " UNION ALL ".join(groups)
     added = ", ".join(f"{name} = {view.table}.{name} + excluded.{name}" for name in summed)
     return text(
         f"WITH {', '.join(tables)}, grains AS ({grains})"  # noqa: S608 - our own names

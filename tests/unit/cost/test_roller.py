@@ -1,0 +1,22 @@
+"""When the roller works and when it rests."""
+
+from services.cost.roller import SHARE_MAX, Roller
+
+
+class NothingToFold:
+    """No project is behind."""
+
+    async def behind(self, limit: int) -> list[str]:
+        """None."""
+        return []
+
+    async def fold(self, project_id: str) -> int:
+        """Nothing."""
+        return 0
+
+
+def test_rounds_are_an_interval_apart_and_further_where_they_take_long() -> None:
+    roller = Roller(NothingToFold(), interval_s=2.0)
+    assert roller.pause_s(0.1) == 2.0
+    pause_s = roller.pause_s(4.0)
+    assert 4.0 / (4.0 + pause_s) == SHARE_MAX
