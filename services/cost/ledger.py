@@ -367,8 +367,13 @@ class Ledger:
         return moved
 
 
+def is_acceptable(occurred_us: int, now_us: int) -> bool:
+    """Whether usage of that time may be told now."""
+    return now_us - LATE_MAX_US <= occurred_us <= now_us + AHEAD_MAX_US
+
+
 def _check_time(occurred_us: int, now_us: int, field_path: str) -> None:
-    if not now_us - LATE_MAX_US <= occurred_us <= now_us + AHEAD_MAX_US:
+    if not is_acceptable(occurred_us, now_us):
         raise InvalidField(field_path, "The time has to be at most 366 days ago and 1 hour ahead.")
 
 

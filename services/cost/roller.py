@@ -55,5 +55,8 @@ class Roller:
     async def run_once(self) -> None:
         """Fold everything that was committed before, project by project."""
         for project_id in await self._folder.behind(PROJECTS_AT_ONCE_MAX):
-            while await self._folder.fold(project_id):
-                pass
+            try:
+                while await self._folder.fold(project_id):
+                    pass
+            except Exception:  # noqa: BLE001 (one project that cannot be folded must not keep back the others)
+                _log.exception("usage of project %s could not be folded into the views", project_id)

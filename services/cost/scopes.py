@@ -78,7 +78,8 @@ def anchors_of(target: Target) -> list[str]:
         f"user:{attribution.user_id}",
         f"key:{attribution.key_id}",
         f"run:{attribution.run_id}",
-        *[f"tag:{key}={value}" for key, value in attribution.tags],
+        # Two tags with one text would match a budget twice.
+        *dict.fromkeys([f"tag:{key}={value}" for key, value in attribution.tags]),
     ]
 
 

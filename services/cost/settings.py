@@ -48,7 +48,7 @@ class CostSettings(WatchSettings, service="cost"):
         description="Budgets that share the narrowest part of their scope: a run, user, key, tag or model, "
         "or the whole project.",
     )
-    fold_interval_s: float = Field(2.0, gt=0, description="Seconds between two rounds that fold usage into the views.")
+    fold_interval_s: float = Field(10.0, gt=0, description="Seconds between two rounds that fold usage into the views.")
     fold_max_events: int = Field(100_000, ge=1, description="Usage events that one transaction folds at most.")
     summary_timeout_ms: int = Field(5_000, ge=1, description="Longest summary of spend, milliseconds.")
     summary_max_events: int = Field(

@@ -7,7 +7,9 @@ from typing import Final
 from services.runtime.errors import InvalidField
 
 TOKENS_MAX = 1_000_000_000
-"""More tokens, or steps, than this in one call are a mistake of the reporter, not usage."""
+"""More tokens than this in one call are a mistake of the reporter, not usage."""
+STEPS_MAX = 100_000
+"""More steps than this in one automation are a mistake of the reporter."""
 
 
 class UsageSource(IntEnum):
@@ -92,6 +94,8 @@ def check_usage(usage: Usage, field: str) -> None:
             (name, count) for name, count in zip(COUNT_FIELDS, counts, strict=True) if not 0 <= count <= TOKENS_MAX
         )
         raise InvalidField(f"{field}.{name}", f"{count} is not between 0 and {TOKENS_MAX:,}.")
+    if usage.steps > STEPS_MAX:
+        raise InvalidField(f"{field}.steps", f"{usage.steps} is not between 0 and {STEPS_MAX:,}.")
     if usage.plain_input_tokens < 0:
         raise InvalidField(
             f"{field}.input_tokens",

@@ -15,11 +15,21 @@ from services.runtime.errors import DomainError, InvalidField
 
 _CODE_NUMBERS: Final = {code.name: int(code.value[0]) for code in grpc.StatusCode}
 _MODEL_SEPARATOR: Final = "/"
+_FIRST_S: Final = -62_135_596_800
+_LAST_S: Final = 253_402_300_799
 
 
 def microseconds_of(timestamp: Timestamp) -> int:
-    """Microseconds UTC."""
+    """Microseconds UTC. InvalidField for a time that is not of the years 1 to 9999, as the type demands."""
+    if not _FIRST_S <= timestamp.seconds <= _LAST_S:
+        raise InvalidField("time", f"{timestamp.seconds} s since 1970 is not a time of the years 1 to 9999.")
     return timestamp.seconds * 1_000_000 + timestamp.nanos // 1_000
+
+
+def check_texts(*texts: str) -> None:
+    """Refuse the character U+0000, which PostgreSQL does not keep: it would fail the transaction that others share."""
+    if "\x00" in "".join(texts):
+        raise InvalidField("text", "One of the texts contains the character U+0000; leave it out.")
 
 
 def timestamp_of(at_us: int) -> Timestamp:
@@ -52,8 +62,12 @@ def usage_message(usage: Usage) -> usage_pb2.TokenUsage:
 
 
 def attribution_of(message: spend_pb2.Attribution) -> Attribution:
-    """What a call is charged to; the tags are sorted, so that equal ones are equal."""
-    return Attribution(message.user_id, message.key_id, message.run_id, tuple(sorted(message.tags.items())))
+    """What a call is charged to; the tags are sorted, so that equal ones are equal. InvalidField for useless texts."""
+    tags = tuple(sorted(message.tags.items()))
+    check_texts(message.user_id, message.key_id, message.run_id, *[text for tag in tags for text in tag])
+    if any("=" in key for key, _ in tags):
+        raise InvalidField("attribution.tags", "A tag's key contains '='; reports name tags as key=value.")
+    return Attribution(message.user_id, message.key_id, message.run_id, tags)
 
 
 def attribution_message(attribution: Attribution) -> spend_pb2.Attribution:

@@ -11,6 +11,7 @@ from services.cost.ledger import HoldOutcome, Resolution, SettleOutcome
 from services.cost.rpc.codec import (
     attribution_of,
     call_error,
+    check_texts,
     cost_message,
     microseconds_of,
     usage_message,
@@ -66,6 +67,7 @@ class HoldServicer(HoldServiceServicer):
 
     async def Release(self, request: pb.ReleaseRequest, context: "Context") -> pb.ReleaseResponse:
         """Gives one hold back; a refusal is a status."""
+        check_texts(request.attempt_id)
         (outcome,) = await self._books.release(_project(), [request.attempt_id])
         if outcome.error is not None:
             raise outcome.error
@@ -73,6 +75,7 @@ class HoldServicer(HoldServiceServicer):
 
     async def ReleaseBatch(self, request: pb.ReleaseBatchRequest, context: "Context") -> pb.ReleaseBatchResponse:
         """Gives several holds back."""
+        check_texts(*request.attempt_ids)
         outcomes = await self._books.release(_project(), request.attempt_ids)
         refused = [
             pb.HoldOutcome(attempt_id=outcome.attempt_id, error=call_error(outcome.error))
@@ -85,6 +88,7 @@ class HoldServicer(HoldServiceServicer):
         self, request: pb.ResolveAttemptsRequest, context: "Context"
     ) -> pb.ResolveAttemptsResponse:
         """Says what is known of attempts."""
+        check_texts(*request.attempt_ids)
         resolutions = await self._books.resolve(_project(), request.attempt_ids)
         return pb.ResolveAttemptsResponse(attempts=[_resolved(resolution) for resolution in resolutions])
 
@@ -94,6 +98,7 @@ def _project() -> str:
 
 
 def _order(item: pb.HoldItem) -> HoldOrder:
+    check_texts(item.attempt_id, item.nonce, item.provider, item.model)
     return HoldOrder(
         item.attempt_id,
         item.nonce,
@@ -109,6 +114,7 @@ def _order(item: pb.HoldItem) -> HoldOrder:
 
 
 def _settlement(item: pb.SettleItem) -> Settlement:
+    check_texts(item.attempt_id, item.provider_model)
     return Settlement(
         item.attempt_id,
         usage_of(item.usage) if item.HasField("usage") else None,

@@ -11,6 +11,7 @@ from services.cost.events import EventQuery, UsageEvent, UsageReport
 from services.cost.rpc.codec import (
     attribution_message,
     attribution_of,
+    check_texts,
     cost_message,
     microseconds_of,
     timestamp_of,
@@ -118,6 +119,10 @@ class UsageServicer(UsageServiceServicer):
 
 
 def _report(event: pb.UsageEvent) -> UsageReport:
+    metadata = tuple(sorted(event.metadata.items()))
+    check_texts(
+        event.event_id, event.source, event.provider, event.model, *[text for item in metadata for text in item]
+    )
     return UsageReport(
         event.event_id,
         event.source,
@@ -127,7 +132,7 @@ def _report(event: pb.UsageEvent) -> UsageReport:
         attribution_of(event.attribution),
         microseconds_of(event.occurred_at) if event.HasField("occurred_at") else None,
         tier_named(event.service_tier),
-        tuple(sorted(event.metadata.items())),
+        metadata,
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from services.cost.events import SETTLED_SOURCE
 from services.cost.holds import UNRESOLVED, HoldState, hold_of_event
-from services.cost.ledger import Books, EventKey, Ledger
+from services.cost.ledger import Books, EventKey, Ledger, is_acceptable
 from services.cost.posting import Posting
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.scopes import Target, anchors_of
@@ -142,8 +142,12 @@ class BookKeeper:
             event = books.events.get((SETTLED_SOURCE, attempt_id))
             if event is not None:
                 books.holds[attempt_id] = hold_of_event(event)
+        # Periods are looked up for times that can be; what names another is refused when it is applied.
         charges = {
-            (target, now_us if at_us is None else at_us) for posting in postings for target, at_us in posting.charges
+            (target, now_us if at_us is None else at_us)
+            for posting in postings
+            for target, at_us in posting.charges
+            if at_us is None or is_acceptable(at_us, now_us)
         }
         charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
         books.standings = self._standings(connection, project_id, charges)

@@ -44,7 +44,7 @@ def append_events(connection: Connection, database: Database, project_id: str, r
     if first // LOOK_EVERY != (last + 1) // LOOK_EVERY:
         folded = connection.execute(_FOLDED, {"project_id": project_id}).scalar_one_or_none() or 0
         if last - folded > TAIL_EVENTS_MAX:
-            fold_events(connection, database, project_id, TAIL_EVENTS_MAX // 2, wait=True)
+            fold_events(connection, database, project_id, TAIL_EVENTS_MAX // 2)
 
 
 class EventStore:

@@ -14,7 +14,6 @@ from services.runtime.database import Database
 from services.runtime.dialects import json_entries
 
 _LOCK: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
-_WAIT_FOR_LOCK: Final = _LOCK.with_for_update()
 _TAKE_FREE_LOCK: Final = _LOCK.with_for_update(skip_locked=True)
 _LAST: Final = select(projects.c.event_sequence).where(projects.c.project_id == bindparam("project_id"))
 _ADVANCE: Final = (
@@ -64,26 +63,28 @@ class Folder:
         return await self._database.write(self._fold, project_id, timeout_s=FOLD_TIMEOUT_S)
 
     def _fold(self, connection: Connection, project_id: str) -> int:
-        return fold_events(connection, self._database, project_id, self._max_events, wait=False)
+        return fold_events(connection, self._database, project_id, self._max_events)
 
 
-def fold_events(connection: Connection, database: Database, project_id: str, max_events: int, *, wait: bool) -> int:
+def fold_events(connection: Connection, database: Database, project_id: str, max_events: int) -> int:
     """Add the next events of a project, at most so many, to every view; returns how many.
 
     Every event up to the project's counter is committed, or of this transaction: the counter is committed with them,
-    under the project's lock. Without `wait` a project that somebody else is folding is left to him.
+    under the project's lock. A project that somebody else is folding is left to him: whoever adds events holds the
+    project's lock, for which holds and settlements wait.
     """
     named = {"project_id": project_id}
-    lock = _WAIT_FOR_LOCK if wait else _TAKE_FREE_LOCK
-    folded = connection.execute(lock, named).scalar_one_or_none()
+    folded = connection.execute(_TAKE_FREE_LOCK, named).scalar_one_or_none()
     if folded is None:
         first = {**named, "folded_sequence": 0}
-        if (
-            connection.execute(database.upsert(spend_progress).on_conflict_do_nothing(), first).rowcount == 0
-            and not wait
-        ):
+        inserted = connection.execute(
+            database.upsert(spend_progress).on_conflict_do_nothing(),
+            first,
+            execution_options={"preserve_rowcount": True},
+        )
+        if inserted.rowcount == 0:
             return 0
-        folded = connection.execute(_WAIT_FOR_LOCK, named).scalar_one()
+        folded = 0
     last = connection.execute(_LAST, named).scalar_one()
     upto = min(last, folded + max_events)
     if upto == folded:

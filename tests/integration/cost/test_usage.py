@@ -15,10 +15,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import usage_pb2
+from llmlab.api.cost.v1 import budget_pb2
 from llmlab.api.cost.v1 import spend_pb2 as pb
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
-from tests.support.cost import NOVEMBER_US, Callers
+from tests.support.cost import NOVEMBER_US, USD, Callers
 
 DAY_S = 86_400
 NOW_S = NOVEMBER_US // 1_000_000
@@ -139,7 +140,7 @@ async def test_a_late_event_is_in_its_own_day_and_absurd_ones_are_nowhere(caller
 
 async def test_exports_add_up_to_the_summary(callers: Callers) -> None:
     person = callers.person()
-    events = [event(number, attribution=pb.Attribution(tags={"=cmd": "x"})) for number in range(1, 40)]
+    events = [event(number, attribution=pb.Attribution(tags={"+cmd": "x"})) for number in range(1, 40)]
     events.append(event(40, provider="mock", model="unheard-of"))
     await callers.usage.RecordUsage(pb.RecordUsageRequest(events=events), metadata=person)
     dimensions = [pb.SPEND_DIMENSION_DAY, pb.SPEND_DIMENSION_TAG]
@@ -147,12 +148,12 @@ async def test_exports_add_up_to_the_summary(callers: Callers) -> None:
     total = (await callers.usage.SummarizeSpend(pb.SummarizeSpendRequest(**question), metadata=person)).total
     lines = list(csv.DictReader(io.StringIO(await exported(callers, pb.SPEND_FORMAT_CSV, **question))))
     assert sum(int(line["cost_nano_usd"] or 0) for line in lines) == total.cost.cost_nano_usd
-    assert {line["tag"] for line in lines} >= {"'=cmd=x", "team=a", "env=1"}
+    assert {line["tag"] for line in lines} >= {"'+cmd=x", "team=a", "env=1"}
     written = await exported(callers, pb.SPEND_FORMAT_JSON_LINES, **question)
     objects = [json.loads(line) for line in written.splitlines()]
     assert [one["day"] for one in objects] == [line["day"] for line in lines]
     assert [one["calls"] for one in objects] == [int(line["calls"]) for line in lines]
-    assert "=cmd=x" in {one["tag"] for one in objects}
+    assert "+cmd=x" in {one["tag"] for one in objects}
 
 
 async def test_a_focus_export_has_its_columns_and_every_dollar(callers: Callers) -> None:
@@ -183,3 +184,23 @@ async def test_an_export_takes_no_page_and_no_week_in_focus(callers: Callers) ->
     ]
     for question, file_format, field in cases:
         assert (await refusal(exported(callers, file_format, **question))).field == field
+
+
+async def test_what_the_database_cannot_keep_is_refused_and_harms_nobody_else(callers: Callers) -> None:
+    create = budget_pb2.CreateBudgetRequest(budget=budget_pb2.Budget(name="month", limit_nano_usd=USD))
+    await callers.budgets.CreateBudget(create, metadata=callers.person())
+    bad = [
+        event(1, occurred_at=Timestamp(seconds=253_402_300_799)),
+        event(1, occurred_at=Timestamp(seconds=2**62)),
+        event(1, attribution=pb.Attribution(tags={"a": "x\0"})),
+        event(1, attribution=pb.Attribution(tags={"a=b": "c"})),
+        event(1, metadata={"a": "\0"}),
+        event(1, source="app\0"),
+        event(1, usage=usage_pb2.TokenUsage(steps=1_000_000)),
+    ]
+    reports = [callers.usage.RecordUsage(pb.RecordUsageRequest(events=[one]), metadata=callers.person()) for one in bad]
+    good = callers.usage.RecordUsage(pb.RecordUsageRequest(events=[event(2)]), metadata=callers.person())
+    for report in reports:
+        assert (await refusal(report)).code == "INVALID_ARGUMENT"
+    assert len((await good).costs) == 1
+    assert [one.event.event_id for one in await listed(callers)] == ["e2"]
