@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,8 @@ from llmlab.cli.connection import connect
 from llmlab.cli.plain import enum_name, print_json, to_plain
 
 NANO_USD = 1_000_000_000
+AMOUNT_MAX_NANO_USD = 2**63 - 1
+"""What a request can carry; the service has a lower limit."""
 BAR_CHARACTERS = 20
 PERIODS = {
     enum_name(budget_pb2.BudgetPeriod.DESCRIPTOR, number).lower(): number
@@ -172,7 +175,7 @@ def nano_usd_of(text: str) -> int:
         amount = Decimal(number) * NANO_USD
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount != int(amount):
+    if not amount.is_finite() or amount != int(amount) or abs(amount) > AMOUNT_MAX_NANO_USD:
         raise CommandError(f"{text!r} is not an amount; write one such as 10usd or 0.5.", EXIT_USAGE)
     return int(amount)
 
@@ -196,8 +199,8 @@ def budgets_table(found: Iterable[budget_pb2.Budget]) -> Table:
             f"{status.resets_at.ToDatetime(tzinfo=UTC):%Y-%m-%d %H:%M}" if status.HasField("resets_at") else "never"
         )
         table.add_row(
-            f"{budget.name}\n{budget.budget_id}",
-            f"{scope_text(budget.scope)}\n{'soft' if budget.soft else 'hard'}",
+            escape(f"{budget.name}\n{budget.budget_id}"),
+            escape(f"{scope_text(budget.scope)}\n{'soft' if budget.soft else 'hard'}"),
             f"{status.period}\n{resets}",
             usage_bar(budget),
             f"{figures.dollars(budget.limit_nano_usd)}\n{figures.dollars(status.held_nano_usd)}",

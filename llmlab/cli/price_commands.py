@@ -42,9 +42,12 @@ prices = typer.Typer(
 def _nano(text: str) -> int:
     """USD as nano-USD, exactly."""
     try:
-        return int(Decimal(text) * NANO_PER_USD)
+        amount = int(Decimal(text) * NANO_PER_USD)
     except (InvalidOperation, OverflowError, ValueError):
         raise typer.BadParameter(f"{text!r} is not an amount in USD") from None
+    if abs(amount) >= 2**63:
+        raise typer.BadParameter(f"{text!r} is more than a price can be")
+    return amount
 
 
 Rate = Annotated[int | None, typer.Option(parser=_nano, metavar="USD", help="USD per million tokens.")]
@@ -83,8 +86,8 @@ def show(
 @prices.command("set", epilog="Example: llmlab prices set my-vllm/qwen --input 0.10 --output 0.30")
 def set_price(
     model: Annotated[str, typer.Argument(help="provider/model, or provider/* for all of a provider.")],
-    input_usd: Annotated[int, typer.Option("--input", parser=_nano, metavar="USD", help="Per million tokens.")] = 0,
-    output_usd: Annotated[int, typer.Option("--output", parser=_nano, metavar="USD", help="Per million tokens.")] = 0,
+    input_usd: Annotated[int, typer.Option("--input", parser=_nano, metavar="USD", help="Per million; 0 if free.")],
+    output_usd: Annotated[int, typer.Option("--output", parser=_nano, metavar="USD", help="Per million; 0 if free.")],
     cache_read: Rate = None,
     cache_write_5m: Rate = None,
     cache_write_1h: Rate = None,
@@ -99,7 +102,7 @@ def set_price(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set a price of your own (USD); kinds of tokens that are left out cost what input or output costs."""
+    """Set a price of your own (USD); --input and --output have to be given, other kinds cost the same unless named."""
 
     async def command() -> None:
         rates = price_pb2.OverrideTier(

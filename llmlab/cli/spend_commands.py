@@ -122,7 +122,7 @@ async def _write_file(
             async for piece in client.export_spend(question, FORMATS[file_format]):
                 file.write(piece.data)
                 written = piece.rows
+        partial.replace(output)
     except OSError as error:
         raise CommandError(f"{output}: can't be written ({error.strerror}).", EXIT_USAGE) from error
-    partial.replace(output)
     hint(f"{written:,} rows written to {output}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -57,7 +58,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
     )
     for point in points:
         table.add_row(
-            f"{point.model}\n{parameters_text(point.parameters)}",
+            escape(f"{point.model}\n{parameters_text(point.parameters)}"),
             f"{point.cells_done}/{point.cells_total}",
             *(_score(point, name) for name in score_names),
             _quantiles(point.latency_us),
@@ -113,7 +114,7 @@ def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
         statistics = run.statistics
         table.add_row(
             run.run_id,
-            run.experiment_name,
+            escape(run.experiment_name),
             run_state(run.status),
             f"{statistics.cells_done}/{statistics.cells_total}",
             str(statistics.cells_failed + statistics.cells_unknown),
@@ -146,8 +147,8 @@ def results_table(results: Iterable[run_pb2.Result]) -> Table:
         latency = figures.milliseconds(result.timing.latency_us) if result.timing.latency_us else "-"
         table.add_row(
             str(result.cell_index),
-            f"{result.prompt_name} #{result.row_index}\n{state}",
-            f"{result.model}\n{parameters_text(result.parameters)}",
+            escape(f"{result.prompt_name} #{result.row_index}\n{state}"),
+            escape(f"{result.model}\n{parameters_text(result.parameters)}"),
             f"{latency}\n{figures.money(result.cost)}",
             Text(_preview(result)),
         )
@@ -166,7 +167,7 @@ def spend_table(spend: spend_pb2.SummarizeSpendResponse, dimensions: Sequence[st
     columns = [*((dimension, False) for dimension in dimensions), ("calls", True), ("tokens in > out", True)]
     table = _table("Spend", [*columns, ("cost", True), *([("before", True), ("change", True)] if compared else [])])
     for row in spend.rows:
-        table.add_row(*(key or "(none)" for key in row.keys), *_spend_cells(row, compared=compared))
+        table.add_row(*(escape(key) or "(none)" for key in row.keys), *_spend_cells(row, compared=compared))
     if dimensions:
         table.add_section()
     labels = ["total", *[""] * (len(dimensions) - 1)] if dimensions else []

@@ -16,14 +16,16 @@ reported once: a row keeps its score only when it is more surprising than every 
 
 import csv
 import math
+import os
 import sys
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.cost.seasons import Expectation
-from services.cost.series_file import BadSeries, read_series
+from services.cost.series_file import BadSeries, SeriesRow, read_series
 from services.cost.surprise import History
 
 SURPRISE_HALF: Final = 2.25
@@ -148,6 +150,15 @@ def main(arguments: list[str]) -> int:
     except BadSeries as error:
         sys.stderr.write(f"{arguments[0]}: {error}\n")
         return 2
+    try:
+        _write_judgements(rows)
+    except BrokenPipeError:
+        # Whoever reads has seen enough; nothing more is to be written, not even by the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _write_judgements(rows: Iterable[SeriesRow]) -> None:
     detector = Detector()
     output = csv.writer(sys.stdout, lineterminator="\n")
     output.writerow(("timestamp", "value", "score", "lower", "upper", "anomaly"))
@@ -155,7 +166,7 @@ def main(arguments: list[str]) -> int:
         judged = detector.judge(row.at_s, row.value)
         band = f"{judged.lower:.10g}", f"{judged.upper:.10g}"
         output.writerow((row.text, repr(row.value), f"{judged.score:.6f}", *band, int(judged.anomaly)))
-    return 0
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
