@@ -73,7 +73,8 @@ class Script:
                     await asyncio.Event().wait()
                 else:
                     yield step
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # A call that is left while a message is being written closes this generator instead of cancelling it.
             self.abandoned.set()
             raise
 
