@@ -17,6 +17,7 @@ from typing import Protocol
 from services.gateway.attempts import Attempt, Cost
 from services.gateway.calls import Owner
 from services.gateway.failures import CallFailed, Failure, refused
+from services.gateway.tiers import asked_tier
 from services.gateway.usage import TokenUsage, estimate_input_tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
@@ -43,17 +44,22 @@ class Reservation:
     tags: tuple[tuple[str, str], ...]
     expires_in_ms: int
     steps_max: int = 0
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How an attempt ended. `usage` None: nothing is owed although it was sent."""
+    """How an attempt ended. `usage` None: nothing is owed although it was sent.
+
+    An empty `service_tier` means the one that was reserved.
+    """
 
     attempt_id: str
     usage: TokenUsage | None
     provider_model: str
     occurred_at_us: int
     succeeded: bool
+    service_tier: str = ""
 
 
 class CostPort(Protocol):
@@ -159,6 +165,7 @@ class Accounting:
             tags=tuple(call.tags.items()),
             expires_in_ms=max(1_000, remaining_ms) + self._limits.hold_margin_ms,
             steps_max=call.automation.steps_max if call.automation else 0,
+            service_tier=asked_tier(call),
         )
 
     async def _settle(self, attempt: Attempt) -> None:
@@ -168,6 +175,7 @@ class Accounting:
             provider_model=attempt.collector.provider_model,
             occurred_at_us=attempt.stopwatch.started_at_us,
             succeeded=attempt.failure is None,
+            service_tier=attempt.collector.service_tier,
         )
 
         async def settle() -> None:

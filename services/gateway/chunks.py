@@ -54,9 +54,10 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class UsageSoFar:
-    """Cumulative usage: it replaces what was said before."""
+    """Cumulative usage: it replaces what was said before. An empty `service_tier` says nothing about the tier."""
 
     usage: TokenUsage
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

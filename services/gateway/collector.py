@@ -47,6 +47,7 @@ class Collector:
         "finish_reason",
         "provider_model",
         "provider_request_id",
+        "service_tier",
         "streamed",
         "usage",
     )
@@ -60,6 +61,7 @@ class Collector:
         self.usage: TokenUsage | None = None
         self.provider_model = ""
         self.provider_request_id = ""
+        self.service_tier = ""
         self.streamed = True
         self.content_events = 0
 
@@ -75,6 +77,7 @@ class Collector:
                 self._add_tool(event)
             elif isinstance(event, UsageSoFar):
                 self.usage = event.usage
+                self.service_tier = event.service_tier or self.service_tier
             elif isinstance(event, Finished):
                 self.finish_reason = event.reason
             elif isinstance(event, Started):

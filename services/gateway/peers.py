@@ -155,6 +155,7 @@ def _hold_item(owner: Owner, reservation: Reservation) -> hold_pb2.HoldItem:
         ),
         expires_in_ms=reservation.expires_in_ms,
         steps_max=reservation.steps_max,
+        service_tier=reservation.service_tier,
     )
 
 
@@ -164,6 +165,7 @@ def _settle_item(settlement: Settlement) -> hold_pb2.SettleItem:
         usage=None if settlement.usage is None else encode_usage(settlement.usage),
         provider_model=settlement.provider_model,
         succeeded=settlement.succeeded,
+        service_tier=settlement.service_tier,
     )
     if settlement.occurred_at_us:
         item.occurred_at.FromMicroseconds(settlement.occurred_at_us)

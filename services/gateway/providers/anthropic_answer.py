@@ -23,6 +23,7 @@ from services.gateway.chunks import (
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify
 from services.gateway.providers.http_call import parse_json
 from services.gateway.providers.sse import SseEvent
+from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -139,7 +140,7 @@ class AnthropicDecoder:
         if not usage:
             return
         self._usage.update({name: value for name, value in usage.items() if value is not None})
-        into.append(UsageSoFar(anthropic_usage(self._usage)))
+        into.append(UsageSoFar(anthropic_usage(self._usage), reported_tier(self._usage)))
 
     def _finish(self, word: Any, into: list[Event]) -> None:
         if isinstance(word, str) and word:

@@ -25,6 +25,7 @@ from services.gateway.chunks import (
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify
 from services.gateway.providers.http_call import parse_json
 from services.gateway.providers.sse import SseEvent
+from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -79,7 +80,7 @@ class OpenAiDecoder:
                 self._content(delta, into)
             self._finish(choice, into)
         if isinstance(usage := _usage_field(chunk), dict):
-            into.append(UsageSoFar(openai_usage(usage)))
+            into.append(UsageSoFar(openai_usage(usage), reported_tier(chunk)))
 
     def whole_answer(self, body: Any) -> list[Event]:
         """The events of an answer that was not streamed."""
@@ -94,7 +95,7 @@ class OpenAiDecoder:
         if isinstance(answer := choice.get("message"), dict):
             self._content(answer, events)
         if isinstance(usage := _usage_field(body), dict):
-            events.append(UsageSoFar(openai_usage(usage)))
+            events.append(UsageSoFar(openai_usage(usage), reported_tier(body)))
         self._finish(choice, events)
         self.done = True
         return events

@@ -24,6 +24,7 @@ from services.gateway.failures import CallFailed, Failure, classify
 from services.gateway.providers.http_call import parse_json
 from services.gateway.providers.openai_answer import openai_fault
 from services.gateway.providers.sse import SseEvent
+from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
 
 INCOMPLETE_REASONS: Mapping[str, FinishReason] = {
@@ -124,7 +125,7 @@ class ResponsesDecoder:
         """The last word: usage and the reason. Without a known status there is no reason, and the answer is cut."""
         self.done = True
         if isinstance(usage := response.get("usage"), dict):
-            into.append(UsageSoFar(responses_usage(usage)))
+            into.append(UsageSoFar(responses_usage(usage), reported_tier(response)))
         match response.get("status"):
             case "completed":
                 finish = FinishReason.TOOL_CALLS if self._tools else FinishReason.STOP

@@ -105,3 +105,17 @@ async def test_projects_have_their_own_attempts_and_batches(tmp_path: Path) -> N
             # More projects than batches are kept open for.
             await peer.hold(Owner(f"prj_{number + 2}"), replace(RESERVATION, nonce="their own"))
         assert (await peer.settle(OWNER, settlement())).cost_nano_usd > 0
+
+
+async def test_a_call_is_billed_at_the_tier_that_answered_or_else_the_one_that_was_held(tmp_path: Path) -> None:
+    async with cost_peer(tmp_path / "home") as peer:
+        costs = []
+        for number, (asked, answered) in enumerate((("", ""), ("flex", ""), ("", "flex"), ("flex", "default"))):
+            attempt_id = f"call/{number}"
+            held = replace(RESERVATION, attempt_id=attempt_id, provider="openai", model="gpt-5", service_tier=asked)
+            await peer.hold(OWNER, held)
+            ended = replace(settlement(attempt_id), provider_model="gpt-5", service_tier=answered)
+            costs.append((await peer.settle(OWNER, ended)).cost_nano_usd)
+        standard, flex = costs[0], costs[1]
+        assert costs == [standard, flex, flex, standard]
+        assert 0 < flex < standard

@@ -8,11 +8,12 @@ import pytest
 
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.attempts import Attempt
+from services.gateway.chunks import UsageSoFar
 from services.gateway.failures import CallFailed, Failure
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import DomainError, Unavailable, error_of_code
-from tests.support.gateway import OWNER, InMemoryLedger, attempt_of, call
+from tests.support.gateway import OWNER, InMemoryLedger, attempt_of, call, with_parameters
 
 DOWN = Unavailable("DEPENDENCY_UNAVAILABLE", "cost is not there")
 LIMITS = AccountingLimits(hold_wait_s=0.2, later_s=5.0, later_max=2, retry_base_s=0.001, retry_max_s=0.01)
@@ -55,6 +56,16 @@ async def test_the_worst_case_is_held_and_the_usage_settled(accounting: Accounti
     assert tried.cost is not None
     assert tried.cost.cost_nano_usd == 15
     assert ledger.owners == {OWNER}
+
+
+async def test_the_tier_that_is_asked_for_is_held_and_the_one_that_answered_settled(
+    accounting: Accounting, ledger: InMemoryLedger
+) -> None:
+    tried = attempt_of(with_parameters(provider_options={"service_tier": "priority"}))
+    tried.collector.add([UsageSoFar(TokenUsage(10), "default")])
+    await run(accounting, tried)
+    assert ledger.holds[tried.attempt_id].service_tier == "priority"
+    assert ledger.settled[tried.attempt_id].service_tier == "default"
 
 
 async def test_what_was_not_sent_is_released(accounting: Accounting, ledger: InMemoryLedger) -> None:

@@ -262,7 +262,7 @@ class Parameters(_message.Message):
     @_builtins.property
     def provider_options(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
         """Options that only this provider knows, sent as top-level fields of its request (the mock's script is given here); at
-        most 32.
+        most 32. "service_tier" also decides at whose price money is held; the tier that the answer reports is billed.
         """
 
     def __init__(
