@@ -22,6 +22,7 @@ from services.gateway.chunks import (
 )
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify
 from services.gateway.providers.http_call import parse_json
+from services.gateway.providers.json_fields import count_of, index_of, object_of, text_of
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
@@ -59,18 +60,18 @@ class AnthropicDecoder:
             return
         match body.get("type"):
             case "content_block_delta":
-                self._delta(_index(body), _object(body.get("delta")), into)
+                self._delta(index_of(body.get("index")), object_of(body.get("delta")), into)
             case "content_block_start":
-                self._block_start(_index(body), _object(body.get("content_block")), into)
+                self._block_start(index_of(body.get("index")), object_of(body.get("content_block")), into)
             case "content_block_stop":
-                self._block_stop(_index(body), into)
+                self._block_stop(index_of(body.get("index")), into)
             case "message_start":
-                message = _object(body.get("message"))
-                into.append(Started(_text(message.get("model")), _text(message.get("id"))))
-                self._take_usage(_object(message.get("usage")), into)
+                message = object_of(body.get("message"))
+                into.append(Started(text_of(message.get("model")), text_of(message.get("id"))))
+                self._take_usage(object_of(message.get("usage")), into)
             case "message_delta":
-                self._take_usage(_object(body.get("usage")), into)
-                self._finish(_object(body.get("delta")).get("stop_reason"), into)
+                self._take_usage(object_of(body.get("usage")), into)
+                self._finish(object_of(body.get("delta")).get("stop_reason"), into)
             case "message_stop":
                 self.done = True
             case "error":
@@ -83,31 +84,31 @@ class AnthropicDecoder:
                 raise CallFailed(classify(anthropic_fault(0, body, {})))
             message = "the provider's answer is not an Anthropic message"
             raise CallFailed(Failure("PROVIDER_ERROR", message, dispatched=True))
-        events: list[Event] = [Started(_text(body.get("model")), _text(body.get("id")), streamed=False)]
+        events: list[Event] = [Started(text_of(body.get("model")), text_of(body.get("id")), streamed=False)]
         for index, content in enumerate(body.get("content") or ()):
-            block = _object(content)
+            block = object_of(content)
             self._block_start(index, block, events)
             if block.get("type") == "thinking":
-                self._signatures[index] = _text(block.get("signature"))
+                self._signatures[index] = text_of(block.get("signature"))
             self._block_stop(index, events)
-        self._take_usage(_object(body.get("usage")), events)
+        self._take_usage(object_of(body.get("usage")), events)
         self._finish(body.get("stop_reason"), events)
         self.done = True
         return events
 
     def _block_start(self, index: int, block: dict[str, Any], into: list[Event]) -> None:
-        kind = _text(block.get("type"))
+        kind = text_of(block.get("type"))
         self._blocks[index] = kind
-        if kind == "text" and (text := _text(block.get("text"))):
+        if kind == "text" and (text := text_of(block.get("text"))):
             into.append(TextDelta(text))
-        elif kind == "thinking" and (thought := _text(block.get("thinking"))):
+        elif kind == "thinking" and (thought := text_of(block.get("thinking"))):
             into.append(ReasoningDelta(thought))
         elif kind == "redacted_thinking":
             data = {"format": "anthropic", "redacted": block.get("data")}
             into.append(ReasoningDelta("", orjson.dumps(data)))
         elif kind == "tool_use":
             tool = self._tools[index] = len(self._tools)
-            into.append(ToolCallDelta(tool, _text(block.get("id")), _text(block.get("name"))))
+            into.append(ToolCallDelta(tool, text_of(block.get("id")), text_of(block.get("name"))))
             if block.get("input"):
                 # Streams start with an empty input and send its text; whole answers have it here.
                 self._tool_inputs[index] = orjson.dumps(block["input"]).decode()
@@ -115,16 +116,16 @@ class AnthropicDecoder:
     def _delta(self, index: int, delta: dict[str, Any], into: list[Event]) -> None:
         match delta.get("type"):
             case "text_delta":
-                if text := _text(delta.get("text")):
+                if text := text_of(delta.get("text")):
                     into.append(TextDelta(text))
             case "thinking_delta":
-                if thought := _text(delta.get("thinking")):
+                if thought := text_of(delta.get("thinking")):
                     into.append(ReasoningDelta(thought))
             case "signature_delta":
-                self._signatures[index] = self._signatures.get(index, "") + _text(delta.get("signature"))
+                self._signatures[index] = self._signatures.get(index, "") + text_of(delta.get("signature"))
             case "input_json_delta":
                 # Server tools stream their input too; they are not the caller's.
-                if index in self._tools and (piece := _text(delta.get("partial_json"))):
+                if index in self._tools and (piece := text_of(delta.get("partial_json"))):
                     self._tool_inputs.pop(index, None)
                     into.append(ToolCallDelta(self._tools[index], arguments_json=piece))
 
@@ -149,13 +150,13 @@ class AnthropicDecoder:
 
 def anthropic_usage(usage: dict[str, Any]) -> TokenUsage:
     """Usage with our meaning: their `input_tokens` exclude what was read from and written to the cache."""
-    read = _count(usage.get("cache_read_input_tokens"))
-    written = _count(usage.get("cache_creation_input_tokens"))
-    for_an_hour = min(written, _count(_object(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")))
-    output = _count(usage.get("output_tokens"))
-    thinking = _count(_object(usage.get("output_tokens_details")).get("thinking_tokens"))
+    read = count_of(usage.get("cache_read_input_tokens"))
+    written = count_of(usage.get("cache_creation_input_tokens"))
+    for_an_hour = min(written, count_of(object_of(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")))
+    output = count_of(usage.get("output_tokens"))
+    thinking = count_of(object_of(usage.get("output_tokens_details")).get("thinking_tokens"))
     return TokenUsage(
-        input_tokens=_count(usage.get("input_tokens")) + read + written,
+        input_tokens=count_of(usage.get("input_tokens")) + read + written,
         cache_read_tokens=read,
         cache_write_5m_tokens=written - for_an_hour,
         cache_write_1h_tokens=for_an_hour,
@@ -166,31 +167,14 @@ def anthropic_usage(usage: dict[str, Any]) -> TokenUsage:
 
 def anthropic_fault(status: int, body: Any, headers: Mapping[str, str]) -> ProviderFault:
     """What an error body says; any shape is accepted."""
-    outer = _object(body)
+    outer = object_of(body)
     error = outer.get("error")
-    inner = _object(error)
+    inner = object_of(error)
     return ProviderFault(
         status=status,
-        message=_text(inner.get("message")) or _text(error) or _text(body),
-        type=_text(inner.get("type")),
-        code=_text(_object(inner.get("details")).get("error_code")),
+        message=text_of(inner.get("message")) or text_of(error) or text_of(body),
+        type=text_of(inner.get("type")),
+        code=text_of(object_of(inner.get("details")).get("error_code")),
         retry_after=headers.get("retry-after", ""),
-        request_id=headers.get("request-id", "") or _text(outer.get("request_id")),
+        request_id=headers.get("request-id", "") or text_of(outer.get("request_id")),
     )
-
-
-def _index(body: dict[str, Any]) -> int:
-    index = body.get("index")
-    return index if isinstance(index, int) else 0
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0

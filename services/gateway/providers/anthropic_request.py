@@ -35,7 +35,7 @@ from services.gateway.calls import (
     ToolResultPart,
 )
 from services.gateway.failures import refused
-from services.gateway.providers.openai_request import json_schema, with_options
+from services.gateway.providers.request_parts import json_schema, with_options
 
 _RESERVED_OPTIONS = frozenset({"model", "messages", "system", "stream", "max_tokens"})
 

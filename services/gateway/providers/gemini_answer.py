@@ -28,6 +28,7 @@ from services.gateway.chunks import (
 from services.gateway.failures import CallFailed, Failure, classify
 from services.gateway.providers.gemini_errors import error_of, gemini_fault
 from services.gateway.providers.http_call import parse_json
+from services.gateway.providers.json_fields import count_of, object_of, objects_of, text_of
 from services.gateway.providers.sse import SseEvent
 from services.gateway.usage import TokenUsage
 
@@ -103,18 +104,18 @@ class GeminiDecoder:
             raise CallFailed(classify(gemini_fault(0, error, {})))
         if not self._started:
             self._started = True
-            self._id = _text(body.get("responseId"))
-            into.append(Started(_text(body.get("modelVersion")), self._id, streamed))
+            self._id = text_of(body.get("responseId"))
+            into.append(Started(text_of(body.get("modelVersion")), self._id, streamed))
         candidate = _first(body.get("candidates"))
-        for part in _objects(_object(candidate.get("content")).get("parts")):
+        for part in objects_of(object_of(candidate.get("content")).get("parts")):
             self._part(part, into)
-        self._take_usage(_object(body.get("usageMetadata")), into)
+        self._take_usage(object_of(body.get("usageMetadata")), into)
         self._finish(candidate, into)
-        if not candidate and _text(_object(body.get("promptFeedback")).get("blockReason")):
+        if not candidate and text_of(object_of(body.get("promptFeedback")).get("blockReason")):
             into.append(Finished(FinishReason.CONTENT_FILTER))
 
     def _part(self, part: dict[str, Any], into: list[Event]) -> None:
-        signature, text = _text(part.get("thoughtSignature")), _text(part.get("text"))
+        signature, text = text_of(part.get("thoughtSignature")), text_of(part.get("text"))
         if part.get("thought") is True:
             if text:
                 into.append(ReasoningDelta(text))
@@ -123,7 +124,7 @@ class GeminiDecoder:
                 self._end_thought(into, signature)
             return
         self._end_thought(into)
-        if call := _object(part.get("functionCall")):
+        if call := object_of(part.get("functionCall")):
             if signature:
                 into.append(_kept(call_signature=signature))
             into.append(self._tool_call(call))
@@ -147,9 +148,9 @@ class GeminiDecoder:
         """Calls come whole. Most have no id; one of ours then lets a result name the call that it belongs to."""
         index = self._tools
         self._tools += 1
-        arguments = orjson.dumps(_object(call.get("args"))).decode()
-        call_id = _text(call.get("id")) or f"{self._id or 'call'}-{index}"
-        return ToolCallDelta(index, call_id, _text(call.get("name")), arguments)
+        arguments = orjson.dumps(object_of(call.get("args"))).decode()
+        call_id = text_of(call.get("id")) or f"{self._id or 'call'}-{index}"
+        return ToolCallDelta(index, call_id, text_of(call.get("name")), arguments)
 
     def _take_usage(self, usage: dict[str, Any], into: list[Event]) -> None:
         """Their figures are cumulative: later ones replace earlier ones. Some answers have none, only who pays."""
@@ -158,11 +159,11 @@ class GeminiDecoder:
             into.append(UsageSoFar(gemini_usage(self._usage)))
 
     def _finish(self, candidate: dict[str, Any], into: list[Event]) -> None:
-        word = _text(candidate.get("finishReason"))
+        word = text_of(candidate.get("finishReason"))
         if word in _NOT_FINISHED:
             return
         if word in _FAILED_FINISHES:
-            said = _text(candidate.get("finishMessage"))
+            said = text_of(candidate.get("finishMessage"))
             message = f"the provider ended the answer with {word}{': ' if said else ''}{said}; try again"
             raise CallFailed(Failure("PROVIDER_ERROR", message, dispatched=True))
         self._end_thought(into)
@@ -176,14 +177,14 @@ def gemini_usage(usage: dict[str, Any]) -> TokenUsage:
     Their prompt includes cached tokens; what their own tools put into the prompt is counted beside it, and thoughts
     are counted beside the candidates.
     """
-    prompt = _count(usage.get("promptTokenCount"))
-    from_tools = _count(usage.get("toolUsePromptTokenCount"))
-    thoughts = _count(usage.get("thoughtsTokenCount"))
+    prompt = count_of(usage.get("promptTokenCount"))
+    from_tools = count_of(usage.get("toolUsePromptTokenCount"))
+    thoughts = count_of(usage.get("thoughtsTokenCount"))
     audio = _audio(usage.get("promptTokensDetails")) + _audio(usage.get("toolUsePromptTokensDetails"))
-    output = _count(usage.get("candidatesTokenCount")) + thoughts
+    output = count_of(usage.get("candidatesTokenCount")) + thoughts
     return TokenUsage(
         input_tokens=prompt + from_tools,
-        cache_read_tokens=min(prompt, _count(usage.get("cachedContentTokenCount"))),
+        cache_read_tokens=min(prompt, count_of(usage.get("cachedContentTokenCount"))),
         input_audio_tokens=min(prompt + from_tools, audio),
         output_tokens=output,
         reasoning_tokens=thoughts,
@@ -192,7 +193,9 @@ def gemini_usage(usage: dict[str, Any]) -> TokenUsage:
 
 
 def _audio(details: Any) -> int:
-    return sum(_count(detail.get("tokenCount")) for detail in _objects(details) if detail.get("modality") == "AUDIO")
+    return sum(
+        count_of(detail.get("tokenCount")) for detail in objects_of(details) if detail.get("modality") == "AUDIO"
+    )
 
 
 def _kept(**data: Any) -> ReasoningDelta:
@@ -200,20 +203,4 @@ def _kept(**data: Any) -> ReasoningDelta:
 
 
 def _first(values: Any) -> dict[str, Any]:
-    return next(iter(_objects(values)), {})
-
-
-def _objects(values: Any) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+    return next(iter(objects_of(values)), {})

@@ -22,7 +22,7 @@ from services.gateway.calls import (
     ToolCallPart,
     ToolResultPart,
 )
-from services.gateway.providers.openai_request import json_schema, with_options
+from services.gateway.providers.request_parts import json_schema, with_options
 
 _RESERVED_OPTIONS = frozenset(
     {"model", "contents", "systemInstruction", "generationConfig", "tools", "toolConfig", "stream"}

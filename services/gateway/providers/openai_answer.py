@@ -24,6 +24,7 @@ from services.gateway.chunks import (
 )
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify
 from services.gateway.providers.http_call import parse_json
+from services.gateway.providers.json_fields import count_of, text_of
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
@@ -103,7 +104,7 @@ class OpenAiDecoder:
     def _start(self, chunk: dict[str, Any], into: list[Event], *, streamed: bool) -> None:
         if not self._started:
             self._started = True
-            into.append(Started(_text(chunk.get("model")), _text(chunk.get("id")), streamed))
+            into.append(Started(text_of(chunk.get("model")), text_of(chunk.get("id")), streamed))
 
     def _content(self, delta: dict[str, Any], into: list[Event]) -> None:
         self._reasoning(delta, into)
@@ -113,7 +114,7 @@ class OpenAiDecoder:
                 into.append(TextDelta(content))
             elif isinstance(content, list):
                 into.extend(_content_parts(content))
-        if refusal := _text(delta.get("refusal")):
+        if refusal := text_of(delta.get("refusal")):
             self._refused = True
             into.append(TextDelta(refusal))
         if tool_calls := delta.get("tool_calls"):
@@ -122,7 +123,7 @@ class OpenAiDecoder:
 
     def _reasoning(self, delta: dict[str, Any], into: list[Event]) -> None:
         for name in _REASONING_FIELDS:
-            if text := _text(delta.get(name)):
+            if text := text_of(delta.get(name)):
                 self._field = name
                 into.append(ReasoningDelta(text))
                 break
@@ -161,18 +162,18 @@ def openai_usage(usage: dict[str, Any]) -> TokenUsage:
     """
     prompt_details = usage.get("prompt_tokens_details") or {}
     completion_details = usage.get("completion_tokens_details") or {}
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    reasoning = _count(completion_details.get("reasoning_tokens"))
-    left_out = max(0, _count(usage.get("total_tokens")) - prompt - completion)
+    prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+    reasoning = count_of(completion_details.get("reasoning_tokens"))
+    left_out = max(0, count_of(usage.get("total_tokens")) - prompt - completion)
     cached = prompt_details.get("cached_tokens") or usage.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")
     return TokenUsage(
         input_tokens=prompt,
-        cache_read_tokens=min(prompt, _count(cached)),
-        cache_write_5m_tokens=min(prompt, _count(prompt_details.get("cache_write_tokens"))),
-        input_audio_tokens=min(prompt, _count(prompt_details.get("audio_tokens"))),
+        cache_read_tokens=min(prompt, count_of(cached)),
+        cache_write_5m_tokens=min(prompt, count_of(prompt_details.get("cache_write_tokens"))),
+        input_audio_tokens=min(prompt, count_of(prompt_details.get("audio_tokens"))),
         output_tokens=completion + left_out,
         reasoning_tokens=max(reasoning, left_out),
-        output_audio_tokens=_count(completion_details.get("audio_tokens")),
+        output_audio_tokens=count_of(completion_details.get("audio_tokens")),
     )
 
 
@@ -181,15 +182,15 @@ def openai_fault(status: int, error: Any, headers: Mapping[str, str]) -> Provide
     request_id = headers.get("x-request-id", "")
     retry_after = headers.get("retry-after", "")
     if not isinstance(error, dict):
-        return ProviderFault(status, _text(error), retry_after=retry_after, request_id=request_id)
+        return ProviderFault(status, text_of(error), retry_after=retry_after, request_id=request_id)
     metadata = error.get("metadata")
-    raw = _text(metadata.get("raw")) if isinstance(metadata, dict) else ""
-    message = _text(error.get("message"))
+    raw = text_of(metadata.get("raw")) if isinstance(metadata, dict) else ""
+    message = text_of(error.get("message"))
     return ProviderFault(
         status=status,
         message=f"{message}: {raw}" if raw else message,
         code=str(error.get("code") or ""),
-        type=_text(error.get("type")),
+        type=text_of(error.get("type")),
         retry_after=retry_after,
         request_id=request_id,
     )
@@ -218,10 +219,10 @@ def _content_parts(content: list[Any]) -> list[Event]:
     for part in content:
         if not isinstance(part, dict):
             continue
-        if part.get("type") == "text" and (text := _text(part.get("text"))):
+        if part.get("type") == "text" and (text := text_of(part.get("text"))):
             events.append(TextDelta(text))
         elif part.get("type") == "thinking" and isinstance(part.get("thinking"), list):
-            thought = "".join(_text(piece.get("text")) for piece in part["thinking"] if isinstance(piece, dict))
+            thought = "".join(text_of(piece.get("text")) for piece in part["thinking"] if isinstance(piece, dict))
             if thought:
                 events.append(ReasoningDelta(thought))
     return events
@@ -234,9 +235,9 @@ def _tool_call(tool_call: Any, position: int) -> ToolCallDelta:
     index = tool_call.get("index")
     return ToolCallDelta(
         index if isinstance(index, int) else position,
-        _text(tool_call.get("id")),
-        _text(function.get("name")),
-        _text(function.get("arguments")),
+        text_of(tool_call.get("id")),
+        text_of(function.get("name")),
+        text_of(function.get("arguments")),
     )
 
 
@@ -251,11 +252,3 @@ def _joined_details(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
             elif value not in (None, "") or name not in kept:
                 kept[name] = value
     return list(joined.values())
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0

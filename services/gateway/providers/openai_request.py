@@ -5,7 +5,6 @@ Reference: https://platform.openai.com/docs/api-reference/chat/create
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -33,7 +32,7 @@ from services.gateway.calls import (
     ToolCallPart,
     ToolResultPart,
 )
-from services.gateway.failures import refused
+from services.gateway.providers.request_parts import data_url, json_schema, with_options
 
 # Options that would make the answer larger than the hold, or the answer's form another one.
 _RESERVED_OPTIONS = frozenset(
@@ -89,37 +88,6 @@ def openai_request(request: ProviderRequest, dialect: OpenAiDialect) -> dict[str
     if parameters.seed is not None:
         sent[dialect.seed_field] = parameters.seed
     return with_options(sent, call, _RESERVED_OPTIONS)
-
-
-def with_options(body: dict[str, Any], call: Call, reserved: frozenset[str]) -> dict[str, Any]:
-    """The body with the caller's provider options as top-level fields."""
-    for name, value in call.parameters.provider_options.items():
-        if name in reserved:
-            raise refused(
-                "INVALID_FIELD",
-                f"provider option {name!r} is set by the gateway; use the call's own fields instead",
-                field=f"call.parameters.provider_options[{name!r}]",
-            )
-        body[name] = value
-    return body
-
-
-def json_schema(text: str, field: str) -> dict[str, object]:
-    """A JSON schema from its text; `field` is named where it is not a JSON object."""
-    try:
-        schema = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise refused("INVALID_FIELD", f"not a JSON schema: {error}", field=field) from error
-    if not isinstance(schema, dict):
-        raise refused("INVALID_FIELD", "not a JSON schema: expected an object", field=field)
-    return schema
-
-
-def data_url(image: ImagePart) -> str:
-    """The picture as a URL: its own, or a data URL of its bytes."""
-    if image.url:
-        return image.url
-    return f"data:{image.media_type or 'image/png'};base64,{base64.b64encode(image.data).decode()}"
 
 
 def _response_schema(call: Call) -> dict[str, object]:

@@ -22,6 +22,7 @@ from services.gateway.chunks import (
 )
 from services.gateway.failures import CallFailed, Failure, classify
 from services.gateway.providers.http_call import parse_json
+from services.gateway.providers.json_fields import count_of, index_of, object_of, objects_of, text_of
 from services.gateway.providers.openai_answer import openai_fault
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
@@ -53,19 +54,19 @@ class ResponsesDecoder:
         body = parse_json(event.data, "an event of the stream")
         if not isinstance(body, dict):
             return
-        kind, index = _text(body.get("type")), _index(body.get("output_index"))
+        kind, index = text_of(body.get("type")), index_of(body.get("output_index"))
         match kind:
             case "response.output_item.added":
-                self._tool_begins(index, _object(body.get("item")), into)
+                self._tool_begins(index, object_of(body.get("item")), into)
             case "response.output_item.done":
-                self._item_ends(index, _object(body.get("item")), into)
+                self._item_ends(index, object_of(body.get("item")), into)
             case "response.created":
-                into.append(_started(_object(body.get("response")), streamed=True))
+                into.append(_started(object_of(body.get("response")), streamed=True))
             case "error":
                 raise CallFailed(classify(openai_fault(0, body.get("error") or body, {})))
             case _ if kind in _LAST_EVENTS:
-                self._finish(_object(body.get("response")), into)
-            case _ if piece := _text(body.get("delta")):
+                self._finish(object_of(body.get("response")), into)
+            case _ if piece := text_of(body.get("delta")):
                 self._delta(kind, index, piece, into)
 
     def whole_answer(self, body: Any) -> list[Event]:
@@ -77,7 +78,7 @@ class ResponsesDecoder:
             raise CallFailed(Failure("PROVIDER_ERROR", message, dispatched=True))
         events: list[Event] = [_started(body, streamed=False)]
         for index, item in enumerate(body["output"]):
-            self._whole_item(index, _object(item), events)
+            self._whole_item(index, object_of(item), events)
         self._finish(body, events)
         return events
 
@@ -95,13 +96,13 @@ class ResponsesDecoder:
                 into.append(ToolCallDelta(self._tools[index], arguments_json=piece))
 
     def _whole_item(self, index: int, item: dict[str, Any], into: list[Event]) -> None:
-        for part in _objects(item.get("content")) if item.get("type") == "message" else ():
+        for part in objects_of(item.get("content")) if item.get("type") == "message" else ():
             self._refused = self._refused or part.get("type") == "refusal"
-            if text := _text(part.get("text")) or _text(part.get("refusal")):
+            if text := text_of(part.get("text")) or text_of(part.get("refusal")):
                 into.append(TextDelta(text))
         if item.get("type") == "reasoning":
-            texts = [*_objects(item.get("summary")), *_objects(item.get("content"))]
-            if thought := "".join(_text(part.get("text")) for part in texts):
+            texts = [*objects_of(item.get("summary")), *objects_of(item.get("content"))]
+            if thought := "".join(text_of(part.get("text")) for part in texts):
                 into.append(ReasoningDelta(thought))
         self._tool_begins(index, item, into)
         self._item_ends(index, item, into)
@@ -109,7 +110,7 @@ class ResponsesDecoder:
     def _tool_begins(self, index: int, item: dict[str, Any], into: list[Event]) -> None:
         if item.get("type") == "function_call" and index not in self._tools:
             tool = self._tools[index] = len(self._tools)
-            into.append(ToolCallDelta(tool, _text(item.get("call_id")), _text(item.get("name"))))
+            into.append(ToolCallDelta(tool, text_of(item.get("call_id")), text_of(item.get("name"))))
 
     def _item_ends(self, index: int, item: dict[str, Any], into: list[Event]) -> None:
         if item.get("type") == "reasoning":
@@ -119,7 +120,7 @@ class ResponsesDecoder:
             self._tool_begins(index, item, into)
             if index not in self._with_arguments:
                 self._with_arguments.add(index)
-                into.append(ToolCallDelta(self._tools[index], arguments_json=_text(item.get("arguments"))))
+                into.append(ToolCallDelta(self._tools[index], arguments_json=text_of(item.get("arguments"))))
 
     def _finish(self, response: dict[str, Any], into: list[Event]) -> None:
         """The last word: usage and the reason. Without a known status there is no reason, and the answer is cut."""
@@ -131,7 +132,7 @@ class ResponsesDecoder:
                 finish = FinishReason.TOOL_CALLS if self._tools else FinishReason.STOP
                 into.append(Finished(FinishReason.CONTENT_FILTER if self._refused else finish))
             case "incomplete":
-                word = _text(_object(response.get("incomplete_details")).get("reason"))
+                word = text_of(object_of(response.get("incomplete_details")).get("reason"))
                 into.append(Finished(INCOMPLETE_REASONS.get(word, FinishReason.LENGTH)))
             case "failed" | "cancelled" as status:
                 error = response.get("error") or f"the provider ended the answer as {status}; try again"
@@ -140,38 +141,18 @@ class ResponsesDecoder:
 
 def responses_usage(usage: dict[str, Any]) -> TokenUsage:
     """Usage with our meaning, which is theirs: input includes cached tokens, output includes reasoning."""
-    read, written = _object(usage.get("input_tokens_details")), _object(usage.get("output_tokens_details"))
-    total, output = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    read, written = object_of(usage.get("input_tokens_details")), object_of(usage.get("output_tokens_details"))
+    total, output = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
     return TokenUsage(
         input_tokens=total,
-        cache_read_tokens=min(total, _count(read.get("cached_tokens"))),
-        cache_write_5m_tokens=min(total, _count(read.get("cache_write_tokens"))),
-        input_audio_tokens=min(total, _count(read.get("audio_tokens"))),
+        cache_read_tokens=min(total, count_of(read.get("cached_tokens"))),
+        cache_write_5m_tokens=min(total, count_of(read.get("cache_write_tokens"))),
+        input_audio_tokens=min(total, count_of(read.get("audio_tokens"))),
         output_tokens=output,
-        reasoning_tokens=min(output, _count(written.get("reasoning_tokens"))),
-        output_audio_tokens=min(output, _count(written.get("audio_tokens"))),
+        reasoning_tokens=min(output, count_of(written.get("reasoning_tokens"))),
+        output_audio_tokens=min(output, count_of(written.get("audio_tokens"))),
     )
 
 
 def _started(response: dict[str, Any], *, streamed: bool) -> Started:
-    return Started(_text(response.get("model")), _text(response.get("id")), streamed)
-
-
-def _index(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _objects(values: Any) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+    return Started(text_of(response.get("model")), text_of(response.get("id")), streamed)

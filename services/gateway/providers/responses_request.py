@@ -21,7 +21,7 @@ from services.gateway.calls import (
     ToolResultPart,
 )
 from services.gateway.failures import refused
-from services.gateway.providers.openai_request import data_url, json_schema, with_options
+from services.gateway.providers.request_parts import data_url, json_schema, with_options
 
 _RESERVED_OPTIONS = frozenset({"model", "input", "stream", "max_output_tokens", "store", "background"})
 _FIXED_TOOL_CHOICES = frozenset({"auto", "none", "required"})
