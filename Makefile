@@ -10,6 +10,9 @@ ARGS ?=
 COVERAGE ?=
 COVERAGE_ARGS := $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-report=html,)
 
+# Containers often tell Python not to keep what it compiled; each start of a service would then take twice as long.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
 	prices bench chaos-budget check clean
