@@ -2,8 +2,8 @@
 # Paths are relative, so that the repository may live in a directory with a space in its name.
 
 PY := .venv/bin/python
-# Test processes at once: a number, or "auto" for one a core.
-JOBS ?= auto
+# Test processes at once. One more than there are cores: many tests wait for processes that they started.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # More arguments for pytest, for example ARGS="-k budgets -x".
 ARGS ?=
 # `make test COVERAGE=1` measures coverage and fails below the limit in pyproject.toml.

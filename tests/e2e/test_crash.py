@@ -54,7 +54,11 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     with mock_provider(folder) as mock, fresh_database("postgresql", folder) as database_url:
         catalogue = folder / "catalogue.yaml"
         catalogue.write_text(CATALOGUE.format(base_url=mock.base_url))
-        settings = {"LLMLAB_GATEWAY_CATALOGUE_FILE": str(catalogue)}
+        settings = {
+            "LLMLAB_GATEWAY_CATALOGUE_FILE": str(catalogue),
+            # A killed gateway never tells what came of its calls; the default waits for it for five seconds.
+            "LLMLAB_ORCHESTRATOR_UNKNOWN_AFTER_MS": "500",
+        }
         with cluster(folder, database_url=database_url, redis_url=fresh_redis_url(), **settings) as running:
             yield Laboratory(running, mock, database_url)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.support.command import ROOT, llmlab
 
 def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
     home = tmp_path / "a home"
+    owners_keys = set()
     for _ in range(2):
         finished = llmlab("demo", home=home, cwd=tmp_path)  # from any folder: the study is part of the package
         assert finished.exit_code == 0, finished.notes
@@ -21,8 +21,12 @@ def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
         assert "calls failed and were tried again" in finished.notes
         for expected in ("gateway", "identity", "SERVING", "mock/large", "quality", "total"):
             assert expected in finished.output, finished.output
+        owners_keys.add((home / "credentials.json").read_text())
     runs = llmlab("runs", "--json", home=home).json()
     assert [run["status"] for run in runs] == ["COMPLETED", "COMPLETED"]
+    assert len(owners_keys) == 1, "the owner's key is made once"
+    for secret in ("credentials.json", "service.key"):
+        assert stat.S_IMODE((home / secret).stat().st_mode) == 0o600, "and readable by nobody else"
 
 
 def test_the_demo_prints_its_study_to_begin_an_own_one_with(tmp_path: Path) -> None:
@@ -30,17 +34,6 @@ def test_the_demo_prints_its_study_to_begin_an_own_one_with(tmp_path: Path) -> N
     assert printed.exit_code == 0
     assert printed.output == (ROOT / "examples" / "sweep.yaml").read_text(encoding="utf-8")
     assert not (tmp_path / "home").exists()
-
-
-def test_the_owners_key_is_made_once_and_readable_by_nobody_else(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    assert llmlab("status", home=home).exit_code == 0
-    credentials = home / "credentials.json"
-    first = json.loads(credentials.read_text())
-    assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
-    assert stat.S_IMODE((home / "service.key").stat().st_mode) == 0o600
-    assert llmlab("status", home=home).exit_code == 0
-    assert json.loads(credentials.read_text()) == first
 
 
 def test_services_that_do_not_answer_are_a_clear_error(tmp_path: Path) -> None:
