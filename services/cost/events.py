@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import orjson
 
@@ -19,8 +20,7 @@ REPRICING_SOURCE = "repricing"
 _DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What one call cost. Of an unpriced call the amount is unknown, not 0."""
 
     nano_usd: int
@@ -77,8 +77,7 @@ class Settlement:
         return _digest(self.provider_model, self.occurred_us, self.succeeded, usage, *_if_any(self.service_tier))
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReport:
+class UsageReport(NamedTuple):
     """Usage of a call that had no hold, as its reporter tells it."""
 
     event_id: str
@@ -113,8 +112,7 @@ class UsageReport:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEvent:
+class UsageEvent(NamedTuple):
     """One use of a model, as it is on record: it is never changed, whatever prices become."""
 
     source: str

@@ -1,8 +1,7 @@
 """What a call used and whom it is charged to."""
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.runtime.errors import InvalidField
 
@@ -20,8 +19,7 @@ class UsageSource(IntEnum):
     ESTIMATED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What one call used: its tokens, and the steps of an automation.
 
     Totals include their parts: `input_tokens` includes cached and audio tokens, `output_tokens` includes reasoning and
@@ -118,8 +116,7 @@ def tier_named(name: str) -> str:
     return "" if name in _STANDARD_TIERS else name
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
+class Attribution(NamedTuple):
     """What a call is charged to beside its project. Empty text means none."""
 
     user_id: str = ""

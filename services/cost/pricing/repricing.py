@@ -81,8 +81,7 @@ class Adjustment:
 
     def record(self, event_id: str, now_us: int) -> UsageEvent:
         """The row of usage that the sums add up: no call and no tokens, the difference in money."""
-        return replace(
-            self.event,
+        return self.event._replace(
             source=REPRICING_SOURCE,
             event_id=event_id,
             digest=b"",

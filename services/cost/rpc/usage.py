@@ -1,6 +1,8 @@
 """UsageService: usage that is reported and found again, and what was spent."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.common.v1 import usage_pb2
@@ -13,6 +15,7 @@ from services.cost.rpc.codec import (
     attribution_of,
     check_texts,
     cost_message,
+    entries_of,
     microseconds_of,
     timestamp_of,
     usage_message,
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 _PAGE_SIZE_DEFAULT: Final = 100
 _CHUNK_BYTES: Final = 256 * 1024
+_ON_LOOP_MAX: Final = 200
+"""Events that are read on the event loop: they take about a millisecond."""
 
 
 class UsageServicer(UsageServiceServicer):
@@ -47,8 +52,7 @@ class UsageServicer(UsageServiceServicer):
 
     async def RecordUsage(self, request: pb.RecordUsageRequest, context: "Context") -> pb.RecordUsageResponse:
         """Records events, all of them or none."""
-        reports = [_report(event) for event in request.events]
-        outcome = await self._books.report(current_principal().project_id, reports)
+        outcome = await self._books.report(current_principal().project_id, await _reports(request.events))
         costs = [cost_message(cost) for cost in outcome.costs]
         return pb.RecordUsageResponse(costs=costs, duplicates=outcome.duplicates)
 
@@ -59,7 +63,7 @@ class UsageServicer(UsageServiceServicer):
         project_id = current_principal().project_id
         acknowledged = duplicates = nano_usd = unpriced = 0
         async for message in request:
-            outcome = await self._books.report(project_id, [_report(event) for event in message.events])
+            outcome = await self._books.report(project_id, await _reports(message.events))
             acknowledged += len(outcome.costs)
             duplicates += outcome.duplicates
             nano_usd += sum(cost.nano_usd for cost in outcome.costs)
@@ -118,16 +122,22 @@ class UsageServicer(UsageServiceServicer):
         yield pb.ExportSpendResponse(data=pending, rows=written)
 
 
+async def _reports(events: Sequence[pb.UsageEvent]) -> list[UsageReport]:
+    """Many are read in a thread: nothing may hold the event loop for as long as they take."""
+    if len(events) > _ON_LOOP_MAX:
+        return await asyncio.to_thread(lambda: list(map(_report, events)))
+    return list(map(_report, events))
+
+
 def _report(event: pb.UsageEvent) -> UsageReport:
-    metadata = tuple(sorted(event.metadata.items()))
-    check_texts(
-        event.event_id, event.source, event.provider, event.model, *[text for item in metadata for text in item]
-    )
+    event_id, source, provider, model = event.event_id, event.source, event.provider, event.model
+    metadata = entries_of(event.metadata)
+    check_texts(event_id, source, provider, model, *chain.from_iterable(metadata))
     return UsageReport(
-        event.event_id,
-        event.source,
-        event.provider,
-        event.model,
+        event_id,
+        source,
+        provider,
+        model,
         usage_of(event.usage),
         attribution_of(event.attribution),
         microseconds_of(event.occurred_at) if event.HasField("occurred_at") else None,

@@ -199,6 +199,26 @@ async def test_insert_rows_keeps_every_value(database: Database) -> None:
     assert sorted(map(dict, found), key=lambda row: row["id"]) == sorted(ROWS, key=lambda row: str(row["id"]))
 
 
+async def test_insert_rows_keeps_every_value_of_many_rows(database: Database) -> None:
+    texts = ["\\", "\\N", "\\.", "a\tb", "a\nb", "a\r\nb", "", "ü '\"", "{}", "%s", "NULL", "None", "\\x41"]
+    rows = [
+        {**ROWS[number % 3], "id": f"{number}{text}", "body": None if number % 5 == 0 else text.encode()}
+        for number, text in enumerate(texts * 20)
+    ]
+    assert await database.write(database.insert_rows, ITEMS, rows) == len(rows)
+    found = await database.read(lambda connection: connection.execute(select(ITEMS)).mappings().all())
+    assert sorted(map(dict, found), key=lambda row: row["id"]) == sorted(rows, key=lambda row: str(row["id"]))
+
+
+async def test_insert_rows_refuses_many_rows_as_it_refuses_few(database: Database) -> None:
+    rows = [{"id": str(number), "amount": number} for number in range(200)]
+    await database.write(put, "199", 1)
+    with pytest.raises(IntegrityError):
+        await database.write(database.insert_rows, ITEMS, rows)
+    assert await database.read(amounts) == {"199": 1}
+    assert await database.write(database.insert_rows, ITEMS, rows[:199]) == 199
+
+
 async def test_insert_rows_takes_columns_of_nothing_but_null(database: Database) -> None:
     rows = [{"id": str(number), "amount": number, "share": None, "good": None, "body": None} for number in range(3)]
     assert await database.write(database.insert_rows, ITEMS, rows) == 3

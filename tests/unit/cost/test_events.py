@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from services.cost.events import Settlement, UsageReport
 from services.cost.usage import Attribution, Usage, UsageSource
 
@@ -20,14 +18,24 @@ def test_digests_from_before_steps_and_tiers_stay_valid() -> None:
     assert REPORT.digest().hex() == "0a975a7899b64f43ddb6578b1ab744dc"
 
 
-@pytest.mark.parametrize("said", [SETTLEMENT, REPORT])
-def test_steps_and_tier_are_part_of_the_payload(said: Settlement | UsageReport) -> None:
-    usage = said.usage
+def test_steps_and_tier_are_part_of_a_settlement() -> None:
+    usage = SETTLEMENT.usage
     assert usage is not None
     digests = {
-        said.digest(),
-        replace(said, usage=replace(usage, steps=1)).digest(),
-        replace(said, service_tier="batch").digest(),
-        replace(said, service_tier="flex").digest(),
+        SETTLEMENT.digest(),
+        replace(SETTLEMENT, usage=usage._replace(steps=1)).digest(),
+        replace(SETTLEMENT, service_tier="batch").digest(),
+        replace(SETTLEMENT, service_tier="flex").digest(),
     }
     assert len(digests) == 4
+
+
+def test_steps_tier_and_metadata_are_part_of_a_report() -> None:
+    digests = {
+        REPORT.digest(),
+        REPORT._replace(usage=REPORT.usage._replace(steps=1)).digest(),
+        REPORT._replace(service_tier="batch").digest(),
+        REPORT._replace(service_tier="flex").digest(),
+        REPORT._replace(metadata=(("a", "b"),)).digest(),
+    }
+    assert len(digests) == 5
