@@ -13,17 +13,37 @@ _RETRY_AFTER_MS = 250
 
 
 class ActiveCall:
-    """A call under way."""
+    """A call under way, which may take `timeout_ms`; `limit` is its deadline once it runs."""
 
-    __slots__ = ("cancelled", "limit")
+    __slots__ = ("cancelled", "expired", "limit", "timeout_ms")
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_ms: int) -> None:
+        self.timeout_ms = timeout_ms
         self.cancelled = False
+        self.expired = False
         self.limit: asyncio.Timeout | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether its answer is complete, so that nothing is left to stop."""
+        return self.limit is not None and self.limit.when() is None
+
+    def has_answer(self) -> None:
+        """The answer is complete: the deadline must not cut the settlement."""
+        if self.limit is not None:
+            self.limit.reschedule(None)
 
     def cancel(self) -> None:
         """Stop the call as its deadline would: at once, settled, with an outcome."""
         self.cancelled = True
+        self._stop()
+
+    def expire(self) -> None:
+        """Its deadline came sooner than was thought."""
+        self.expired = True
+        self._stop()
+
+    def _stop(self) -> None:
         limit = self.limit
         # Nothing is left to stop where the deadline has struck, or where the answer is complete and has no deadline.
         if limit is not None and not limit.expired() and limit.when() is not None:
@@ -51,7 +71,7 @@ class Admission:
         if key in self._active:
             message = f"call {call.call_id!r} is under way already; use another call id"
             raise refused("CALL_ALREADY_DISPATCHED", message, field="call.call_id")
-        active = self._active[key] = ActiveCall()
+        active = self._active[key] = ActiveCall(call.timeout_ms)
         try:
             yield active
         finally:

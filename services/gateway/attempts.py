@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from services.gateway.calls import Owner, Part, ProviderRequest
 from services.gateway.catalogue import Deployment
@@ -88,8 +89,28 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Reuse:
+    """Marks an answer that was made, and paid, for another call of the project.
+
+    Attributes:
+        source: "cache": it had been kept; "flight": the other call was under way.
+        attempt_id: the attempt that was paid.
+        answered_at_us: when that attempt's answer was complete, UTC microseconds.
+        latency_us: what this call took, from its arrival to the end of the answer.
+    """
+
+    source: Literal["cache", "flight"]
+    attempt_id: str
+    answered_at_us: int
+    latency_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered, and what it took."""
+    """What a model answered, and what it took.
+
+    With `reuse` usage and timing are of the call that the answer was made for, cost and attempts of this one: none.
+    """
 
     call_id: str
     model: str
@@ -101,6 +122,7 @@ class Completion:
     cost: Cost | None
     attempts: tuple[AttemptRecord, ...]
     raw: bytes = b""
+    reuse: Reuse | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from services.gateway.attempts import Attempt, CallOutcome
+from services.gateway.attempts import CallOutcome
 from services.gateway.calls import Owner
 from services.gateway.chunks import AutomationResult, AutomationUpdate, Event, Started
 from services.gateway.failures import refused
@@ -27,8 +27,8 @@ class AutomationRun:
     known: asyncio.Event = field(default_factory=asyncio.Event)
     watch: Watch | None = None
 
-    async def emit(self, attempt: Attempt, offset_us: int, events: list[Event]) -> None:
-        """See pipeline.Emit: keeps the provider's id and the result, passes updates on."""
+    async def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+        """See chunks.Emit: keeps the provider's id and the result, passes updates on."""
         for event in events:
             if isinstance(event, Started) and event.provider_request_id:
                 self.run_id = event.provider_request_id

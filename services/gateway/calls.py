@@ -91,6 +91,11 @@ class Parameters:
     reasoning_effort: str = ""
     provider_options: Mapping[str, OptionValue] = field(default_factory=dict)
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether asking again is meant to give the same answer: at temperature 0, or with a seed."""
+        return self.temperature == 0 or self.seed is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Automation:
@@ -100,6 +105,18 @@ class Automation:
     goal: str
     steps_max: int
     mode: Literal["run", "async", "sse"] = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """Whether a call may be answered with what was answered before.
+
+    "use" takes a kept answer, or joins an equal call that is under way; "refresh" asks the provider and keeps the
+    answer in place of the old one; "off" does neither. `max_age_s` is the oldest answer that will do; 0: any kept one.
+    """
+
+    mode: Literal["off", "use", "refresh"] = "off"
+    max_age_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,7 @@ class Call:
     ignore_circuit_breaker: bool = False
     retries_max: int = 0
     retry_ambiguous: bool = False
+    caching: Caching = Caching()
     dimensions: int = 0
     """Length of the vectors, for a call for embeddings; 0 leaves it to the model."""
 

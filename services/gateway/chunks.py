@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from services.gateway.usage import TokenUsage
 
@@ -108,3 +110,15 @@ Event = (
     | AutomationUpdate
     | AutomationResult
 )
+
+
+class Read(NamedTuple):
+    """What one socket read of an attempt brought, and when: microseconds after the attempt's request left."""
+
+    attempt_id: str
+    offset_us: int
+    events: list[Event]
+
+
+Emit = Callable[[str, int, list[Event]], Awaitable[None]]
+"""Takes the fields of a Read as it arrives."""

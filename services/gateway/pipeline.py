@@ -1,6 +1,7 @@
 """The way of a call, in one place.
 
-    admission -> route -> deadline -> retries -> attempts: breaker -> limit -> hold -> provider stream -> settle
+    admission -> single-flight -> cache -> route -> deadline -> retries
+        -> attempts: breaker -> limit -> hold -> provider stream -> settle
 
 Each layer is a module of its own. A layer that fails gives back what the layers before it took, because each one is
 a context manager around the next. The unary answer is the collected stream: there is one path for both.
@@ -10,29 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 
 from services.gateway.accounting import Accounting
 from services.gateway.admission import ActiveCall, Admission
 from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall, total_cost
 from services.gateway.breaker import Breakers
+from services.gateway.cache_key import cache_key
 from services.gateway.calls import Call, Owner, ProviderRequest
 from services.gateway.catalogue import Catalogue, Deployment
-from services.gateway.chunks import Event
+from services.gateway.chunks import Emit, Event
 from services.gateway.failures import CallFailed, Failure, with_partial
 from services.gateway.limits import RateLimits
 from services.gateway.providers.port import Provider
 from services.gateway.retries import Retries
+from services.gateway.reuse import Reuser
 from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage, with_estimate
 from services.runtime.clock import Clock
 from services.runtime.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
-
-Emit = Callable[[Attempt, int, list[Event]], Awaitable[None]]
-"""Takes the events of one read, with their offset in microseconds after the request's leaving."""
 
 _INTERRUPTIONS = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})
 
@@ -44,6 +44,7 @@ class Pipeline:
         self,
         *,
         admission: Admission,
+        reuser: Reuser,
         catalogue: Catalogue,
         providers: Mapping[str, Provider],
         retries: Retries,
@@ -53,6 +54,7 @@ class Pipeline:
         clock: Clock,
     ) -> None:
         self._admission = admission
+        self._reuser = reuser
         self._catalogue = catalogue
         self._providers = providers
         self._retries = retries
@@ -67,11 +69,21 @@ class Pipeline:
         Failures are outcomes, not exceptions. Cancelling the task stops the provider, settles, and raises
         CancelledError.
         """
-        attempts: list[Attempt] = []
         try:
             with self._admission.admitted(owner, call) as active:
-                await self._answered(call, owner, attempts, active, emit)
-                return _completion(call, attempts)
+                if call.caching.mode == "off":
+                    return await self._called(call, owner, active, emit)
+                key = cache_key(owner.project_id, self._catalogue.route(call.model), call)
+                return await self._reuser.run(key, call, owner, active, emit, self._called)
+        except CallFailed as failed:
+            return FailedCall(call.call_id, failed.failure)
+
+    async def _called(self, call: Call, owner: Owner, active: ActiveCall, emit: Emit | None) -> CallOutcome:
+        """Ask the model, whatever is kept or under way."""
+        attempts: list[Attempt] = []
+        try:
+            await self._answered(call, owner, attempts, active, emit)
+            return _completion(call, attempts)
         except CallFailed as failed:
             sent = tuple(attempt.record() for attempt in attempts if attempt.dispatched)
             # What an earlier attempt sent stays sent, also where the last one was refused by the gateway itself.
@@ -86,9 +98,11 @@ class Pipeline:
         deployment = self._catalogue.route(call.model)
         self._retries.began(deployment.name)
         try:
-            async with asyncio.timeout(call.timeout_ms / 1_000) as active.limit:
+            async with asyncio.timeout(active.timeout_ms / 1_000) as active.limit:
                 while True:
-                    attempts.append(self._next_attempt(call, owner, deployment, len(attempts) + 1, arrived_s))
+                    ordinal = len(attempts) + 1
+                    attempt = self._next_attempt(call, owner, deployment, ordinal, arrived_s, active.timeout_ms)
+                    attempts.append(attempt)
                     try:
                         await self._attempt(attempts[-1], active, emit)
                         return
@@ -104,7 +118,7 @@ class Pipeline:
             raise CallFailed(failure) from None
 
     def _next_attempt(
-        self, call: Call, owner: Owner, deployment: Deployment, ordinal: int, arrived_s: float
+        self, call: Call, owner: Owner, deployment: Deployment, ordinal: int, arrived_s: float, timeout_ms: int
     ) -> Attempt:
         limit = call.parameters.max_output_tokens
         if limit is None:
@@ -116,7 +130,7 @@ class Pipeline:
             request=ProviderRequest(attempt_id, deployment.model, call, limit, deployment.reasoning_style),
             owner=owner,
             nonce=call.dispatch_nonce,
-            deadline=arrived_s + call.timeout_ms / 1_000,
+            deadline=arrived_s + timeout_ms / 1_000,
             stopwatch=Stopwatch(self._clock, arrived_s),
         )
 
@@ -125,9 +139,7 @@ class Pipeline:
         with self._breakers.guarded(attempt):
             async with self._limits.admitted(attempt), self._accounting.held(attempt):
                 await self._dispatch(attempt, active, emit)
-                # The answer is complete: the deadline must not cut the settlement.
-                if active.limit is not None:
-                    active.limit.reschedule(None)
+                active.has_answer()
 
     async def _dispatch(self, attempt: Attempt, active: ActiveCall, emit: Emit | None) -> None:
         """Send the request and take everything in. Leaves what came of it in the attempt."""
@@ -163,7 +175,7 @@ class Pipeline:
                 collector.add(events)
                 failpoint("gateway.during_call")
                 if emit is not None:
-                    await emit(attempt, offset_us, events)
+                    await emit(attempt.attempt_id, offset_us, events)
         finally:
             # Closes the socket where the stream has not ended; a provider's generator does that without waiting.
             await stream.aclose()
@@ -173,7 +185,7 @@ class Pipeline:
 
     def _interrupted(self, attempt: Attempt, active: ActiveCall) -> Failure:
         """The failure of an attempt that was stopped from outside: by its deadline, by its id, or by its caller."""
-        if not active.cancelled and self._clock.monotonic_s() >= attempt.deadline:
+        if active.expired or (not active.cancelled and self._clock.monotonic_s() >= attempt.deadline):
             timeout_ms = attempt.request.call.timeout_ms
             message = f"the call did not finish within its {timeout_ms} ms; raise timeout_ms or ask for less output"
             if not attempt.dispatched:

@@ -1,30 +1,21 @@
 """Buckets that all replicas share, in Redis. Imported only where a Redis is set: its client is slow to load.
 
 All limits of a call, and all calls that arrive meanwhile, go to Redis in one round trip, to one script that reads
-Redis's own clock: clocks of replicas do not matter. Without Redis each replica limits by itself at a share of every
-limit, and tries Redis again by itself; a call waits for Redis no longer than the timeout, and only until the loss is
-noticed.
+Redis's own clock: clocks of replicas do not matter. While Redis is away each replica limits by itself, at a share of
+every limit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from services.gateway.limits import LimitStore, Take
+from services.gateway.redis_link import RedisAway, RedisLink
 from services.runtime.batcher import Batcher
 from services.runtime.errors import DomainError
-
-_log = logging.getLogger(__name__)
 
 _BATCH_MAX = 128
 _QUEUE_MAX = 10_000
@@ -66,15 +57,6 @@ return waits
 
 
 @dataclass(frozen=True, slots=True)
-class RedisRules:
-    """How long a call waits for Redis, what share of every limit a replica keeps without it, how often it is tried."""
-
-    timeout_s: float = 0.05
-    share_without: float = 0.5
-    probe_every_s: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
 class _Item:
     takes: tuple[Take, ...]
     forced: bool
@@ -83,45 +65,27 @@ class _Item:
 class RedisLimits:
     """See LimitStore."""
 
-    def __init__(self, url: str, local: LimitStore, rules: RedisRules) -> None:
-        """Use `open`. `local` keeps the buckets while Redis is away."""
-        self._client = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=rules.timeout_s,
-            socket_connect_timeout=rules.timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._script = self._client.register_script(_SCRIPT)
+    def __init__(self, link: RedisLink, local: LimitStore, share_without: float = 0.5) -> None:
+        """While Redis is away `local` keeps the buckets, at this share of every limit."""
+        self._link = link
+        self._script = link.client.register_script(_SCRIPT)
         self._local = local
-        self._rules = rules
+        self._share_without = share_without
         self._batcher: Batcher[_Item, int] = Batcher(
             self._flush, max_batch=_BATCH_MAX, max_queue=_QUEUE_MAX, reject_when_full=True, name="limits"
         )
         self._corrections: set[asyncio.Task[None]] = set()
-        self._probing: asyncio.Task[None] | None = None
-        self.shared = asyncio.Event()
-        self.shared.set()
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, url: str, local: LimitStore, rules: RedisRules) -> AsyncIterator[RedisLimits]:
-        """A Redis that is away at the start is as one that goes away later."""
-        limits = cls(url, local, rules)
-        try:
-            yield limits
-        finally:
-            await limits._close()
 
     async def take(self, takes: tuple[Take, ...]) -> int:
         """See LimitStore.take."""
-        if self.shared.is_set():
-            with contextlib.suppress(RedisError, OSError, DomainError):
+        if self._link.here:
+            with contextlib.suppress(RedisAway, DomainError):
                 return await self._batcher.submit(_Item(takes, forced=False))
         return await self._local.take(self._own(takes))
 
     def correct(self, takes: tuple[Take, ...]) -> None:
         """See LimitStore.correct."""
-        if not self.shared.is_set():
+        if not self._link.here:
             self._local.correct(self._own(takes))
             return
         task = asyncio.create_task(self._correct(takes))
@@ -130,11 +94,11 @@ class RedisLimits:
 
     async def _correct(self, takes: tuple[Take, ...]) -> None:
         # One that gets lost errs to the strict side, until its bucket has filled up.
-        with contextlib.suppress(RedisError, OSError, DomainError):
+        with contextlib.suppress(RedisAway, DomainError):
             await self._batcher.submit(_Item(takes, forced=True))
 
     def _own(self, takes: tuple[Take, ...]) -> tuple[Take, ...]:
-        return tuple(take.at_share(self._rules.share_without) for take in takes)
+        return tuple(take.at_share(self._share_without) for take in takes)
 
     async def _flush(self, items: list[_Item]) -> Sequence[int]:
         keys = [_PREFIX + take.key for item in items for take in item.takes]
@@ -143,33 +107,9 @@ class RedisLimits:
             arguments += (int(item.forced), len(item.takes))
             for take in item.takes:
                 arguments += (take.interval_us, take.tolerance_us, take.amount)
-        try:
-            waits: list[int] = await self._script(keys, arguments)
-        except (RedisError, OSError) as error:
-            self._lost(error)
-            raise
+        waits: list[int] = await self._link.ask(lambda: self._script(keys, arguments))
         return waits
 
-    def _lost(self, error: Exception) -> None:
-        if not self.shared.is_set():
-            return
-        self.shared.clear()
-        share = self._rules.share_without
-        _log.warning("no Redis (%s): this replica limits alone, at %.0f %%", type(error).__name__, share * 100)
-        self._probing = asyncio.create_task(self._probe(), name="limits-probe")
-
-    async def _probe(self) -> None:
-        while True:
-            await asyncio.sleep(self._rules.probe_every_s)
-            with contextlib.suppress(RedisError, OSError):
-                await self._client.ping()
-                break
-        _log.info("Redis is back: limits are shared again")
-        self.shared.set()
-
-    async def _close(self) -> None:
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.wait([self._probing])
+    async def close(self) -> None:
+        """Send what was handed in."""
         await self._batcher.close()
-        await self._client.aclose()

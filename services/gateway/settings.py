@@ -41,11 +41,21 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     key_tokens_per_minute: int = Field(0, ge=0, description="Tokens a minute of one API key; 0: no limit.")
     key_burst_s: float = Field(10.0, gt=0, le=60, description="Burst of a key's limits, in seconds of their rate.")
     limit_wait_ms: int = Field(1_000, ge=0, description="How long a call waits for a limit before it is refused.")
-    limit_redis_timeout_ms: int = Field(50, ge=1, description="How long a call waits for Redis, when it goes away.")
+    redis_timeout_ms: int = Field(50, ge=1, description="How long a call waits for Redis, when it goes away.")
     limit_share_without_redis: float = Field(
         0.5, gt=0, le=1, description="Share of every limit that each replica keeps to while Redis is away."
     )
     limit_buckets_max: int = Field(20_000, ge=1, description="Limits kept in memory; the oldest is forgotten.")
+
+    cache_deterministic: bool = Field(
+        default=True,
+        description="Direct calls at temperature 0, or with a seed, use the cache unless told not to.",
+    )
+    cache_ttl_s: float = Field(3_600.0, gt=0, description="How long an answer is kept, in seconds.")
+    cache_max_bytes: int = Field(67_108_864, ge=0, description="Answers kept in memory without Redis, bytes; 0: none.")
+    cache_answer_max_bytes: int = Field(
+        1_048_576, ge=1_024, description="Larger answers are not kept, and can be joined only until they are as large."
+    )
 
     breaker_window_s: float = Field(30.0, gt=0, description="How far back calls count for a circuit breaker.")
     breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="Share of failed calls that opens a breaker.")

@@ -24,6 +24,11 @@ class Timing:
     chunks: int = 0
     streamed: bool = True
 
+    @property
+    def since_leaving_us(self) -> int:
+        """From the request's leaving to the last content."""
+        return self.latency_us - self.queue_us
+
 
 class Stopwatch:
     """Follows one call from its arrival to its last content."""

@@ -11,7 +11,9 @@ from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
 from services.gateway.automations import StartedAutomations
 from services.gateway.breaker import BreakerRules, Breakers
+from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCache
 from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
+from services.gateway.flights import Flights
 from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
@@ -21,6 +23,7 @@ from services.gateway.providers.factory import build_provider
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import TransportLimits
 from services.gateway.retries import Retries, RetryRules
+from services.gateway.reuse import Reuser
 from services.gateway.rpc.automations import AutomationServicer
 from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
@@ -52,12 +55,16 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         providers = await stack.enter_async_context(_providers(catalogue, settings))
         admission = Admission(settings.max_concurrent_calls)
         retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
-        store = await stack.enter_async_context(_limit_store(settings))
-        limits = RateLimits(store, SYSTEM_CLOCK, _limit_rules(settings))
+        limit_store, cache_store = await stack.enter_async_context(_shared_stores(settings))
+        limits = RateLimits(limit_store, SYSTEM_CLOCK, _limit_rules(settings))
+        cache_rules = CacheRules(settings.cache_ttl_s, settings.cache_answer_max_bytes)
+        cache = AnswerCache(cache_store, SYSTEM_CLOCK, cache_rules)
+        reuser = Reuser(cache, Flights(settings.cache_answer_max_bytes), SYSTEM_CLOCK)
         breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
         pipeline, embedding, automating = (
             Pipeline(
                 admission=admission,
+                reuser=reuser,
                 catalogue=catalogue,
                 providers=reached,
                 retries=retries,
@@ -111,17 +118,25 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
 
 
 @asynccontextmanager
-async def _limit_store(settings: GatewaySettings) -> AsyncIterator[LimitStore]:
+async def _shared_stores(settings: GatewaySettings) -> AsyncIterator[tuple[LimitStore, CacheStore]]:
+    """What replicas share where there is a Redis, and each keeps in memory where there is none."""
     local = LocalLimits(SYSTEM_CLOCK, settings.limit_buckets_max)
     if not settings.redis_url:
-        yield local
+        yield local, LocalCache(SYSTEM_CLOCK, settings.cache_max_bytes)
         return
     # Loading the client of Redis takes some 0.3 s: only where it is used.
-    from services.gateway.redis_limits import RedisLimits, RedisRules
+    from services.gateway.redis_cache import RedisCache
+    from services.gateway.redis_limits import RedisLimits
+    from services.gateway.redis_link import LinkRules, RedisLink
 
-    rules = RedisRules(settings.limit_redis_timeout_ms / 1_000, settings.limit_share_without_redis)
-    async with RedisLimits.open(settings.redis_url, local, rules) as limits:
-        yield limits
+    async with RedisLink.open(settings.redis_url, LinkRules(settings.redis_timeout_ms / 1_000)) as link:
+        limits = RedisLimits(link, local, settings.limit_share_without_redis)
+        cache = RedisCache(link)
+        try:
+            yield limits, cache
+        finally:
+            await limits.close()
+            await cache.close()
 
 
 def _limit_rules(settings: GatewaySettings) -> LimitRules:

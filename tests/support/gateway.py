@@ -11,14 +11,17 @@ from services.gateway.accounting import Accounting, AccountingLimits, Reservatio
 from services.gateway.admission import Admission
 from services.gateway.attempts import Attempt, Cost
 from services.gateway.breaker import BreakerRules, Breakers
+from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCache
 from services.gateway.calls import Call, Message, Owner, Parameters, ProviderRequest, TextPart
 from services.gateway.catalogue import Catalogue, ConfiguredProvider, Deployment, ModelEntry, ProviderEntry
 from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed
+from services.gateway.flights import Flights
 from services.gateway.limits import LocalLimits, RateLimits
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
 from services.gateway.retries import Retries, RetryRules
+from services.gateway.reuse import Reuser
 from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
@@ -161,6 +164,8 @@ def pipeline(
     breaking: BreakerRules | None = None,
     retrying: RetryRules | None = None,
     limits: RateLimits | None = None,
+    cache: CacheStore | None = None,
+    answer_max_bytes: int = 100_000,
 ) -> tuple[Pipeline, Admission]:
     """A pipeline with one provider, "scripted", and short patience."""
     entry = ProviderEntry(
@@ -168,8 +173,15 @@ def pipeline(
     )
     admission = Admission(max_calls)
     patience = AccountingLimits(hold_wait_s=0.2, later_s=1.0, retry_base_s=0.001, retry_max_s=0.01)
+    store = cache or LocalCache(SYSTEM_CLOCK, 1_000_000)
+    reuser = Reuser(
+        AnswerCache(store, SYSTEM_CLOCK, CacheRules(answer_max_bytes=answer_max_bytes)),
+        Flights(answer_max_bytes),
+        SYSTEM_CLOCK,
+    )
     made = Pipeline(
         admission=admission,
+        reuser=reuser,
         catalogue=Catalogue({"scripted": ConfiguredProvider(entry, "", "", "")}),
         providers={"scripted": provider},
         retries=Retries(SYSTEM_CLOCK, retrying),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from llmlab.api.common.v1 import content_pb2, value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from services.gateway.calls import (
+    Caching,
     Call,
     ImagePart,
     Message,
@@ -27,15 +30,27 @@ _ROLES: dict[int, Role] = {
     content_pb2.ROLE_ASSISTANT: "assistant",
     content_pb2.ROLE_TOOL: "tool",
 }
+_CACHE_MODES: dict[int, Literal["off", "use", "refresh"]] = {
+    gateway_pb2.CACHE_MODE_USE: "use",
+    gateway_pb2.CACHE_MODE_REFRESH: "refresh",
+    gateway_pb2.CACHE_MODE_OFF: "off",
+}
 _FIXED_TOOL_CHOICES = frozenset({"", "auto", "none", "required"})
 
 
 def decode_call(
-    message: gateway_pb2.Call, field: str, *, default_timeout_ms: int, default_retries: int, limit_ms: float
+    message: gateway_pb2.Call,
+    field: str,
+    *,
+    default_timeout_ms: int,
+    default_retries: int,
+    limit_ms: float,
+    reuse_deterministic: bool,
 ) -> Call:
     """The call, with what its caller left to the gateway filled in. `field` is its path, for errors.
 
-    `limit_ms` is what its RPC's deadline leaves it. Raises InvalidField for what the contract's rules cannot say.
+    `limit_ms` is what its RPC's deadline leaves it. `reuse_deterministic`: a deterministic call that says nothing about
+    the cache uses it. Raises InvalidField for what the contract's rules cannot say.
     """
     tools = tuple(Tool(tool.name, tool.description, tool.parameters_json_schema) for tool in message.tools)
     choice = message.tool_choice
@@ -43,6 +58,7 @@ def decode_call(
         raise InvalidField(f"{field}.tool_choice", f"{choice!r} is not auto, none, required or the name of a tool")
     timeout_ms = message.timeout_ms or default_timeout_ms
     resilience = message.resilience
+    parameters = _parameters(message.parameters) if message.HasField("parameters") else Parameters()
     return Call(
         call_id=message.call_id or new_id("call"),
         model=message.model,
@@ -54,7 +70,7 @@ def decode_call(
             for index, entry in enumerate(message.messages)
         ),
         timeout_ms=max(1, int(min(timeout_ms, limit_ms))),
-        parameters=_parameters(message.parameters) if message.HasField("parameters") else Parameters(),
+        parameters=parameters,
         tools=tools,
         tool_choice=choice,
         response_json_schema=message.response_json_schema,
@@ -65,7 +81,13 @@ def decode_call(
         ignore_circuit_breaker=resilience.ignore_circuit_breaker,
         retries_max=resilience.retries_max if resilience.HasField("retries_max") else default_retries,
         retry_ambiguous=resilience.retry_ambiguous,
+        caching=_caching(message.cache, by_default=reuse_deterministic and parameters.deterministic),
     )
+
+
+def _caching(message: gateway_pb2.CacheControl, *, by_default: bool) -> Caching:
+    mode = _CACHE_MODES.get(message.mode, "use" if by_default else "off")
+    return Caching(mode, message.max_age_s)
 
 
 def _part(part: content_pb2.ContentPart, field: str) -> Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmlab.api.gateway.v1 import gateway_pb2
-from services.gateway.attempts import Attempt, Completion
+from services.gateway.attempts import Completion
 from services.gateway.calls import Call, Message, Parameters, TextPart
 from services.gateway.chunks import Event, Vectors
 from services.gateway.rpc.encode import encode_completion
@@ -18,8 +18,8 @@ class KeptVectors:
     def __init__(self) -> None:
         self.vectors: Sequence[Sequence[float]] = ()
 
-    async def emit(self, attempt: Attempt, offset_us: int, events: list[Event]) -> None:
-        """See pipeline.Emit."""
+    async def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+        """See chunks.Emit."""
         for event in events:
             if isinstance(event, Vectors):
                 self.vectors = event.vectors

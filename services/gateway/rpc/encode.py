@@ -8,7 +8,7 @@ import grpc
 
 from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from services.gateway.attempts import Attempt, AttemptRecord, CallOutcome, Completion, Cost, FailedCall
+from services.gateway.attempts import AttemptRecord, CallOutcome, Completion, Cost, FailedCall, Reuse
 from services.gateway.calls import Part, ReasoningPart, TextPart, ToolCallPart
 from services.gateway.catalogue import ModelInfo
 from services.gateway.chunks import (
@@ -39,6 +39,7 @@ _FINISH_REASONS = {
     FinishReason.CONTENT_FILTER: gateway_pb2.FINISH_REASON_CONTENT_FILTER,
     FinishReason.PAUSE: gateway_pb2.FINISH_REASON_PAUSE,
 }
+_REUSE_SOURCES = {"cache": gateway_pb2.REUSE_SOURCE_CACHE, "flight": gateway_pb2.REUSE_SOURCE_FLIGHT}
 # A status travels as metadata, of which many clients take 8 KiB: message (three times) and partial text have to fit.
 _STATUS_MESSAGE_MAX = 600
 _STATUS_PARTIAL_TEXT_MAX = 400
@@ -68,6 +69,7 @@ def encode_completion(completion: Completion, *, with_parts: bool = True) -> gat
         cost=None if completion.cost is None else _cost(completion.cost),
         attempts=[_attempt(record) for record in completion.attempts],
         raw=completion.raw,
+        reuse=None if completion.reuse is None else _reuse(completion.reuse),
     )
 
 
@@ -112,7 +114,7 @@ def error_of(failed: FailedCall) -> DomainError:
     )
 
 
-def encode_chunks(attempt: Attempt, call_id: str, offset_us: int, events: list[Event]) -> list[gateway_pb2.Chunk]:
+def encode_chunks(attempt_id: str, call_id: str, offset_us: int, events: list[Event]) -> list[gateway_pb2.Chunk]:
     """The events of one read; those that only the gateway needs are left out."""
     chunks = []
     for event in events:
@@ -128,18 +130,16 @@ def encode_chunks(attempt: Attempt, call_id: str, offset_us: int, events: list[E
             case UsageSoFar(usage):
                 chunks.append(gateway_pb2.Chunk(offset_us=offset_us, usage=encode_usage(usage)))
             case Started(provider_model):
-                started = gateway_pb2.Started(
-                    call_id=call_id, attempt_id=attempt.attempt_id, provider_model=provider_model
-                )
+                started = gateway_pb2.Started(call_id=call_id, attempt_id=attempt_id, provider_model=provider_model)
                 chunks.append(gateway_pb2.Chunk(offset_us=offset_us, started=started))
     return chunks
 
 
 def encode_end(completion: Completion) -> gateway_pb2.Chunk:
     """The last chunk of a stream that worked."""
-    return gateway_pb2.Chunk(
-        offset_us=completion.attempts[-1].duration_us, finished=encode_completion(completion, with_parts=False)
-    )
+    attempts = completion.attempts
+    offset_us = attempts[-1].duration_us if attempts else completion.timing.since_leaving_us
+    return gateway_pb2.Chunk(offset_us=offset_us, finished=encode_completion(completion, with_parts=False))
 
 
 def encode_model(model: ModelInfo) -> gateway_pb2.Model:
@@ -174,6 +174,14 @@ def _timing(timing: Timing) -> gateway_pb2.Timing:
         chunks=timing.chunks,
         streamed=timing.streamed,
     )
+
+
+def _reuse(reuse: Reuse) -> gateway_pb2.Reuse:
+    message = gateway_pb2.Reuse(
+        source=_REUSE_SOURCES[reuse.source], attempt_id=reuse.attempt_id, latency_us=reuse.latency_us
+    )
+    message.answered_at.FromMicroseconds(reuse.answered_at_us)
+    return message
 
 
 def _attempt(record: AttemptRecord) -> gateway_pb2.Attempt:

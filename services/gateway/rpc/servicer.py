@@ -9,7 +9,7 @@ from typing import Any
 
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.gateway.admission import Admission
-from services.gateway.attempts import Attempt, CallOutcome, FailedCall
+from services.gateway.attempts import CallOutcome, FailedCall
 from services.gateway.calls import Call, Owner
 from services.gateway.catalogue import Catalogue
 from services.gateway.chunks import Event
@@ -56,9 +56,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Complete(self, request: gateway_pb2.CompleteRequest, context: Any) -> gateway_pb2.CompleteResponse:
         """Run one call and answer when it has finished."""
-        outcome = await self._pipeline.run(
-            self._call(request.call, "call", retries=self._settings.retries_max), _owner()
-        )
+        outcome = await self._pipeline.run(self._call(request.call, "call", direct=True), _owner())
         if isinstance(outcome, FailedCall):
             raise error_of(outcome)
         return gateway_pb2.CompleteResponse(completion=encode_completion(outcome))
@@ -67,11 +65,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_pb2.StreamCompleteRequest, context: Any
     ) -> AsyncIterator[gateway_pb2.StreamCompleteResponse]:
         """Run one call in a task of its own and pass its chunks on; leaving the stream cancels the task."""
-        call = self._call(request.call, "call", retries=self._settings.retries_max)
+        call = self._call(request.call, "call", direct=True)
         handoff: Handoff[gateway_pb2.Chunk] = Handoff(self._settings.stream_chunks_max)
 
-        async def emit(attempt: Attempt, offset_us: int, events: list[Event]) -> None:
-            if chunks := encode_chunks(attempt, call.call_id, offset_us, events):
+        async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
+            if chunks := encode_chunks(attempt_id, call.call_id, offset_us, events):
                 await handoff.put(chunks)
 
         async def run(owner: Owner) -> CallOutcome:
@@ -95,7 +93,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_pb2.CompleteBatchRequest, context: Any
     ) -> AsyncIterator[gateway_pb2.CompleteBatchResponse]:
         """Run the calls at once; outcomes leave as they come, those of a few milliseconds together."""
-        calls = [self._call(message, f"calls[{index}]", retries=0) for index, message in enumerate(request.calls)]
+        calls = [self._call(message, f"calls[{index}]", direct=False) for index, message in enumerate(request.calls)]
         _check_ids(request.calls)
         owner = _owner()
         ready: list[gateway_pb2.CallOutcome] = []
@@ -157,10 +155,16 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         token = encode_page_token(fingerprint, [page[-1].name]) if len(models) > size else ""
         return gateway_pb2.ListModelsResponse(models=[encode_model(model) for model in page], next_page_token=token)
 
-    def _call(self, message: gateway_pb2.Call, field: str, *, retries: int) -> Call:
-        default_ms = self._settings.default_timeout_ms
+    def _call(self, message: gateway_pb2.Call, field: str, *, direct: bool) -> Call:
+        """The call; what one of a batch leaves open is different, because runs repeat calls and measure them."""
+        settings = self._settings
         return decode_call(
-            message, field, default_timeout_ms=default_ms, default_retries=retries, limit_ms=self._limit_ms()
+            message,
+            field,
+            default_timeout_ms=settings.default_timeout_ms,
+            default_retries=settings.retries_max if direct else 0,
+            limit_ms=self._limit_ms(),
+            reuse_deterministic=direct and settings.cache_deterministic,
         )
 
     def _limit_ms(self) -> float:

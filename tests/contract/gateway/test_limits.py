@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
 from services.gateway.limits import LimitStore, LocalLimits, Take
-from services.gateway.redis_limits import RedisLimits, RedisRules
+from services.gateway.redis_limits import RedisLimits
+from services.gateway.redis_link import LinkRules, RedisLink
 from services.runtime.clock import SYSTEM_CLOCK
-from tests.support.redis import RedisServer, redis_is_there
+from tests.support.redis import RedisServer
 
-PATIENT = RedisRules(timeout_s=10.0)
+PATIENT = LinkRules(timeout_s=10.0, probe_every_s=0.01)
 
 
 @pytest.fixture(params=["local", "redis", "two replicas"])
@@ -25,11 +24,12 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[list[LimitStor
         yield [LocalLimits(SYSTEM_CLOCK)]
         return
     url = request.getfixturevalue("redis_url")
-    async with (
-        RedisLimits.open(url, LocalLimits(SYSTEM_CLOCK), PATIENT) as first,
-        RedisLimits.open(url, LocalLimits(SYSTEM_CLOCK), PATIENT) as second,
-    ):
-        yield [first] if request.param == "redis" else [first, second]
+    async with RedisLink.open(url, PATIENT) as link, RedisLink.open(url, PATIENT) as other:
+        replicas = [RedisLimits(each, LocalLimits(SYSTEM_CLOCK)) for each in (link, other)]
+        stores: list[LimitStore] = [*replicas]
+        yield stores[:1] if request.param == "redis" else stores
+        for replica in replicas:
+            await replica.close()
 
 
 def slow(amount: float, key: str = "k") -> Take:
@@ -78,33 +78,22 @@ async def test_giving_back_never_fills_above_the_burst(stores: list[LimitStore])
     assert await stores[0].take((slow(1),)) > 0
 
 
-@pytest.fixture
-def own_redis() -> Iterator[RedisServer]:
-    """A Redis that the test may kill. Socket paths have to be short."""
-    if not redis_is_there():
-        pytest.skip("no Redis to start")
-    with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder) / "redis")
-        server.start()
-        yield server
-        server.delete()
-
-
 async def test_without_redis_a_share_is_kept_and_redis_is_taken_up_again(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "services.gateway.redis_limits")
-    rules = RedisRules(timeout_s=10.0, share_without=0.5, probe_every_s=0.01)
-    async with RedisLimits.open(own_redis.url, LocalLimits(SYSTEM_CLOCK), rules) as limits:
+    caplog.set_level(logging.INFO, "services.gateway.redis_link")
+    async with RedisLink.open(own_redis.url, PATIENT) as link:
+        limits = RedisLimits(link, LocalLimits(SYSTEM_CLOCK), share_without=0.5)
         assert await limits.take((slow(1),)) == 0
         own_redis.kill()
         waits = await asyncio.gather(*(limits.take((slow(1),)) for _ in range(50)))
         assert waits.count(0) == 5
         limits.correct((slow(-1),))
         assert await limits.take((slow(1),)) == 0
-        assert not limits.shared.is_set()
+        assert not link.here
         own_redis.start()
-        await asyncio.wait_for(limits.shared.wait(), 20)
+        await asyncio.wait_for(link.back.wait(), 20)
         waits = await asyncio.gather(*(limits.take((slow(1),)) for _ in range(50)))
         assert waits.count(0) == 10
+        await limits.close()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

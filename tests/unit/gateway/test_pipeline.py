@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from services.gateway.accounting import Reservation, Settlement
-from services.gateway.attempts import Attempt, CallOutcome, Completion, Cost, FailedCall
+from services.gateway.attempts import CallOutcome, Completion, Cost, FailedCall
 from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Owner, ProviderRequest, TextPart
 from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
@@ -65,8 +65,8 @@ async def test_emit_sees_every_read_in_order(ledger: InMemoryLedger) -> None:
     seen: list[list[Event]] = []
     offsets: list[int] = []
 
-    async def emit(attempt: Attempt, offset_us: int, events: list[Event]) -> None:
-        assert attempt.attempt_id == ATTEMPT
+    async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
+        assert attempt_id == ATTEMPT
         seen.append(events)
         offsets.append(offset_us)
 
@@ -171,7 +171,7 @@ async def test_an_attempt_that_failed_is_followed_by_another_with_its_own_hold(l
     made, _ = pipeline(provider, ledger, retrying=QUICK)
     seen: list[Event] = []
 
-    async def emit(attempt: Attempt, offset_us: int, events: list[Event]) -> None:
+    async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
         seen.extend(event for event in events if isinstance(event, TextDelta))
 
     outcome = await made.run(call(retries_max=2), OWNER, emit)

@@ -24,6 +24,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CacheMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CacheModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CACHE_MODE_UNSPECIFIED: _CacheMode.ValueType  # 0
+    """CACHE_MODE_USE for deterministic calls (temperature 0, or a seed) of Complete and StreamComplete; CACHE_MODE_OFF for all
+    others, and in CompleteBatch, because runs repeat equal calls to measure them.
+    """
+    CACHE_MODE_USE: _CacheMode.ValueType  # 1
+    """Take a kept answer, or join an equal call of the same caller that is under way, and keep the answer, whether or not the
+    call is deterministic.
+    """
+    CACHE_MODE_REFRESH: _CacheMode.ValueType  # 2
+    """Ask the provider, and keep the answer in place of the old one."""
+    CACHE_MODE_OFF: _CacheMode.ValueType  # 3
+    """Ask the provider, and keep nothing."""
+
+class CacheMode(_CacheMode, metaclass=_CacheModeEnumTypeWrapper):
+    """What to do about the cache."""
+
+CACHE_MODE_UNSPECIFIED: CacheMode.ValueType  # 0
+"""CACHE_MODE_USE for deterministic calls (temperature 0, or a seed) of Complete and StreamComplete; CACHE_MODE_OFF for all
+others, and in CompleteBatch, because runs repeat equal calls to measure them.
+"""
+CACHE_MODE_USE: CacheMode.ValueType  # 1
+"""Take a kept answer, or join an equal call of the same caller that is under way, and keep the answer, whether or not the
+call is deterministic.
+"""
+CACHE_MODE_REFRESH: CacheMode.ValueType  # 2
+"""Ask the provider, and keep the answer in place of the old one."""
+CACHE_MODE_OFF: CacheMode.ValueType  # 3
+"""Ask the provider, and keep nothing."""
+Global___CacheMode: _TypeAlias = CacheMode  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -59,6 +95,30 @@ FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
 FINISH_REASON_PAUSE: FinishReason.ValueType  # 5
 """The provider paused a long turn; send the answer back to go on."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
+
+class _ReuseSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReuseSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReuseSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REUSE_SOURCE_UNSPECIFIED: _ReuseSource.ValueType  # 0
+    """Not reused."""
+    REUSE_SOURCE_CACHE: _ReuseSource.ValueType  # 1
+    """It had been kept."""
+    REUSE_SOURCE_FLIGHT: _ReuseSource.ValueType  # 2
+    """An equal call of the same caller was under way and has been joined."""
+
+class ReuseSource(_ReuseSource, metaclass=_ReuseSourceEnumTypeWrapper):
+    """Where a reused answer came from."""
+
+REUSE_SOURCE_UNSPECIFIED: ReuseSource.ValueType  # 0
+"""Not reused."""
+REUSE_SOURCE_CACHE: ReuseSource.ValueType  # 1
+"""It had been kept."""
+REUSE_SOURCE_FLIGHT: ReuseSource.ValueType  # 2
+"""An equal call of the same caller was under way and has been joined."""
+Global___ReuseSource: _TypeAlias = ReuseSource  # noqa: Y015
 
 @_typing.final
 class Call(_message.Message):
@@ -99,6 +159,7 @@ class Call(_message.Message):
     DISPATCH_NONCE_FIELD_NUMBER: _builtins.int
     INCLUDE_RAW_FIELD_NUMBER: _builtins.int
     RESILIENCE_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """Unique id in the project, minted by the gateway where empty. A run's calls use run/cell/attempt. Attempt ids are
     `call_id/ordinal`; they are also the ids of holds and usage events.
@@ -141,6 +202,10 @@ class Call(_message.Message):
     def resilience(self) -> Global___Resilience:
         """What the gateway does about failures of providers; absent means its defaults."""
 
+    @_builtins.property
+    def cache(self) -> Global___CacheControl:
+        """Whether the call may be answered with what was answered before; absent means CACHE_MODE_UNSPECIFIED."""
+
     def __init__(
         self,
         *,
@@ -157,14 +222,44 @@ class Call(_message.Message):
         dispatch_nonce: _builtins.str = ...,
         include_raw: _builtins.bool = ...,
         resilience: Global___Resilience | None = ...,
+        cache: Global___CacheControl | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "resilience", b"resilience"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "parameters", b"parameters", "resilience", b"resilience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "dispatch_nonce", b"dispatch_nonce", "include_raw", b"include_raw", "messages", b"messages", "model", b"model", "parameters", b"parameters", "resilience", b"resilience", "response_json_schema", b"response_json_schema", "run_id", b"run_id", "tags", b"tags", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "call_id", b"call_id", "dispatch_nonce", b"dispatch_nonce", "include_raw", b"include_raw", "messages", b"messages", "model", b"model", "parameters", b"parameters", "resilience", b"resilience", "response_json_schema", b"response_json_schema", "run_id", b"run_id", "tags", b"tags", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Call: _TypeAlias = Call  # noqa: Y015
+
+@_typing.final
+class CacheControl(_message.Message):
+    """Whether a call may be answered with what was answered before. Two calls are equal when project, model, messages,
+    parameters, tools and schema are. Only whole answers are kept: finish reason STOP or TOOL_CALLS, tool arguments (and the
+    text, where a schema is asked for) that are JSON, no tool result among the messages that is an error.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    mode: Global___CacheMode.ValueType
+    """What to do."""
+    max_age_s: _builtins.int
+    """Oldest answer that will do, in seconds; 0 means as old as it is kept (LLMLAB_GATEWAY_CACHE_TTL_S)."""
+    def __init__(
+        self,
+        *,
+        mode: Global___CacheMode.ValueType = ...,
+        max_age_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age_s", b"max_age_s", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheControl: _TypeAlias = CacheControl  # noqa: Y015
 
 @_typing.final
 class Resilience(_message.Message):
@@ -355,6 +450,7 @@ class Completion(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
+    REUSE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """The id of the call."""
     model: _builtins.str
@@ -385,6 +481,12 @@ class Completion(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """Every attempt, in order; the last one gave the answer."""
 
+    @_builtins.property
+    def reuse(self) -> Global___Reuse:
+        """Present where the answer was made for another call. `usage` and `timing`, and the chunks' offsets, are then of that
+        call; `cost` is 0 and `attempts` are none, because this call paid nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -398,14 +500,51 @@ class Completion(_message.Message):
         cost: _usage_pb2.Cost | None = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         raw: _builtins.bytes = ...,
+        reuse: Global___Reuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "reuse", b"reuse", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "call_id", b"call_id", "cost", b"cost", "finish_reason", b"finish_reason", "model", b"model", "parts", b"parts", "provider_model", b"provider_model", "raw", b"raw", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "call_id", b"call_id", "cost", b"cost", "finish_reason", b"finish_reason", "model", b"model", "parts", b"parts", "provider_model", b"provider_model", "raw", b"raw", "reuse", b"reuse", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Completion: _TypeAlias = Completion  # noqa: Y015
+
+@_typing.final
+class Reuse(_message.Message):
+    """Marks an answer that was made, and paid, for another call of the project."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    LATENCY_US_FIELD_NUMBER: _builtins.int
+    source: Global___ReuseSource.ValueType
+    """Where it came from."""
+    attempt_id: _builtins.str
+    """The attempt that was paid."""
+    latency_us: _builtins.int
+    """What this call took, from its arrival to the end of the answer, in microseconds."""
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """When that attempt's answer was complete, UTC."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___ReuseSource.ValueType = ...,
+        attempt_id: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+        latency_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "attempt_id", b"attempt_id", "latency_us", b"latency_us", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reuse: _TypeAlias = Reuse  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):

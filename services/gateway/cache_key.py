@@ -1,0 +1,58 @@
+"""What makes two calls equal, as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+
+from services.gateway.calls import Call, Owner
+from services.gateway.catalogue import Deployment
+
+_VERSION = 1
+"""Counts up when a call comes to mean something else, so that no older answer is taken for one to it."""
+
+
+def cache_key(project_id: str, deployment: Deployment, call: Call) -> str:
+    """The hash of everything that an answer depends on: 64 hexadecimal digits.
+
+    The representations of the values tell types and strings apart without doubt, and keep the order of what is ordered;
+    options are sorted, because they have none. The project is part of it: tenants share nothing.
+    """
+    parameters = call.parameters
+    asked = (
+        _VERSION,
+        project_id,
+        deployment.name,
+        call.messages,
+        parameters.temperature,
+        parameters.top_p,
+        parameters.max_output_tokens or deployment.default_max_output_tokens,
+        parameters.seed,
+        parameters.stop,
+        parameters.frequency_penalty,
+        parameters.presence_penalty,
+        parameters.reasoning_effort,
+        sorted(parameters.provider_options.items()),
+        call.tools,
+        call.tool_choice,
+        call.response_json_schema,
+        call.include_raw,
+    )
+    return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+def flight_key(key: str, call: Call, owner: Owner) -> str:
+    """The hash of what two calls that may share one attempt have in common besides their `cache_key`.
+
+    They are charged alike, so that one bill is right for all; they are patient alike, so that one failure is.
+    """
+    alike = (
+        key,
+        owner,
+        call.run_id,
+        sorted(call.tags.items()),
+        call.caching,
+        call.ignore_circuit_breaker,
+        call.retries_max,
+        call.retry_ambiguous,
+    )
+    return hashlib.sha256(repr(alike).encode()).hexdigest()

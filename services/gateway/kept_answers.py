@@ -1,0 +1,133 @@
+"""Answers as they are kept: the stream as it came, from which the whole answer is made again."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from services.gateway.attempts import Completion, Cost, Reuse
+from services.gateway.calls import Call, Message, Part, TextPart, ToolCallPart, ToolResultPart
+from services.gateway.chunks import (
+    Event,
+    Finished,
+    FinishReason,
+    RawBytes,
+    Read,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    UsageSoFar,
+)
+from services.gateway.collector import Collector
+from services.gateway.timing import Timing
+from services.gateway.usage import TokenUsage
+
+_VERSION = 1
+_WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
+_KINDS = (Started, TextDelta, ReasoningDelta, ToolCallDelta, UsageSoFar, Finished, RawBytes)
+_NAMES: Mapping[type, str] = {kind: kind.__name__ for kind in _KINDS}
+_DECODERS: Mapping[str, Any] = {
+    **{kind.__name__: kind for kind in (Started, TextDelta, ToolCallDelta)},
+    "ReasoningDelta": lambda text, provider_data: ReasoningDelta(text, base64.b64decode(provider_data)),
+    "UsageSoFar": lambda usage, **more: UsageSoFar(TokenUsage(**usage), **more),
+    "Finished": lambda reason: Finished(FinishReason(reason)),
+    "RawBytes": lambda data: RawBytes(base64.b64decode(data)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What one attempt answered, and what it took; `answered_at_us` is UTC microseconds."""
+
+    attempt_id: str
+    answered_at_us: int
+    usage: TokenUsage
+    timing: Timing
+    reads: Sequence[Read]
+
+    def completion(self, call: Call) -> Completion:
+        """The answer as one to this call."""
+        collector = Collector()
+        for read in self.reads:
+            collector.add(read.events)
+        if collector.finish_reason is None:
+            raise AssertionError("only finished answers are kept")
+        return Completion(
+            call_id=call.call_id,
+            model=call.model,
+            provider_model=collector.provider_model,
+            parts=collector.parts(),
+            finish_reason=collector.finish_reason,
+            usage=self.usage,
+            timing=self.timing,
+            cost=Cost(0),
+            attempts=(),
+            raw=collector.raw(),
+            reuse=Reuse("cache", self.attempt_id, self.answered_at_us),
+        )
+
+
+def may_be_kept(call: Call, answer: Completion) -> bool:
+    """Whether an answer is whole, and says something that is still true when it is asked for again."""
+    if answer.finish_reason not in _WHOLE or _has_tool_error(call.messages):
+        return False
+    return all(_is_json(text) for text in _promised_json(call, answer.parts))
+
+
+def encode_kept(answer: KeptAnswer) -> bytes:
+    """The answer in bytes."""
+    reads = [[read.offset_us, [[_NAMES[type(event)], event] for event in read.events]] for read in answer.reads]
+    value = [_VERSION, answer.attempt_id, answer.answered_at_us, answer.usage, answer.timing, reads]
+    return orjson.dumps(value, default=_base64)
+
+
+def decode_kept(value: bytes) -> KeptAnswer | None:
+    """The answer of `encode_kept`; None where another version wrote it, or something else did."""
+    try:
+        version, attempt_id, answered_at_us, usage, timing, reads = orjson.loads(value)
+        if version != _VERSION:
+            return None
+        return KeptAnswer(
+            attempt_id,
+            answered_at_us,
+            TokenUsage(**usage),
+            Timing(**timing),
+            [Read(attempt_id, offset_us, [_event(*named) for named in events]) for offset_us, events in reads],
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _event(name: str, fields: dict[str, Any]) -> Event:
+    event: Event = _DECODERS[name](**fields)
+    return event
+
+
+def _base64(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is not part of an answer")
+
+
+def _has_tool_error(messages: Sequence[Message]) -> bool:
+    return any(isinstance(part, ToolResultPart) and part.is_error for message in messages for part in message.parts)
+
+
+def _promised_json(call: Call, parts: Sequence[Part]) -> list[str]:
+    promised = [part.arguments_json for part in parts if isinstance(part, ToolCallPart) and part.arguments_json]
+    if call.response_json_schema and not promised:
+        promised.append("".join(part.text for part in parts if isinstance(part, TextPart)))
+    return promised
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

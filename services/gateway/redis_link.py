@@ -1,0 +1,103 @@
+"""The connection to Redis that all shared state of the gateway goes through; its client is slow to load.
+
+No call waits for Redis longer than a timeout, and none waits any more once the loss is noticed: whoever asks is told at
+once, and does without. Redis is taken up again by itself. One line is logged when it goes, and one when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import OutOfMemoryError, RedisError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class RedisAway(Exception):
+    """Redis did not answer; nothing is known of what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """How long a question may take, and how often a lost Redis is tried."""
+
+    timeout_s: float = 0.05
+    probe_every_s: float = 0.5
+
+
+class RedisLink:
+    """See the module. `back` is set while Redis is there, as far as is known."""
+
+    def __init__(self, url: str, rules: LinkRules) -> None:
+        """Use `open`. A Redis that is away at the start is as one that goes away later."""
+        self.client = redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=rules.timeout_s,
+            socket_connect_timeout=rules.timeout_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.back = asyncio.Event()
+        self.back.set()
+        self._rules = rules
+        self._probing: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, rules: LinkRules | None = None) -> AsyncIterator[RedisLink]:
+        """The connection, closed at the end."""
+        link = cls(url, rules or LinkRules())
+        try:
+            yield link
+        finally:
+            await link._close()
+
+    @property
+    def here(self) -> bool:
+        """Whether Redis is there, as far as is known."""
+        return self.back.is_set()
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """What a command of `client` answers. Raises RedisAway."""
+        if not self.here:
+            raise RedisAway("Redis went away and is not back yet")
+        try:
+            return await question()
+        except OutOfMemoryError as error:
+            # It is there; it only takes nothing more.
+            raise RedisAway(str(error)) from error
+        except (RedisError, OSError) as error:
+            self._lost(error)
+            raise RedisAway(str(error)) from error
+
+    def _lost(self, error: Exception) -> None:
+        if not self.here:
+            return
+        self.back.clear()
+        _log.warning("no Redis (%s): this replica limits alone and keeps no answers", type(error).__name__)
+        self._probing = asyncio.create_task(self._probe(), name="redis-probe")
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(self._rules.probe_every_s)
+            with contextlib.suppress(RedisError, OSError):
+                await self.client.ping()
+                break
+        _log.info("Redis is back: limits and answers are shared again")
+        self.back.set()
+
+    async def _close(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
+        await self.client.aclose()
