@@ -130,6 +130,7 @@ class Accounting:
             task.cancel()
 
     async def _hold(self, attempt: Attempt) -> None:
+        attempt.reserved = True
         reservation = self._reservation(attempt)
         give_up = min(attempt.deadline, self._clock.monotonic_s() + self._limits.hold_wait_s)
         pause_s = self._limits.retry_base_s
@@ -157,8 +158,8 @@ class Accounting:
         return Reservation(
             attempt_id=attempt.attempt_id,
             nonce=attempt.nonce,
-            provider=attempt.provider,
-            model=attempt.request.model,
+            provider=attempt.deployment.billed_provider or attempt.provider,
+            model=attempt.deployment.billed_model or attempt.request.model,
             input_tokens_max=estimate_input_tokens(call, dense=True),
             output_tokens_max=attempt.request.max_output_tokens,
             run_id=call.run_id,

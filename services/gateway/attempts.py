@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal
 
 from services.gateway.calls import Owner, Part, ProviderRequest
@@ -13,6 +14,20 @@ from services.gateway.collector import Collector
 from services.gateway.failures import Failure
 from services.gateway.timing import Stopwatch, Timing
 from services.gateway.usage import TokenUsage
+
+
+class Cause(Enum):
+    """Why an attempt was made."""
+
+    FIRST = "first"
+    RETRY = "retry"
+    """Once more, after a failure that may pass; at another deployment of the model where there is one."""
+    REROUTE = "reroute"
+    """At another deployment of the model, because one before had no room or did not take our key."""
+    FALLBACK = "fallback"
+    """At another model, because the one before could not answer."""
+    HEDGE = "hedge"
+    """Beside an attempt that took long to begin its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +45,11 @@ class Attempt:
 
     Attributes:
         deadline: `time.monotonic` seconds at which the call has to be over.
+        cause: why it is made.
+        waits: whether it waits for room within its limits; not where another deployment may have room at once.
         duration_us: from the request's leaving to the attempt's end, its settlement not included.
+        reserved: whether a hold was asked for: then its id is used up.
+        beaten: whether another attempt of the call, beside it, was the first to answer.
         dispatched: whether anything may have reached the provider; decides between settling and releasing.
         heard: whether the provider has answered anything.
         failure: how it failed; None while it runs and where it worked.
@@ -45,7 +64,11 @@ class Attempt:
     nonce: str
     deadline: float
     stopwatch: Stopwatch
+    cause: Cause = Cause.FIRST
+    waits: bool = True
     collector: Collector = field(default_factory=Collector)
+    reserved: bool = False
+    beaten: bool = False
     dispatched: bool = False
     heard: bool = False
     duration_us: int = 0
@@ -63,6 +86,8 @@ class Attempt:
         return AttemptRecord(
             attempt_id=self.attempt_id,
             provider=self.provider,
+            deployment=self.deployment.name,
+            cause=self.cause,
             provider_model=self.collector.provider_model or self.request.model,
             started_at_us=self.stopwatch.started_at_us,
             duration_us=self.duration_us,
@@ -79,6 +104,8 @@ class AttemptRecord:
 
     attempt_id: str
     provider: str
+    deployment: str
+    cause: Cause
     provider_model: str
     started_at_us: int
     duration_us: int

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from services.gateway.attempts import Attempt
+from services.gateway.catalogue import Deployment
 from services.gateway.failures import refused
 from services.gateway.recent import Recent
 from services.runtime import telemetry
@@ -141,6 +142,12 @@ class Breaker:
         elif verdict is not Verdict.SILENT:
             self._count(failed=verdict is Verdict.FAILED)
 
+    def refuses(self) -> bool:
+        """Whether `admit` would give None now."""
+        if self._state is BreakerState.OPEN:
+            return self._clock.monotonic_s() < self._probe_at_s
+        return self._state is BreakerState.HALF_OPEN and self._probes >= self._rules.probes_max
+
     @property
     def retry_after_ms(self) -> int:
         """When a refused caller may come back."""
@@ -242,6 +249,10 @@ class Breakers:
             yield
         finally:
             breaker.finish(permit, self._verdict(attempt))
+
+    def is_open(self, deployment: Deployment) -> bool:
+        """Whether a call to the deployment would be refused now, as far as can be told without asking."""
+        return deployment.circuit_breaker and self._breakers.get(deployment.name).refuses()
 
     def views(self) -> list[BreakerView]:
         """All breakers, by deployment."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from services.gateway.calls import Call, Owner
-from services.gateway.catalogue import Deployment
+from services.gateway.catalogue import Route
 
 _VERSION = 1
 """Counts up when a call comes to mean something else, so that no older answer is taken for one to it."""
 
 
-def cache_key(project_id: str, deployment: Deployment, call: Call) -> str:
+def cache_key(project_id: str, route: Route, call: Call) -> str:
     """The hash of everything that an answer depends on: 64 hexadecimal digits.
 
     The representations of the values tell types and strings apart without doubt, and keep the order of what is ordered;
@@ -21,11 +21,11 @@ def cache_key(project_id: str, deployment: Deployment, call: Call) -> str:
     asked = (
         _VERSION,
         project_id,
-        deployment.name,
+        route.places,
         call.messages,
         parameters.temperature,
         parameters.top_p,
-        parameters.max_output_tokens or deployment.default_max_output_tokens,
+        parameters.max_output_tokens or max(choice.default_max_output_tokens for choice, _ in route.deployments),
         parameters.seed,
         parameters.stop,
         parameters.frequency_penalty,
@@ -54,5 +54,7 @@ def flight_key(key: str, call: Call, owner: Owner) -> str:
         call.ignore_circuit_breaker,
         call.retries_max,
         call.retry_ambiguous,
+        call.fallbacks,
+        call.hedge_after_ms,
     )
     return hashlib.sha256(repr(alike).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -139,6 +139,12 @@ class Call:
     retries_max: int = 0
     retry_ambiguous: bool = False
     caching: Caching = Caching()
+    fallbacks: bool = False
+    """Whether other models may answer, and second attempts be made, as the catalogue says."""
+
+    hedge_after_ms: int | None = None
+    """When a second attempt begins beside a silent one; 0: after the usual time; None: as the catalogue says."""
+
     dimensions: int = 0
     """Length of the vectors, for a call for embeddings; 0 leaves it to the model."""
 
@@ -149,6 +155,19 @@ class Call:
     def texts(self) -> tuple[str, ...]:
         """What a call for embeddings asks about: the text parts of its only message."""
         return tuple(part.text for part in self.messages[0].parts if isinstance(part, TextPart))
+
+
+def for_another_kind(call: Call) -> Call:
+    """The call for another kind of provider: without options and opaque data that only the first one knows."""
+    messages = tuple(
+        replace(
+            message,
+            parts=tuple(replace(part, provider_data=b"") if isinstance(part, ReasoningPart) else part
+                        for part in message.parts),
+        )
+        for message in call.messages
+    )  # fmt: skip
+    return replace(call, messages=messages, parameters=replace(call.parameters, provider_options={}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,86 +1,34 @@
-"""Which providers and models there are: data of a YAML file, checked when it is read, extended by the operator's own.
+"""Which providers and models there are, and where a call to a name may go.
 
-    providers:
-      - name: my-vllm                  # then models are called "my-vllm/<model>"
-        kind: openai                   # or anthropic, gemini
-        api: chat                      # or responses: OpenAI's newer format, which keeps reasoning between turns
-        base_url: http://127.0.0.1:8000/v1
-        api_key_variable: MY_VLLM_KEY  # leave out where the server needs none; a list: the first that is set
-        models:
-          - name: "*"                  # any name is passed on
-            requests_per_minute: 600   # leave out for no limit; the same for tokens
-            tokens_per_minute: 200000
-            burst_s: 10                # how many seconds of the rate may be used at once
-
-Adding an OpenAI-compatible provider is an entry like this one, not code.
+"provider/model" names one place and is never routed elsewhere. A name without a slash is a routed model, with its
+deployments, weights and fallbacks, or an alias, which stands for a routed model or for one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from services.gateway.failures import refused
+from services.gateway.catalogue_file import (
+    Capability,
+    CatalogueError,
+    CatalogueFile,
+    CatalogueText,
+    ModelEntry,
+    ProviderEntry,
+    RoutedModelEntry,
+)
+from services.gateway.failures import CallFailed, FallbackKind, refused
+from services.gateway.recent import Recent
 
 ANY_MODEL = "*"
-DEFAULT_MAX_OUTPUT_TOKENS = 4_096
+FALLBACK_KINDS: tuple[FallbackKind, ...] = ("general", "context_window", "content_policy")
 
-
-class CatalogueError(Exception):
-    """The catalogue cannot be used; one line that says where and why."""
-
-
-class ModelEntry(BaseModel):
-    """A model of a provider."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1, max_length=200)
-    default_max_output_tokens: int = Field(DEFAULT_MAX_OUTPUT_TOKENS, ge=1, le=1_000_000)
-    reasoning_style: Literal["", "budget", "adaptive", "level"] = ""
-    # What the gateway sends to it at most, 0 for no limit; the burst is in seconds of the rate.
-    requests_per_minute: int = Field(0, ge=0)
-    tokens_per_minute: int = Field(0, ge=0)
-    burst_s: float = Field(10.0, gt=0, le=60)
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-class ProviderEntry(BaseModel):
-    """A provider. It is configured when its key and its base URL, where it needs them, are there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    kind: Literal["mock", "openai", "anthropic", "gemini", "tinyfish"]
-    base_url: str = Field("", pattern=r"^(https?://.+)?$")
-    base_url_variable: str = ""
-    base_url_required: bool = False
-    run_path: str = "/v1/automation/run"
-    run_path_variable: str = ""
-    poll_s: float = Field(2.0, gt=0, le=60)
-    mock_mode_variable: str = ""
-    api_key_variable: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    stream_options: bool = True
-    seed_field: Literal["seed", "random_seed"] = "seed"
-    api: Literal["chat", "responses"] = "chat"
-    circuit_breaker: bool = True
-    models: tuple[ModelEntry, ...] = Field(min_length=1)
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    providers: tuple[ProviderEntry, ...]
+_ROUTES_KEPT = 10_000
+_MODELS_SHOWN = 8
+_FIELD = "call.model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +47,25 @@ class ConfiguredProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model for people to choose from. The name ends with "/*" where the provider takes any name."""
-
-    name: str
-    provider: str
-    configured: bool
-    default_max_output_tokens: int
-    missing_setting: str
-
-
-@dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where a call goes: a provider, and the provider's name of the model."""
+    """Where a call goes: a provider, and the provider's name of the model.
+
+    `capabilities` is None where they are not known. `billed_provider` and `billed_model` are what the cost service
+    prices and shows; empty for the deployment's own.
+    """
 
     provider: str
     model: str
     default_max_output_tokens: int
     reasoning_style: str
+    kind: str = ""
     circuit_breaker: bool = True
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     burst_s: float = 10.0
+    capabilities: frozenset[Capability] | None = None
+    billed_provider: str = ""
+    billed_model: str = ""
 
     @property
     def name(self) -> str:
@@ -128,11 +73,58 @@ class Deployment:
         return f"{self.provider}/{self.model}"
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where calls to a name may go: `deployments` with their weights, and the names that are called instead.
+
+    `hedge_after_ms` None: no second attempt beside the first; 0: after the deployment's usual time to first token.
+    """
+
+    name: str
+    deployments: tuple[tuple[Deployment, float], ...]
+    fallbacks: Mapping[FallbackKind, tuple[str, ...]] = field(default_factory=dict)
+    hedge_after_ms: int | None = None
+
+    @property
+    def places(self) -> str:
+        """Its deployments as a text: two names with the same places stand for the same model."""
+        return ",".join(sorted(deployment.name for deployment, _ in self.deployments))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model for people to choose from. The name ends with "/*" where the provider takes any name.
+
+    `provider` is empty for routed models and aliases; `deployments` lists their places with weights.
+    """
+
+    name: str
+    provider: str
+    configured: bool
+    default_max_output_tokens: int
+    missing_setting: str
+    capabilities: frozenset[Capability] | None = None
+    alias_of: str = ""
+    deployments: tuple[tuple[str, float], ...] = ()
+    fallbacks: Mapping[FallbackKind, tuple[str, ...]] = field(default_factory=dict)
+
+
 class Catalogue:
     """All providers and models, by name."""
 
-    def __init__(self, providers: Mapping[str, ConfiguredProvider]) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, ConfiguredProvider],
+        models: Iterable[RoutedModelEntry] = (),
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self._providers = dict(sorted(providers.items()))
+        self._entries = {
+            name: {entry.name: entry for entry in provider.entry.models} for name, provider in providers.items()
+        }
+        self._models = {entry.name: entry for entry in models}
+        self._aliases = dict(aliases or {})
+        self._routes = Recent(self._find_route, _ROUTES_KEPT)
 
     @property
     def configured(self) -> list[ConfiguredProvider]:
@@ -144,53 +136,137 @@ class Catalogue:
         """All providers, by name."""
         return list(self._providers.values())
 
-    def route(self, name: str) -> Deployment:
-        """Where a call to "provider/model" goes.
+    def route(self, name: str) -> Route:
+        """Where a call to a name may go; deployments without a key are left out.
 
         Raises CallFailed, not dispatched: MODEL_NOT_FOUND, PROVIDER_NOT_CONFIGURED.
         """
-        provider_name, _, model = name.partition("/")
-        provider = self._providers.get(provider_name)
-        if provider is None or not model:
-            known = ", ".join(self._providers)
-            message = f"no provider for model {name!r}; write provider/model with one of: {known}"
-            raise refused("MODEL_NOT_FOUND", message, field="call.model")
-        entries = {entry.name: entry for entry in provider.entry.models}
-        entry = entries.get(model) or entries.get(ANY_MODEL)
+        return self._routes.get(name)
+
+    def _find_route(self, name: str) -> Route:
+        target = self._aliases.get(name, name)
+        entry = self._models.get(target)
         if entry is None:
-            shown = ", ".join(list(entries)[:8])
-            message = f"{provider_name} has no model {model!r} in the catalogue, which has: {shown}; " + (
-                "add it to the file that LLMLAB_GATEWAY_CATALOGUE_FILE names" if provider.entry.kind != "mock" else ""
-            )
-            raise refused("MODEL_NOT_FOUND", message.rstrip("; "), field="call.model")
+            return Route(target, ((self._deployment(target), 1.0),))
+        ready: list[tuple[Deployment, float]] = []
+        last: CallFailed | None = None
+        for choice in entry.deployments:
+            try:
+                ready.append((self._deployment(choice.model), choice.weight))
+            except CallFailed as failed:
+                last = failed
+        if last is not None and not ready:
+            raise last
+        return Route(target, tuple(ready), _fallbacks(entry), entry.hedge_after_ms)
+
+    def _deployment(self, name: str) -> Deployment:
+        entry = self._entry(name)
+        provider_name, _, model = name.partition("/")
+        provider = self._providers[provider_name]
         if provider.missing_setting:
             message = f"{provider_name} is not configured: set {provider.missing_setting} for the gateway"
-            raise refused("PROVIDER_NOT_CONFIGURED", message, field="call.model")
+            raise refused("PROVIDER_NOT_CONFIGURED", message, field=_FIELD)
+        billed_provider, _, billed_model = entry.billed_as.partition("/")
         return Deployment(
             provider=provider_name,
             model=model,
             default_max_output_tokens=entry.default_max_output_tokens,
             reasoning_style=entry.reasoning_style,
+            kind=provider.entry.kind,
             circuit_breaker=provider.entry.circuit_breaker,
             requests_per_minute=entry.requests_per_minute,
             tokens_per_minute=entry.tokens_per_minute,
             burst_s=entry.burst_s,
+            capabilities=entry.capabilities,
+            billed_provider=billed_provider,
+            billed_model=model if billed_model == ANY_MODEL else billed_model,
         )
 
+    def _entry(self, name: str) -> ModelEntry:
+        provider_name, _, model = name.partition("/")
+        entries = self._entries.get(provider_name)
+        if entries is None or not model:
+            short = sorted([*self._models, *self._aliases])
+            known = ", ".join(self._providers)
+            message = f"no provider for model {name!r}; write provider/model with one of: {known}"
+            message += f"; or one of these names: {', '.join(short[:_MODELS_SHOWN])}" if short else ""
+            raise refused("MODEL_NOT_FOUND", message, field=_FIELD)
+        entry = entries.get(model) or entries.get(ANY_MODEL)
+        if entry is None:
+            shown = ", ".join(list(entries)[:_MODELS_SHOWN])
+            message = f"{provider_name} has no model {model!r} in the catalogue, which has: {shown}"
+            if self._providers[provider_name].entry.kind != "mock":
+                message += "; add it to the file that LLMLAB_GATEWAY_CATALOGUE_FILE names"
+            raise refused("MODEL_NOT_FOUND", message, field=_FIELD)
+        return entry
+
+    def check_references(self, file: CatalogueFile, text: CatalogueText) -> None:
+        """Raises CatalogueError for a name in the file that stands for nothing."""
+        for index, model in enumerate(file.models):
+            for position, choice in enumerate(model.deployments):
+                place = ("models", index, "deployments", position, "model")
+                self._check_reference(choice.model, text, place, exact=True)
+            for kind in FALLBACK_KINDS:
+                for position, name in enumerate(getattr(model.fallbacks, kind)):
+                    self._check_reference(name, text, ("models", index, "fallbacks", kind, position))
+                    if name == model.name:
+                        raise text.error(("models", index, "fallbacks", kind, position), "a model is its own fallback")
+        for alias, name in file.aliases.items():
+            if alias in self._models:
+                raise text.error(("aliases", alias), f"{alias!r} is the name of a model already")
+            if name in self._aliases:
+                raise text.error(("aliases", alias), f"{name!r} is an alias too; name a model")
+            self._check_reference(name, text, ("aliases", alias))
+
+    def _check_reference(
+        self, name: str, text: CatalogueText, place: tuple[str | int, ...], *, exact: bool = False
+    ) -> None:
+        if not exact and (name in self._models or name in self._aliases):
+            return
+        try:
+            self._entry(name)
+        except CallFailed as failed:
+            raise text.error(place, failed.failure.message) from failed
+
     def models(self, provider_name: str = "") -> list[ModelInfo]:
-        """All models, or one provider's, by name."""
-        return [
+        """All models, or one provider's, by name; with all of them also routed models and aliases."""
+        own = [
             ModelInfo(
                 name=f"{name}/{entry.name}",
                 provider=name,
                 configured=not provider.missing_setting,
                 default_max_output_tokens=entry.default_max_output_tokens,
                 missing_setting=provider.missing_setting,
+                capabilities=entry.capabilities,
             )
             for name, provider in self._providers.items()
             if provider_name in ("", name) and provider.entry.kind != "tinyfish"
-            for entry in sorted(provider.entry.models, key=lambda entry: entry.name)
+            for entry in provider.entry.models
         ]
+        if not provider_name:
+            own += [self._short_info(name) for name in (*self._models, *self._aliases)]
+        return sorted(own, key=lambda model: model.name)
+
+    def _short_info(self, name: str) -> ModelInfo:
+        target = self._aliases.get(name, name)
+        entry = self._models.get(target)
+        places = [(choice.model, choice.weight) for choice in entry.deployments] if entry else [(target, 1.0)]
+        missing = [self._providers[place.partition("/")[0]].missing_setting for place, _ in places]
+        try:
+            deployments = self.route(name).deployments
+        except CallFailed:
+            deployments = ()
+        return ModelInfo(
+            name=name,
+            provider="",
+            configured=bool(deployments),
+            default_max_output_tokens=deployments[0][0].default_max_output_tokens if deployments else 0,
+            missing_setting="" if deployments else missing[0],
+            capabilities=_common([deployment.capabilities for deployment, _ in deployments]),
+            alias_of=target if name in self._aliases else "",
+            deployments=tuple(places),
+            fallbacks=_fallbacks(entry) if entry else {},
+        )
 
 
 def load_catalogue(environ: Mapping[str, str], file: Path | None = None) -> Catalogue:
@@ -198,27 +274,32 @@ def load_catalogue(environ: Mapping[str, str], file: Path | None = None) -> Cata
 
     `environ` holds keys and base URLs under the variables that the entries name. Raises CatalogueError.
     """
-    shipped = resources.files("services.gateway").joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    entries = {entry.name: entry for entry in parse_catalogue(shipped, "catalogue.yaml").providers}
+    text = CatalogueText(
+        resources.files("services.gateway").joinpath("catalogue.yaml").read_text(encoding="utf-8"), "catalogue.yaml"
+    )
+    loaded = text.parse()
+    entries = {entry.name: entry for entry in loaded.providers}
     if file is not None:
         try:
-            text = file.expanduser().read_text(encoding="utf-8")
-        except OSError as error:
-            raise CatalogueError(f"{file}: {error.strerror}") from error
-        entries |= {entry.name: entry for entry in parse_catalogue(text, str(file)).providers}
-    return Catalogue({name: _with_environment(entry, environ) for name, entry in entries.items()})
+            text = CatalogueText(file.expanduser().read_text(encoding="utf-8"), str(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise CatalogueError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        loaded = text.parse()
+        entries |= {entry.name: entry for entry in loaded.providers}
+    providers = {name: _with_environment(entry, environ) for name, entry in entries.items()}
+    catalogue = Catalogue(providers, loaded.models, loaded.aliases)
+    catalogue.check_references(loaded, text)
+    return catalogue
 
 
-def parse_catalogue(text: str, source: str) -> _File:
-    """The entries of a file; CatalogueError names the place that is wrong."""
-    try:
-        return _File.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise CatalogueError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise CatalogueError(f"{source}: {place}: {first['msg']}") from error
+def _fallbacks(entry: RoutedModelEntry) -> dict[FallbackKind, tuple[str, ...]]:
+    return {kind: names for kind in FALLBACK_KINDS if (names := getattr(entry.fallbacks, kind))}
+
+
+def _common(known: list[frozenset[Capability] | None]) -> frozenset[Capability] | None:
+    """What all deployments can do; None where that is not known of one."""
+    sets = [each for each in known if each is not None]
+    return frozenset.intersection(*sets) if sets and len(sets) == len(known) else None
 
 
 def _with_environment(entry: ProviderEntry, environ: Mapping[str, str]) -> ConfiguredProvider:

@@ -17,6 +17,7 @@ from typing import Literal
 from services.gateway.usage import TokenUsage
 
 ErrorClass = Literal["network_error", "rate_limit", "invalid_request", "server_error"]
+FallbackKind = Literal["general", "context_window", "content_policy"]
 
 _MESSAGE_MAX = 2_000
 PARTIAL_TEXT_MAX = 4_000
@@ -25,35 +26,39 @@ _RETRY_AFTER_MAX_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a reason means: for the caller, and for the circuit breaker of the deployment that gave it."""
+    """What a reason means: for the caller, and for the circuit breaker of the deployment that gave it.
+
+    `fallback` says which other models may still answer the call; None: none.
+    """
 
     code: str
     error_class: ErrorClass
     retryable: bool
     faults_deployment: bool = False
+    fallback: FallbackKind | None = None
 
 
 RULES: Mapping[str, Rule] = {
     "INVALID_REQUEST": Rule("INVALID_ARGUMENT", "invalid_request", False),
     "INVALID_FIELD": Rule("INVALID_ARGUMENT", "invalid_request", False),
-    "CONTEXT_LENGTH_EXCEEDED": Rule("INVALID_ARGUMENT", "invalid_request", False),
-    "CONTENT_POLICY": Rule("INVALID_ARGUMENT", "invalid_request", False),
-    "PROVIDER_AUTH": Rule("FAILED_PRECONDITION", "invalid_request", False),
-    "PROVIDER_BILLING": Rule("FAILED_PRECONDITION", "rate_limit", False),
+    "CONTEXT_LENGTH_EXCEEDED": Rule("INVALID_ARGUMENT", "invalid_request", False, fallback="context_window"),
+    "CONTENT_POLICY": Rule("INVALID_ARGUMENT", "invalid_request", False, fallback="content_policy"),
+    "PROVIDER_AUTH": Rule("FAILED_PRECONDITION", "invalid_request", False, fallback="general"),
+    "PROVIDER_BILLING": Rule("FAILED_PRECONDITION", "rate_limit", False, fallback="general"),
     "PROVIDER_FORBIDDEN": Rule("PERMISSION_DENIED", "invalid_request", False),
     "PROVIDER_NOT_CONFIGURED": Rule("FAILED_PRECONDITION", "invalid_request", False),
-    "MODEL_NOT_FOUND": Rule("NOT_FOUND", "invalid_request", False),
-    "PROVIDER_TIMEOUT": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True),
-    "PROVIDER_CONFLICT": Rule("ABORTED", "server_error", True),
-    "RATE_LIMITED": Rule("RESOURCE_EXHAUSTED", "rate_limit", True),
+    "MODEL_NOT_FOUND": Rule("NOT_FOUND", "invalid_request", False, fallback="general"),
+    "PROVIDER_TIMEOUT": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True, fallback="general"),
+    "PROVIDER_CONFLICT": Rule("ABORTED", "server_error", True, fallback="general"),
+    "RATE_LIMITED": Rule("RESOURCE_EXHAUSTED", "rate_limit", True, fallback="general"),
     "PROVIDER_QUOTA": Rule("RESOURCE_EXHAUSTED", "rate_limit", False),
-    "PROVIDER_ERROR": Rule("INTERNAL", "server_error", True, faults_deployment=True),
-    "PROVIDER_UNAVAILABLE": Rule("UNAVAILABLE", "server_error", True, faults_deployment=True),
-    "PROVIDER_OVERLOADED": Rule("UNAVAILABLE", "server_error", True, faults_deployment=True),
-    "NETWORK_ERROR": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True),
-    "CIRCUIT_OPEN": Rule("UNAVAILABLE", "server_error", True),
+    "PROVIDER_ERROR": Rule("INTERNAL", "server_error", True, faults_deployment=True, fallback="general"),
+    "PROVIDER_UNAVAILABLE": Rule("UNAVAILABLE", "server_error", True, faults_deployment=True, fallback="general"),
+    "PROVIDER_OVERLOADED": Rule("UNAVAILABLE", "server_error", True, faults_deployment=True, fallback="general"),
+    "NETWORK_ERROR": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True, fallback="general"),
+    "CIRCUIT_OPEN": Rule("UNAVAILABLE", "server_error", True, fallback="general"),
     # Only before the first token: see Failure.retryable.
-    "STREAM_TRUNCATED": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True),
+    "STREAM_TRUNCATED": Rule("UNAVAILABLE", "network_error", True, faults_deployment=True, fallback="general"),
     "CALL_ALREADY_DISPATCHED": Rule("ALREADY_EXISTS", "invalid_request", False),
     "BUDGET_EXCEEDED": Rule("RESOURCE_EXHAUSTED", "rate_limit", False),
     "UNPRICED": Rule("FAILED_PRECONDITION", "invalid_request", False),

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from services.gateway.attempts import Completion, Cost, Reuse
+from services.gateway.attempts import Cause, Completion, Cost, Reuse
 from services.gateway.calls import Call, Message, Part, TextPart, ToolCallPart, ToolResultPart
 from services.gateway.chunks import (
     Event,
@@ -73,7 +73,9 @@ class KeptAnswer:
 
 
 def may_be_kept(call: Call, answer: Completion) -> bool:
-    """Whether an answer is whole, and says something that is still true when it is asked for again."""
+    """Whether an answer is whole, is the model's own, and says something that is true when it is asked for again."""
+    if any(attempt.cause is Cause.FALLBACK for attempt in answer.attempts):
+        return False
     if answer.finish_reason not in _WHOLE or _has_tool_error(call.messages):
         return False
     return all(_is_json(text) for text in _promised_json(call, answer.parts))

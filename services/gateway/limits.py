@@ -126,7 +126,7 @@ class RateLimits:
     async def admitted(self, attempt: Attempt) -> AsyncIterator[None]:
         """The attempt is within its limits inside. What never left is given back on the way out.
 
-        Waits up to `wait_max_s` for its turn. Raises CallFailed(RATE_LIMITED), not dispatched.
+        Waits up to `wait_max_s` for its turn, where it may wait. Raises CallFailed(RATE_LIMITED), not dispatched.
         """
         requests, tokens = self._takes(attempt)
         if not requests and not tokens:
@@ -139,7 +139,8 @@ class RateLimits:
             self._correct(attempt, requests, tokens)
 
     async def _take(self, attempt: Attempt, takes: tuple[Take, ...]) -> None:
-        give_up_s = min(attempt.deadline, self._clock.monotonic_s() + self._rules.wait_max_s)
+        patience_s = self._rules.wait_max_s if attempt.waits else 0.0
+        give_up_s = min(attempt.deadline, self._clock.monotonic_s() + patience_s)
         while wait_ms := await self._store.take(takes):
             if self._clock.monotonic_s() + wait_ms / 1_000 > give_up_s:
                 self._refused.add()

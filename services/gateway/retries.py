@@ -79,19 +79,29 @@ class Retries:
         """A call to the deployment began, which earns its share of a retry."""
         self._budgets.get(deployment).earn()
 
-    def pause_s(self, attempt: Attempt, attempts: int) -> float | None:
-        """Seconds until the attempt after this failed one; None: there is none. `attempts` were made so far."""
+    def pause_s(self, attempt: Attempt, retried: int, wait_ms: int | None) -> float | None:
+        """Seconds until the attempt after this failed one; None: there is none. `retried` were made before.
+
+        `wait_ms` is the least time to wait; None where the next attempt goes to another deployment of the model, which
+        needs no wait and may have the key or the model that this one lacks.
+        """
         failure = attempt.failure
         call = attempt.request.call
-        if failure is None or attempts > call.retries_max or not failure.retryable or failure.output_began:
+        if failure is None or retried >= call.retries_max or failure.output_began:
+            return None
+        if not failure.retryable and (wait_ms is not None or failure.rule.fallback != "general"):
             return None
         if failure.ambiguous and not call.retry_ambiguous:
             return None
-        delay_ms = self._rules.backoff.delay_ms(attempts, self._rng, at_least_ms=failure.retry_after_ms)
+        delay_ms = 0 if wait_ms is None else self._rules.backoff.delay_ms(retried + 1, self._rng, at_least_ms=wait_ms)
         if self._clock.monotonic_s() + delay_ms / 1_000 >= attempt.deadline:
             return None
+        return delay_ms / 1_000 if self.spend(attempt) else None
+
+    def spend(self, attempt: Attempt) -> bool:
+        """Take one attempt more from the budget of the deployment, where there is one."""
         if not self._budgets.get(attempt.deployment.name).spend():
             self._out_of_budget.add()
-            return None
+            return False
         self._made.add()
-        return delay_ms / 1_000
+        return True

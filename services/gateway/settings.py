@@ -13,6 +13,7 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     """Everything that can be set; provider keys are under the names that the catalogue gives (OPENAI_API_KEY ...)."""
 
     catalogue_file: Path | None = Field(None, description="YAML of more providers and models; see catalogue.yaml.")
+    catalogue_poll_s: float = Field(2.0, gt=0, description="How often the catalogue's file is looked at for a change.")
     max_concurrent_calls: int = Field(2_000, ge=1, description="Calls under way; more are refused as OVERLOADED.")
     default_timeout_ms: int = Field(60_000, ge=1, le=3_600_000, description="Timeout of a call that names none.")
     answer_margin_ms: int = Field(100, ge=0, description="A call ends so long before its RPC's deadline, to be told.")

@@ -6,13 +6,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
 from services.gateway.automations import StartedAutomations
 from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCache
-from services.gateway.catalogue import Catalogue, CatalogueError, load_catalogue
+from services.gateway.catalogue import ConfiguredProvider, load_catalogue
+from services.gateway.catalogue_file import CatalogueError
+from services.gateway.catalogue_watch import CatalogueWatch
+from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
 from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
 from services.gateway.peers import CostPeer
@@ -24,6 +28,7 @@ from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import TransportLimits
 from services.gateway.retries import Retries, RetryRules
 from services.gateway.reuse import Reuser
+from services.gateway.routing import Router
 from services.gateway.rpc.automations import AutomationServicer
 from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
@@ -40,11 +45,8 @@ from services.runtime.signing_keys import fetch_signing_keys
 @asynccontextmanager
 async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.environ) -> AsyncIterator[RunningServer]:
     """The running gateway. `environ` holds the providers' keys under the names that the catalogue gives."""
-    try:
-        catalogue = load_catalogue(environ, settings.catalogue_file)
-    except CatalogueError as error:
-        raise SettingsError(f"{settings.variable('catalogue_file')}: {error}") from error
     async with AsyncExitStack() as stack:
+        fleet, watch = await stack.enter_async_context(_fleet(settings, environ))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
         cost_channel = await stack.enter_async_context(open_channel(settings.cost_target, settings))
@@ -52,60 +54,70 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         stack.push_async_callback(cost.close)
         accounting = Accounting(cost, SYSTEM_CLOCK, _accounting_limits(settings))
         stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
-        providers = await stack.enter_async_context(_providers(catalogue, settings))
         admission = Admission(settings.max_concurrent_calls)
-        retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
         limit_store, cache_store = await stack.enter_async_context(_shared_stores(settings))
         limits = RateLimits(limit_store, SYSTEM_CLOCK, _limit_rules(settings))
         cache_rules = CacheRules(settings.cache_ttl_s, settings.cache_answer_max_bytes)
         cache = AnswerCache(cache_store, SYSTEM_CLOCK, cache_rules)
         reuser = Reuser(cache, Flights(settings.cache_answer_max_bytes), SYSTEM_CLOCK)
         breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
+        retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
+        router = Router(retries, SYSTEM_CLOCK, is_open=breakers.is_open)
         pipeline, embedding, automating = (
             Pipeline(
                 admission=admission,
                 reuser=reuser,
-                catalogue=catalogue,
-                providers=reached,
-                retries=retries,
+                fleet=fleet,
+                router=router,
                 breakers=breakers,
                 limits=limits,
                 accounting=accounting,
                 clock=SYSTEM_CLOCK,
+                reached=reached,
             )
-            for reached in (
-                providers,
-                {name: EmbeddingProvider(provider) for name, provider in providers.items()},
-                {name: AutomationProvider(provider) for name, provider in providers.items()},
-            )
+            for reached in (_itself, EmbeddingProvider, AutomationProvider)
         )
         started = StartedAutomations(settings.automations_max)
         stack.push_async_callback(started.close)
         servicers = [
-            GatewayServicer(pipeline, embedding, admission, catalogue, settings),
+            GatewayServicer(pipeline, embedding, admission, fleet, settings),
             AutomationServicer(automating, admission, started, settings),
-            ProviderServicer(catalogue, breakers, SYSTEM_CLOCK),
+            ProviderServicer(fleet, breakers, SYSTEM_CLOCK),
         ]
-        features = [f"provider:{name}" for name in providers]
-        yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier, features=features))
+        features = [f"provider:{provider.entry.name}" for provider in fleet.catalogue.configured]
+        server = await stack.enter_async_context(serve(settings, servicers, verifier=verifier, features=features))
+        yield replace(server, reload=watch.now)
 
 
 @asynccontextmanager
-async def _providers(catalogue: Catalogue, settings: GatewaySettings) -> AsyncIterator[dict[str, Provider]]:
+async def _fleet(settings: GatewaySettings, environ: Mapping[str, str]) -> AsyncIterator[tuple[Fleet, CatalogueWatch]]:
+    """The providers of the catalogue, following its file."""
     limits = TransportLimits(
         connect_timeout_s=settings.provider_connect_timeout_s,
         max_connections=settings.provider_connections_max,
         max_answer_bytes=settings.provider_answer_max_bytes,
         proxy=settings.provider_proxy,
     )
-    providers: dict[str, Provider] = {}
-    async with AsyncExitStack() as stack:
-        for configured in catalogue.configured:
-            # The SDKs take seconds to import, which would stall whatever else this loop serves.
-            provider = await asyncio.to_thread(build_provider, configured, limits, settings.mock_overrides)
-            stack.push_async_callback(provider.close)
-            providers[configured.entry.name] = provider
-        yield providers
+
+    async def open_provider(configured: ConfiguredProvider) -> Provider:
+        # The SDKs take seconds to import, which would stall whatever else this loop serves.
+        return await asyncio.to_thread(build_provider, configured, limits, settings.mock_overrides)
+
+    fleet = Fleet(open_provider)
+    watch = CatalogueWatch(fleet, lambda: load_catalogue(environ, settings.catalogue_file), settings.catalogue_file)
+    try:
+        await fleet.replace(load_catalogue(environ, settings.catalogue_file))
+    except CatalogueError as error:
+        raise SettingsError(f"{settings.variable('catalogue_file')}: {error}") from error
+    try:
+        async with watch.running(settings.catalogue_poll_s):
+            yield fleet, watch
+    finally:
+        await fleet.close()
+
+
+def _itself(provider: Provider) -> Provider:
+    return provider
 
 
 def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:

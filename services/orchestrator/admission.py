@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.ports import Gateway, Metrics
 from services.orchestrator.spec_codec import encode_spec, spec_hash
-from services.orchestrator.validation import check_models, check_scorers, check_spec
+from services.orchestrator.validation import check_models, check_scorers, check_spec, names_places, with_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,12 @@ class Admission:
         self._cells_setting = cells_setting
 
     async def admit(self, spec: ExperimentSpec, token: str) -> AdmittedSpec:
-        """Check a spec with the caller's token. Raises InvalidField that names the field, or what the peers raise."""
+        """Check a spec with the caller's token, and write what aliases stand for now into its stored form.
+
+        Raises InvalidField that names the field, or what the peers raise.
+        """
+        if names_places(spec):
+            spec = with_places(spec, (await self._gateway.list_models(token)).places)
         cells, encoded = await asyncio.to_thread(self._check, spec)
         await self._look_up(spec, token, keys_needed=False)
         return AdmittedSpec(encoded, spec_hash(encoded), cells)

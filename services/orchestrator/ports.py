@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from services.orchestrator.calls import CallOutcome, Money, PlannedCall, ResolvedAttempt, Settlement
@@ -43,10 +43,14 @@ class RunCredential(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KnownModels:
-    """What the gateway can call: its models, and those without a key with the setting to fill in."""
+    """What the gateway can call: its models, and those without a key with the setting to fill in.
+
+    `places` maps the names without a slash, its aliases and routed models, to where they are called.
+    """
 
     names: frozenset[str]
     not_configured: dict[str, str]
+    places: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Gateway(Protocol):

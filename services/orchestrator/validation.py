@@ -5,7 +5,8 @@ Every error names its field by its path in the request, for example `spec.grid[0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from services.orchestrator.experiment import ExperimentSpec, ScorerTarget
@@ -152,6 +153,30 @@ def _check_rows(field: str, what: str, template: Template, rows: Sequence[Values
         reason="TEMPLATE_VARIABLE_MISSING",
         metadata={"variables": ",".join(names[:VARIABLES_NAMED_MAX]), "row": str(min(map(min, missing.values())))},
     )
+
+
+def names_places(spec: ExperimentSpec) -> bool:
+    """Whether a model is named without its provider."""
+    return any("/" not in model.model for model in spec.models)
+
+
+def with_places(spec: ExperimentSpec, places: Mapping[str, Sequence[str]]) -> ExperimentSpec:
+    """The spec with "provider/model" in place of the gateway's aliases, so that it means the same tomorrow.
+
+    `places` maps each alias and routed model to where it is called. Names that are not among them stay as they are.
+    Raises InvalidField for a model that is called in several places.
+    """
+    models = []
+    for index, model in enumerate(spec.models):
+        called = places.get(model.model, (model.model,))
+        if len(called) > 1:
+            raise InvalidField(
+                f"spec.models[{index}].model",
+                f"the gateway spreads {model.model!r} over {_some(called)}; name one of them, or each as a model of "
+                "its own, so that it is known what is measured",
+            )
+        models.append(replace(model, model=called[0]))
+    return replace(spec, models=tuple(models))
 
 
 def check_models(spec: ExperimentSpec, known: Collection[str], not_configured: dict[str, str]) -> None:

@@ -33,9 +33,9 @@ Build = Callable[[SettingsT], AbstractAsyncContextManager[RunningServer]]
 def run_service(name: str, settings_class: type[SettingsT], build: Build[SettingsT]) -> int:
     """Run the service until SIGTERM or SIGINT, then drain and stop within `grace_s`. Returns the exit code.
 
-    A setting that is wrong, a port that is taken: one line on standard error that names the variable, and exit code 2.
-    Something that is needed and cannot be had, a database for one: one line, and exit code 1. A second signal ends the
-    process at once.
+    SIGHUP makes it read again what may change while it runs, where there is something of the kind. A setting that is
+    wrong, a port that is taken: one line on standard error that names the variable, and exit code 2. Something that is
+    needed and cannot be had, a database for one: one line, and exit code 1. A second signal ends the process at once.
     """
     tune_interpreter()
     try:
@@ -71,6 +71,8 @@ async def _serve(name: str, settings: SettingsT, build: Build[SettingsT]) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     async with build(settings) as running:
+        if running.reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, running.reload)
         # On standard output: whoever started the process with port 0 learns the port here.
         print(f"{name} serves on {running.address}", flush=True)  # noqa: T201
         # Modules and wiring live as long as the process: full collections need not look at them each time.

@@ -42,6 +42,8 @@ class RunningServer:
     """ "host:port", as a client's target."""
     health: Health
     load: OverloadStage
+    reload: Callable[[], None] | None = None
+    """Reads again what may change while it runs; None where there is nothing of the kind."""
 
 
 class _Registration(NamedTuple):

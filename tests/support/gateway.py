@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +14,18 @@ from services.gateway.attempts import Attempt, Cost
 from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCache
 from services.gateway.calls import Call, Message, Owner, Parameters, ProviderRequest, TextPart
-from services.gateway.catalogue import Catalogue, ConfiguredProvider, Deployment, ModelEntry, ProviderEntry
+from services.gateway.catalogue import Catalogue, ConfiguredProvider, Deployment
+from services.gateway.catalogue_file import CatalogueText
 from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed
+from services.gateway.fleet import Fleet, Generation
 from services.gateway.flights import Flights
 from services.gateway.limits import LocalLimits, RateLimits
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
 from services.gateway.retries import Retries, RetryRules
 from services.gateway.reuse import Reuser
+from services.gateway.routing import Router
 from services.gateway.timing import Stopwatch
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
@@ -156,10 +160,30 @@ class ScriptedProvider:
         pass
 
 
+def fleet_of(catalogue: Catalogue, providers: Mapping[str, Provider]) -> Fleet:
+    """A fleet with these providers, which opens no other one."""
+
+    async def refuse(configured: ConfiguredProvider) -> Provider:
+        raise AssertionError(f"nobody asked for {configured.entry.name}")
+
+    return Fleet(refuse, Generation(catalogue, providers))
+
+
+def catalogue_of(text: str) -> Catalogue:
+    """A catalogue of this file alone, with every provider configured."""
+    file = CatalogueText(text, "test.yaml").parse()
+    providers = {entry.name: ConfiguredProvider(entry, "", "", "") for entry in file.providers}
+    return Catalogue(providers, file.models, file.aliases)
+
+
+ONE_MODEL = "providers: [{name: scripted, kind: mock, models: [{name: model, default_max_output_tokens: 100}]}]"
+
+
 def pipeline(
-    provider: Provider,
+    provider: Provider | Mapping[str, Provider],
     ledger: InMemoryLedger,
     *,
+    catalogue: str = ONE_MODEL,
     max_calls: int = 100,
     breaking: BreakerRules | None = None,
     retrying: RetryRules | None = None,
@@ -167,12 +191,12 @@ def pipeline(
     cache: CacheStore | None = None,
     answer_max_bytes: int = 100_000,
 ) -> tuple[Pipeline, Admission]:
-    """A pipeline with one provider, "scripted", and short patience."""
-    entry = ProviderEntry(
-        name="scripted", kind="mock", models=(ModelEntry(name="model", default_max_output_tokens=100),)
-    )
+    """A pipeline with short patience over one provider, "scripted", or over those that the catalogue names."""
     admission = Admission(max_calls)
+    breakers = Breakers(SYSTEM_CLOCK, breaking)
+    retries = Retries(SYSTEM_CLOCK, retrying)
     patience = AccountingLimits(hold_wait_s=0.2, later_s=1.0, retry_base_s=0.001, retry_max_s=0.01)
+    providers = provider if isinstance(provider, Mapping) else {"scripted": provider}
     store = cache or LocalCache(SYSTEM_CLOCK, 1_000_000)
     reuser = Reuser(
         AnswerCache(store, SYSTEM_CLOCK, CacheRules(answer_max_bytes=answer_max_bytes)),
@@ -182,11 +206,10 @@ def pipeline(
     made = Pipeline(
         admission=admission,
         reuser=reuser,
-        catalogue=Catalogue({"scripted": ConfiguredProvider(entry, "", "", "")}),
-        providers={"scripted": provider},
-        retries=Retries(SYSTEM_CLOCK, retrying),
+        fleet=fleet_of(catalogue_of(catalogue), providers),
+        router=Router(retries, SYSTEM_CLOCK, is_open=breakers.is_open, rng=random.Random(7)),
         limits=limits or RateLimits(LocalLimits(SYSTEM_CLOCK), SYSTEM_CLOCK),
-        breakers=Breakers(SYSTEM_CLOCK, breaking),
+        breakers=breakers,
         accounting=Accounting(ledger, SYSTEM_CLOCK, patience),
         clock=SYSTEM_CLOCK,
     )

@@ -164,7 +164,9 @@ class WorldGateway:
         if self._world.gateway_down:
             raise unavailable("the gateway")
         return KnownModels(
-            frozenset({"mock/small", "mock/large", "openai/gpt"}), {"openai/gpt": "LLMLAB_GATEWAY_OPENAI_KEY"}
+            frozenset({"mock/small", "mock/large", "openai/gpt"}),
+            {"openai/gpt": "LLMLAB_GATEWAY_OPENAI_KEY"},
+            {"fast": ("mock/small",), "spread": ("mock/small", "mock/large")},
         )
 
 

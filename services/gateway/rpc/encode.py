@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import grpc
 
 from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from services.gateway.attempts import AttemptRecord, CallOutcome, Completion, Cost, FailedCall, Reuse
+from services.gateway.attempts import AttemptRecord, CallOutcome, Cause, Completion, Cost, FailedCall, Reuse
 from services.gateway.calls import Part, ReasoningPart, TextPart, ToolCallPart
 from services.gateway.catalogue import ModelInfo
+from services.gateway.catalogue_file import Capability
 from services.gateway.chunks import (
     Event,
     FinishReason,
@@ -20,7 +22,7 @@ from services.gateway.chunks import (
     ToolCallDelta,
     UsageSoFar,
 )
-from services.gateway.failures import Failure
+from services.gateway.failures import Failure, FallbackKind
 from services.gateway.peers import encode_usage
 from services.gateway.timing import Timing
 from services.runtime.errors import DomainError, FieldViolation, error_of_code
@@ -31,6 +33,13 @@ _CLASSES = {
     "rate_limit": error_pb2.ERROR_CLASS_RATE_LIMIT,
     "invalid_request": error_pb2.ERROR_CLASS_INVALID_REQUEST,
     "server_error": error_pb2.ERROR_CLASS_SERVER_ERROR,
+}
+_CAUSES = {
+    Cause.FIRST: gateway_pb2.ATTEMPT_CAUSE_FIRST,
+    Cause.RETRY: gateway_pb2.ATTEMPT_CAUSE_RETRY,
+    Cause.REROUTE: gateway_pb2.ATTEMPT_CAUSE_REROUTE,
+    Cause.FALLBACK: gateway_pb2.ATTEMPT_CAUSE_FALLBACK,
+    Cause.HEDGE: gateway_pb2.ATTEMPT_CAUSE_HEDGE,
 }
 _FINISH_REASONS = {
     FinishReason.STOP: gateway_pb2.FINISH_REASON_STOP,
@@ -150,6 +159,24 @@ def encode_model(model: ModelInfo) -> gateway_pb2.Model:
         configured=model.configured,
         default_max_output_tokens=model.default_max_output_tokens,
         missing_setting=model.missing_setting,
+        capabilities=None if model.capabilities is None else _capabilities(model.capabilities),
+        alias_of=model.alias_of,
+        deployments=[gateway_pb2.ModelDeployment(model=name, weight=weight) for name, weight in model.deployments],
+        fallbacks=_fallbacks(model.fallbacks) if model.fallbacks else None,
+    )
+
+
+def _fallbacks(names: Mapping[FallbackKind, tuple[str, ...]]) -> gateway_pb2.ModelFallbacks:
+    return gateway_pb2.ModelFallbacks(
+        general=names.get("general"),
+        context_window=names.get("context_window"),
+        content_policy=names.get("content_policy"),
+    )
+
+
+def _capabilities(known: frozenset[Capability]) -> gateway_pb2.Capabilities:
+    return gateway_pb2.Capabilities(
+        images="images" in known, tools="tools" in known, json_schema="json_schema" in known
     )
 
 
@@ -188,6 +215,8 @@ def _attempt(record: AttemptRecord) -> gateway_pb2.Attempt:
     attempt = gateway_pb2.Attempt(
         attempt_id=record.attempt_id,
         provider=record.provider,
+        deployment=record.deployment,
+        cause=_CAUSES[record.cause],
         provider_model=record.provider_model,
         duration_us=record.duration_us,
         error=None if record.failure is None else encode_failure(record.failure),

@@ -6,7 +6,8 @@ from typing import Any
 
 from llmlab.api.gateway.v1 import provider_pb2, provider_pb2_grpc
 from services.gateway.breaker import Breakers, BreakerState, BreakerView
-from services.gateway.catalogue import Catalogue, ConfiguredProvider
+from services.gateway.catalogue import ConfiguredProvider
+from services.gateway.fleet import Fleet
 from services.runtime.clock import Clock
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
@@ -22,8 +23,8 @@ _STATES = {
 class ProviderServicer(provider_pb2_grpc.ProviderServiceServicer):
     """What this replica knows of its providers."""
 
-    def __init__(self, catalogue: Catalogue, breakers: Breakers, clock: Clock) -> None:
-        self._catalogue = catalogue
+    def __init__(self, fleet: Fleet, breakers: Breakers, clock: Clock) -> None:
+        self._fleet = fleet
         self._breakers = breakers
         self._clock = clock
 
@@ -33,7 +34,7 @@ class ProviderServicer(provider_pb2_grpc.ProviderServiceServicer):
         """List the providers by name, with the state of what was called."""
         fingerprint = filter_fingerprint("ListProviders")
         after = decode_page_token(fingerprint, request.page_token)
-        providers = self._catalogue.providers
+        providers = self._fleet.catalogue.providers
         if after is not None:
             providers = [provider for provider in providers if provider.entry.name > str(after[0])]
         size = request.page_size or _PAGE_SIZE_DEFAULT

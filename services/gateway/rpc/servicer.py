@@ -11,9 +11,9 @@ from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.gateway.admission import Admission
 from services.gateway.attempts import CallOutcome, FailedCall
 from services.gateway.calls import Call, Owner
-from services.gateway.catalogue import Catalogue
 from services.gateway.chunks import Event
 from services.gateway.failures import Failure
+from services.gateway.fleet import Fleet
 from services.gateway.handoff import Handoff
 from services.gateway.pipeline import Pipeline
 from services.gateway.rpc.decode import decode_call
@@ -44,14 +44,14 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         pipeline: Pipeline,
         embedding: Pipeline,
         admission: Admission,
-        catalogue: Catalogue,
+        fleet: Fleet,
         settings: GatewaySettings,
     ) -> None:
         """`embedding` is the same pipeline over the providers' models for embeddings."""
         self._pipeline = pipeline
         self._embedding = embedding
         self._admission = admission
-        self._catalogue = catalogue
+        self._fleet = fleet
         self._settings = settings
 
     async def Complete(self, request: gateway_pb2.CompleteRequest, context: Any) -> gateway_pb2.CompleteResponse:
@@ -147,7 +147,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         """List the models of the catalogue, by name."""
         fingerprint = filter_fingerprint("ListModels", request.provider)
         after = decode_page_token(fingerprint, request.page_token)
-        models = sorted(self._catalogue.models(request.provider), key=lambda model: model.name)
+        models = sorted(self._fleet.catalogue.models(request.provider), key=lambda model: model.name)
         if after is not None:
             models = [model for model in models if model.name > str(after[0])]
         size = request.page_size or _PAGE_SIZE_DEFAULT
@@ -163,6 +163,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             field,
             default_timeout_ms=settings.default_timeout_ms,
             default_retries=settings.retries_max if direct else 0,
+            fallbacks=direct,
             limit_ms=self._limit_ms(),
             reuse_deterministic=direct and settings.cache_deterministic,
         )

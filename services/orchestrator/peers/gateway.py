@@ -118,6 +118,7 @@ class GrpcGateway:
     async def list_models(self, token: str) -> KnownModels:
         names: set[str] = set()
         not_configured: dict[str, str] = {}
+        places: dict[str, tuple[str, ...]] = {}
         page_token = ""
         while True:
             request = pb.ListModelsRequest(page_size=_MODELS_PAGE, page_token=page_token)
@@ -126,12 +127,15 @@ class GrpcGateway:
             except grpc.aio.AioRpcError as error:
                 raise error_from_rpc(error) from error
             for model in page.models:
+                if model.deployments:
+                    places[model.name] = tuple(place.model for place in model.deployments)
+                    continue
                 names.add(model.name)
                 if not model.configured:
                     not_configured[model.name] = model.missing_setting
             page_token = page.next_page_token
             if not page_token:
-                return KnownModels(frozenset(names), not_configured)
+                return KnownModels(frozenset(names), not_configured, places)
 
 
 async def _messages(stream: Any) -> AsyncGenerator[pb.CompleteBatchResponse, None]:

@@ -65,6 +65,9 @@ class ExperimentServicer(ExperimentServiceServicer):
             )
         experiment = pb.Experiment.FromString(first)
         experiment.spec.CopyFrom(request.spec)
+        if any("/" not in model.model for model in request.spec.models):
+            encoded = await self._ledger.get_spec(project_id, experiment.spec_hash)
+            experiment.spec.CopyFrom(await asyncio.to_thread(_spec, encoded))
         return pb.CreateExperimentResponse(experiment=experiment)
 
     async def GetExperiment(self, request: pb.GetExperimentRequest, context: Context) -> pb.GetExperimentResponse:

@@ -167,6 +167,14 @@ async def test_experiments_are_created_read_listed_changed_and_deleted(client: C
     assert error.reason == "NOT_FOUND"
 
 
+async def test_an_alias_is_replaced_by_what_it_stands_for_when_an_experiment_is_written(client: Client) -> None:
+    spec = broken(models=[epb.ModelTarget(model="fast"), epb.ModelTarget(model="mock/large")])
+    created = await client.create(spec)
+    assert [model.model for model in created.spec.models] == ["mock/small", "mock/large"]
+    named = await client.create(broken(models=[epb.ModelTarget(model=name) for name in ("mock/small", "mock/large")]))
+    assert created.spec_hash == named.spec_hash
+
+
 async def test_experiments_page_newest_first(client: Client) -> None:
     ids = [(await client.create()).experiment_id for _ in range(5)]
     found: list[str] = []
@@ -431,6 +439,8 @@ def broken(**changes: Any) -> epb.ExperimentSpec:
 
 BAD_SPECS = [
     (broken(models=[epb.ModelTarget(model="mock/huge")]), "spec.models[0].model", "MODEL_NOT_FOUND"),
+    (broken(models=[epb.ModelTarget(model="spread")]), "spec.models[0].model", "INVALID_FIELD"),
+    (broken(models=[epb.ModelTarget(model="none")]), "spec.models[0].model", "INVALID_FIELD"),
     (broken(models=[]), "spec.models", "EMPTY_PRODUCT"),
     (broken(grid=[epb.ParameterAxis(name="temperature")]), "spec.grid[0].values", "EMPTY_PRODUCT"),
     (broken(repeats=100), "spec", "TOO_MANY_CELLS"),

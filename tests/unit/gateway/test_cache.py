@@ -24,7 +24,7 @@ from services.gateway.calls import (
     ToolCallPart,
     ToolResultPart,
 )
-from services.gateway.catalogue import Deployment
+from services.gateway.catalogue import Deployment, Route
 from services.gateway.chunks import (
     Finished,
     FinishReason,
@@ -48,7 +48,7 @@ TIMING = Timing(latency_us=900, queue_us=100, ttft_any_us=300, ttft_output_us=No
 
 
 def key_of(asked: Call, project_id: str = "prj_1", deployment: Deployment = DEPLOYMENT) -> str:
-    return cache_key(project_id, deployment, asked)
+    return cache_key(project_id, Route(deployment.name, ((deployment, 1.0),)), asked)
 
 
 def test_ids_tags_and_patience_make_no_difference() -> None:
@@ -115,6 +115,8 @@ def test_texts_are_told_apart_wherever_they_are_split(one: list[str], two: list[
         call(run_id="run_2"),
         call(retries_max=1),
         call(retry_ambiguous=True),
+        call(fallbacks=True),
+        call(hedge_after_ms=0),
         call(ignore_circuit_breaker=True),
     ],
 )

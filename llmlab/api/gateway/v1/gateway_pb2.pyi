@@ -120,6 +120,42 @@ REUSE_SOURCE_FLIGHT: ReuseSource.ValueType  # 2
 """An equal call of the same caller was under way and has been joined."""
 Global___ReuseSource: _TypeAlias = ReuseSource  # noqa: Y015
 
+class _AttemptCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttemptCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTEMPT_CAUSE_UNSPECIFIED: _AttemptCause.ValueType  # 0
+    """Never sent."""
+    ATTEMPT_CAUSE_FIRST: _AttemptCause.ValueType  # 1
+    """It is the first."""
+    ATTEMPT_CAUSE_RETRY: _AttemptCause.ValueType  # 2
+    """The one before failed in a way that may pass; at another deployment of the model where there is one."""
+    ATTEMPT_CAUSE_REROUTE: _AttemptCause.ValueType  # 3
+    """The deployment chosen before had no room within its limits, or an open circuit breaker; nothing was sent there."""
+    ATTEMPT_CAUSE_FALLBACK: _AttemptCause.ValueType  # 4
+    """Another model was asked, because the one before could not answer."""
+    ATTEMPT_CAUSE_HEDGE: _AttemptCause.ValueType  # 5
+    """The one before took long to begin its answer, and went on beside this one."""
+
+class AttemptCause(_AttemptCause, metaclass=_AttemptCauseEnumTypeWrapper):
+    """Why an attempt was made."""
+
+ATTEMPT_CAUSE_UNSPECIFIED: AttemptCause.ValueType  # 0
+"""Never sent."""
+ATTEMPT_CAUSE_FIRST: AttemptCause.ValueType  # 1
+"""It is the first."""
+ATTEMPT_CAUSE_RETRY: AttemptCause.ValueType  # 2
+"""The one before failed in a way that may pass; at another deployment of the model where there is one."""
+ATTEMPT_CAUSE_REROUTE: AttemptCause.ValueType  # 3
+"""The deployment chosen before had no room within its limits, or an open circuit breaker; nothing was sent there."""
+ATTEMPT_CAUSE_FALLBACK: AttemptCause.ValueType  # 4
+"""Another model was asked, because the one before could not answer."""
+ATTEMPT_CAUSE_HEDGE: AttemptCause.ValueType  # 5
+"""The one before took long to begin its answer, and went on beside this one."""
+Global___AttemptCause: _TypeAlias = AttemptCause  # noqa: Y015
+
 @_typing.final
 class Call(_message.Message):
     """One call to a model."""
@@ -165,7 +201,9 @@ class Call(_message.Message):
     `call_id/ordinal`; they are also the ids of holds and usage events.
     """
     model: _builtins.str
-    """"provider/model", for example "openai/gpt-4o-mini" or "mock/small"."""
+    """"provider/model", for example "openai/gpt-4o-mini" or "mock/small": exactly this one answers. Or a name of the catalogue
+    without a slash, a routed model or an alias: one of its deployments answers, or one of its fallbacks.
+    """
     tool_choice: _builtins.str
     """Whether and which tool the model must use. "auto" (default where tools are given), "none", "required", or a tool's name."""
     response_json_schema: _builtins.str
@@ -270,6 +308,8 @@ class Resilience(_message.Message):
     IGNORE_CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
     RETRIES_MAX_FIELD_NUMBER: _builtins.int
     RETRY_AMBIGUOUS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    HEDGE_AFTER_MS_FIELD_NUMBER: _builtins.int
     ignore_circuit_breaker: _builtins.bool
     """Send the call even where the circuit breaker of its deployment is open, and don't count it there. Default false."""
     retries_max: _builtins.int
@@ -281,19 +321,41 @@ class Resilience(_message.Message):
     """Also try again where the failed attempt may have worked unseen (a lost connection, an answer without an end): that can
     pay twice. Default false.
     """
+    fallbacks: _builtins.bool
+    """Whether a routed model's fallbacks and hedging apply as the catalogue says. Absent means true in Complete and
+    StreamComplete, and false in CompleteBatch, whose callers compare models. Fallbacks begin only before the first
+    content; after an attempt that may have worked unseen only with `retry_ambiguous`.
+    """
+    hedge_after_ms: _builtins.int
+    """Begin a second attempt beside one that has given no content for so many milliseconds, 0 - 3,600,000; the first content
+    of either wins, and the other one is cancelled and settled. At most one a call, and only within the retry budget.
+    0 means the 95th percentile of the deployment's recent times to first content (none while fewer than 20 are known).
+    Absent means what the catalogue says, where `fallbacks` apply. Two attempts can cost twice.
+    """
     def __init__(
         self,
         *,
         ignore_circuit_breaker: _builtins.bool = ...,
         retries_max: _builtins.int | None = ...,
         retry_ambiguous: _builtins.bool = ...,
+        fallbacks: _builtins.bool | None = ...,
+        hedge_after_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_retries_max", b"_retries_max", "retries_max", b"retries_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fallbacks", b"_fallbacks", "_hedge_after_ms", b"_hedge_after_ms", "_retries_max", b"_retries_max", "fallbacks", b"fallbacks", "hedge_after_ms", b"hedge_after_ms", "retries_max", b"retries_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retries_max", b"_retries_max", "ignore_circuit_breaker", b"ignore_circuit_breaker", "retries_max", b"retries_max", "retry_ambiguous", b"retry_ambiguous"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fallbacks", b"_fallbacks", "_hedge_after_ms", b"_hedge_after_ms", "_retries_max", b"_retries_max", "fallbacks", b"fallbacks", "hedge_after_ms", b"hedge_after_ms", "ignore_circuit_breaker", b"ignore_circuit_breaker", "retries_max", b"retries_max", "retry_ambiguous", b"retry_ambiguous"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fallbacks: _TypeAlias = _typing.Literal["fallbacks"]  # noqa: Y015
+    _WhichOneofArgType__fallbacks: _TypeAlias = _typing.Literal["_fallbacks", b"_fallbacks"]  # noqa: Y015
+    _WhichOneofReturnType__hedge_after_ms: _TypeAlias = _typing.Literal["hedge_after_ms"]  # noqa: Y015
+    _WhichOneofArgType__hedge_after_ms: _TypeAlias = _typing.Literal["_hedge_after_ms", b"_hedge_after_ms"]  # noqa: Y015
     _WhichOneofReturnType__retries_max: _TypeAlias = _typing.Literal["retries_max"]  # noqa: Y015
     _WhichOneofArgType__retries_max: _TypeAlias = _typing.Literal["_retries_max", b"_retries_max"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fallbacks) -> _WhichOneofReturnType__fallbacks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hedge_after_ms) -> _WhichOneofReturnType__hedge_after_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retries_max) -> _WhichOneofReturnType__retries_max | None: ...
 
 Global___Resilience: _TypeAlias = Resilience  # noqa: Y015
@@ -454,7 +516,7 @@ class Completion(_message.Message):
     call_id: _builtins.str
     """The id of the call."""
     model: _builtins.str
-    """The model asked for, as "provider/model"."""
+    """The model asked for, as the call names it; the last attempt says which deployment answered."""
     provider_model: _builtins.str
     """The model that the provider says has answered; may be a dated version."""
     finish_reason: Global___FinishReason.ValueType
@@ -479,7 +541,7 @@ class Completion(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Every attempt, in order; the last one gave the answer."""
+        """Every attempt that was sent, in order; the last one gave the answer."""
 
     @_builtins.property
     def reuse(self) -> Global___Reuse:
@@ -610,6 +672,8 @@ class Attempt(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     PROVIDER_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """`call_id/ordinal`; also the id of its hold and of its usage event."""
     provider: _builtins.str
@@ -620,6 +684,10 @@ class Attempt(_message.Message):
     """From leaving to its end, in microseconds."""
     provider_request_id: _builtins.str
     """The provider's request id."""
+    deployment: _builtins.str
+    """Where it was sent, as "provider/model" of the catalogue."""
+    cause: Global___AttemptCause.ValueType
+    """Why it was made."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the request left, UTC."""
@@ -648,10 +716,12 @@ class Attempt(_message.Message):
         usage: _usage_pb2.TokenUsage | None = ...,
         cost: _usage_pb2.Cost | None = ...,
         provider_request_id: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+        cause: Global___AttemptCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cost", b"cost", "duration_us", b"duration_us", "error", b"error", "provider", b"provider", "provider_model", b"provider_model", "provider_request_id", b"provider_request_id", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cause", b"cause", "cost", b"cost", "deployment", b"deployment", "duration_us", b"duration_us", "error", b"error", "provider", b"provider", "provider_model", b"provider_model", "provider_request_id", b"provider_request_id", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1242,16 +1312,34 @@ class Model(_message.Message):
     CONFIGURED_FIELD_NUMBER: _builtins.int
     DEFAULT_MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     MISSING_SETTING_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    ALIAS_OF_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"provider/model"."""
+    """"provider/model"; without a slash for routed models and aliases."""
     provider: _builtins.str
-    """The provider."""
+    """The provider; empty for routed models and aliases."""
     configured: _builtins.bool
-    """Whether the gateway holds a key for it (the mock needs none)."""
+    """Whether the gateway holds a key for it, or for one of its deployments (the mock needs none)."""
     default_max_output_tokens: _builtins.int
     """What `max_output_tokens` is when a call leaves it out."""
     missing_setting: _builtins.str
     """The setting to fill in where `configured` is false."""
+    alias_of: _builtins.str
+    """The model that an alias stands for; empty for others."""
+    @_builtins.property
+    def capabilities(self) -> Global___Capabilities:
+        """What it can do; absent where the catalogue does not say: then nothing is checked before a call."""
+
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelDeployment]:
+        """Where a routed model or an alias is called, at most 32; empty for others."""
+
+    @_builtins.property
+    def fallbacks(self) -> Global___ModelFallbacks:
+        """The names that are called instead where a routed model cannot answer; empty for others."""
+
     def __init__(
         self,
         *,
@@ -1260,11 +1348,107 @@ class Model(_message.Message):
         configured: _builtins.bool = ...,
         default_max_output_tokens: _builtins.int = ...,
         missing_setting: _builtins.str = ...,
+        capabilities: Global___Capabilities | None = ...,
+        alias_of: _builtins.str = ...,
+        deployments: _abc.Iterable[Global___ModelDeployment] | None = ...,
+        fallbacks: Global___ModelFallbacks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "fallbacks", b"fallbacks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "default_max_output_tokens", b"default_max_output_tokens", "missing_setting", b"missing_setting", "name", b"name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias_of", b"alias_of", "capabilities", b"capabilities", "configured", b"configured", "default_max_output_tokens", b"default_max_output_tokens", "deployments", b"deployments", "fallbacks", b"fallbacks", "missing_setting", b"missing_setting", "name", b"name", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Capabilities(_message.Message):
+    """What a model can do; a call that needs more is refused before anything is held or sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    images: _builtins.bool
+    """Take pictures."""
+    tools: _builtins.bool
+    """Ask for tools."""
+    json_schema: _builtins.bool
+    """Answer by a JSON schema."""
+    def __init__(
+        self,
+        *,
+        images: _builtins.bool = ...,
+        tools: _builtins.bool = ...,
+        json_schema: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "json_schema", b"json_schema", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class ModelDeployment(_message.Message):
+    """A place where a routed model is called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    weight: _builtins.float
+    """Its share of the calls, in proportion to the others' weights; above 0, at most 1,000."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelDeployment: _TypeAlias = ModelDeployment  # noqa: Y015
+
+@_typing.final
+class ModelFallbacks(_message.Message):
+    """Which models are called instead, in this order; at most 8 of each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERAL_FIELD_NUMBER: _builtins.int
+    CONTEXT_WINDOW_FIELD_NUMBER: _builtins.int
+    CONTENT_POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def general(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When no deployment answers."""
+
+    @_builtins.property
+    def context_window(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When the conversation is too long for the model."""
+
+    @_builtins.property
+    def content_policy(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When the provider's policy refuses the content."""
+
+    def __init__(
+        self,
+        *,
+        general: _abc.Iterable[_builtins.str] | None = ...,
+        context_window: _abc.Iterable[_builtins.str] | None = ...,
+        content_policy: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_policy", b"content_policy", "context_window", b"context_window", "general", b"general"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelFallbacks: _TypeAlias = ModelFallbacks  # noqa: Y015

@@ -256,7 +256,9 @@ class ModelTarget(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """"provider/model"."""
+    """"provider/model"; or an alias of the gateway for one, which is replaced by what it stands for when the experiment is
+    written, so that every run of it calls the same model. A model that the gateway spreads over several places is refused.
+    """
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
         """Parameters for this model only, under the names of ParameterAxis; a grid value of the same name wins."""
