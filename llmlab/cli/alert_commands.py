@@ -11,42 +11,62 @@ from rich.table import Table
 from rich.text import Text
 
 from llmlab.api.cost.v1 import alert_pb2
-from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
+from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
+from llmlab.cli.listing import taken
+from llmlab.cli.options import refuse
 from llmlab.cli.plain import enum_name, print_json, to_plain
+from llmlab.client import Client
 
+LIST_SHOWN = 20
+LIST_SHOWN_MAX = 10_000
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
 
 
 def alerts(
     watch: Annotated[bool, typer.Option("--watch", help="Go on with new ones as they come.")] = False,
-    after: Annotated[int, typer.Option(min=0, help="With --watch: begin after this sequence.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="With --watch: begin after the alert of this number.")] = 0,
     budget: Annotated[str, typer.Option(metavar="BUDGET", help="Only of this budget, by its id.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Without --watch: how many to show.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=0, max=LIST_SHOWN_MAX, help=f"How many to show, {LIST_SHOWN} if nothing is said.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Show alerts on spending, newest first, or watch them; with --watch --json, one alert a line."""
 
     async def command() -> None:
+        if watch:
+            refuse("can't be used with --watch, which shows all", limit=limit)
+        else:
+            refuse("can only be used with --watch", after=after)
         async with connect() as client:
             if watch:
-                async for alert in client.watch_alerts(after_sequence=after):
-                    if not budget or alert.budget.budget_id == budget:
-                        _show(alert, as_json=as_json)
+                await _watch(client, after, budget, as_json=as_json)
                 return
-            found: list[alert_pb2.Alert] = []
-            async for alert in client.list_alerts(budget_id=budget):
-                found.append(alert)
-                if len(found) == limit:
-                    break
+            found = await taken(client.list_alerts(budget_id=budget), limit or LIST_SHOWN)
+            if budget and not found:
+                await client.get_budget(budget)  # one that does not exist is an error
         if as_json:
             print_json([to_plain(alert) for alert in found])
         elif found:
             console.print(_alerts_table(found))
         else:
-            notes.print("No alerts.")
+            hint(
+                f"No alerts{f' of budget {budget}' if budget else ''} yet: budgets raise them at their thresholds and "
+                "when they refuse a call. `llmlab budgets` lists the budgets."
+            )
 
     run_async(command())
+
+
+async def _watch(client: Client, after: int, budget: str, *, as_json: bool) -> None:
+    if budget:
+        await client.get_budget(budget)
+    of = f"budget {budget}" if budget else "the project"
+    hint(f"Alerts of {of}{f' after number {after}' if after else ''}, and new ones as they come; Ctrl-C ends it.")
+    async for alert in client.watch_alerts(after_sequence=after):
+        if not budget or alert.budget.budget_id == budget:
+            _show(alert, as_json=as_json)
 
 
 def _show(alert: alert_pb2.Alert, *, as_json: bool) -> None:
@@ -91,7 +111,7 @@ def create_webhook(
             return
         console.print(f"Webhook {made.webhook.webhook_id}", highlight=False)
         console.print(f"Secret  {made.secret}", highlight=False, soft_wrap=True)
-        notes.print("Keep the secret: it is not shown again.")
+        hint("Keep the secret: it is not shown again.")
         hint(f"Try it with: `llmlab webhooks test {made.webhook.webhook_id}`")
 
     run_async(command())
@@ -142,13 +162,16 @@ def _webhooks_table(found: list[alert_pb2.Webhook]) -> Table:
 
 
 @webhooks.command("delete")
-def delete_webhook(webhook_id: WebhookId) -> None:
+def delete_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
     """Delete a webhook with what it has not delivered yet."""
 
     async def command() -> None:
         async with connect() as client:
             await client.delete_webhook(webhook_id)
-        notes.print(f"Webhook {webhook_id} is deleted.", highlight=False)
+        if as_json:
+            print_json({"deleted": webhook_id})
+        else:
+            hint(f"Webhook {webhook_id} is deleted.")
 
     run_async(command())
 
@@ -180,6 +203,9 @@ def list_deliveries(webhook_id: WebhookId, as_json: AsJson = False) -> None:
         if as_json:
             print_json([to_plain(delivery) for delivery in found])
             return
+        if not found:
+            hint(f"No deliveries yet. `llmlab webhooks test {webhook_id}` sends a message now.")
+            return
         table = Table(title="Deliveries", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         for heading in ("delivery", "alert", "state", "attempts", "last error"):
             table.add_column(heading, overflow="fold", no_wrap=heading == "delivery")
@@ -205,6 +231,6 @@ def redeliver(
         if as_json:
             print_json(to_plain(delivery))
         else:
-            notes.print(f"Delivery {delivery_id} is taken up again.", highlight=False)
+            hint(f"Delivery {delivery_id} is taken up again.")
 
     run_async(command())

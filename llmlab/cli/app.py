@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmlab.cli.embedded import EmbeddedError
+from llmlab.cli.fields import option_of
 from llmlab.cli.program import spelled
 from llmlab.cli.study_files import StudyError
 from llmlab.client import LlmlabError
@@ -72,12 +73,21 @@ def _fail(message: str, exit_code: int) -> None:
 
 
 def _explain(error: LlmlabError) -> str:
-    lines = [error.message]
-    for field, description in error.fields.items():
-        # Where one field is all that is wrong, its description is the message, perhaps shortened.
-        told = error.message.startswith(description.removesuffix("…"))
-        lines.append(f"  at {field}" if told else f"  {field}: {description}")
+    lines = _wrong_fields(error) or [error.message]
     if error.retry_after_ms:
         lines.append(f"  Try again in {error.retry_after_ms / 1000:.1f} s.")
     lines.append(f"  ({error.reason}{f', request {error.request_id}' if error.request_id else ''})")
     return "\n".join(lines)
+
+
+def _wrong_fields(error: LlmlabError) -> list[str]:
+    """The lines of an error about fields, which are named as the person typed them."""
+    if any(error.message.startswith(f"{field}: ") for field in error.fields):
+        # A rule of the contract: the message only repeats the first field.
+        return [f"{option_of(field)}: {description}" for field, description in error.fields.items()]
+    lines = [error.message] if error.fields else []
+    for field, description in error.fields.items():
+        # Where one field is all that is wrong, its description is the message, perhaps shortened.
+        told = error.message.startswith(description.removesuffix("…"))
+        lines.append(f"  at {option_of(field)}" if told else f"  {option_of(field)}: {description}")
+    return lines

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from llmlab.api.common.v1 import content_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from llmlab.cli import figures
+from llmlab.cli import figures, money
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, notes, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
@@ -103,7 +103,7 @@ def _footnote(completion: gateway_pb2.Completion) -> str:
     if timing.HasField("ttft_output_us"):
         parts.append(f"first token {figures.milliseconds(timing.ttft_output_us)}")
     parts.append(f"total {figures.milliseconds(timing.latency_us)}")
-    parts.append(figures.money(completion.cost) if completion.HasField("cost") else "cost not confirmed yet")
+    parts.append(money.cost(completion.cost) if completion.HasField("cost") else "cost not confirmed yet")
     return " · ".join(parts)
 
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from rich.text import Text
 
 from llmlab.api.cost.v1 import spend_pb2
-from llmlab.cli import figures
+from llmlab.cli import money
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -37,5 +37,5 @@ def days_chart(summary: spend_pb2.SummarizeSpendResponse) -> Text:
         (f"{first} ", "dim"),
         (bars(costs), "cyan"),
         (f" {last}", "dim"),
-        (f"   highest day {figures.dollars(max(costs))}", "dim"),
+        (f"   highest day {money.dollars(max(costs))}", "dim"),
     )

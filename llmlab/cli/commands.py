@@ -11,9 +11,11 @@ from llmlab.cli import (
     alert_commands,
     budget_commands,
     call_commands,
+    estimate_command,
     insight_commands,
     price_commands,
     provider_commands,
+    repricing_commands,
     run_commands,
     server_commands,
     spend_commands,
@@ -36,13 +38,19 @@ COMMANDS = (
     (CALLS, call_commands.models, "llmlab models --provider openai"),
     (CALLS, spend_commands.spend, "llmlab spend --by day,model --last 7d"),
     (CALLS, alert_commands.alerts, "llmlab alerts --watch"),
-    (CALLS, price_commands.estimate, "llmlab estimate openai/gpt-4o --input-tokens 2000 --output-tokens 500"),
+    (CALLS, estimate_command.estimate, "llmlab estimate openai/gpt-4o --input-tokens 2000 --output-tokens 500"),
     (CALLS, insight_commands.anomalies, "llmlab anomalies --watch"),
     (CALLS, insight_commands.forecast, "llmlab forecast --budget bud_01k9x3"),
     (SERVICES, server_commands.up, "llmlab up"),
     (SERVICES, server_commands.status, "llmlab status --json"),
     (SERVICES, provider_commands.providers, "llmlab providers"),
     (SERVICES, server_commands.token, "TOKEN=$(llmlab token)"),
+)
+# The same of the commands of `llmlab prices` that are about what is on record.
+REPRICING_COMMANDS = (
+    (repricing_commands.reprice, "llmlab prices reprice --days 7 --model openai/gpt-4o --apply"),
+    (repricing_commands.repricings, "llmlab prices repricings"),
+    (repricing_commands.reverse, "llmlab prices reverse rpr_01m7yj9h9szgf4v88nxt8k9yvb"),
 )
 
 app = typer.Typer(
@@ -55,6 +63,8 @@ app = typer.Typer(
 )
 for panel, command, example in COMMANDS:
     app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
+for priced_again, example in REPRICING_COMMANDS:
+    price_commands.prices.command(epilog=f"Example: {example}")(priced_again)
 app.add_typer(
     budget_commands.app, name="budgets", rich_help_panel=CALLS, epilog="Example: llmlab budgets create --limit 10usd"
 )

@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
-
-_NANO_USD = 1_000_000_000
-
-
-def money(cost: usage_pb2.Cost) -> str:
-    """Formats a cost; calls without a price make it a lower bound or unknown, never free."""
-    if cost.unpriced_calls and not cost.cost_nano_usd:
-        return "unpriced"
-    text = dollars(cost.cost_nano_usd)
-    return f">= {text}" if cost.unpriced_calls else text
-
-
-def dollars(nano_usd: int) -> str:
-    """Formats nano-USD with as many digits as the amount deserves: $12.35, $0.0412, $0.000031."""
-    amount = nano_usd / _NANO_USD
-    if nano_usd == 0:
-        return "$0"
-    if abs(amount) >= 1:
-        return f"${amount:,.2f}"
-    if abs(amount) >= 0.01:
-        return f"${amount:.4f}"
-    digits = 1 - math.floor(math.log10(abs(amount)))  # two significant ones
-    return f"${amount:.{min(digits, 9)}f}".rstrip("0")
 
 
 def milliseconds(microseconds: float) -> str:

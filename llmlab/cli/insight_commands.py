@@ -10,51 +10,67 @@ import typer
 from rich.table import Table
 
 from llmlab.api.cost.v1 import budget_pb2, insight_pb2
+from llmlab.cli import budget_commands
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
-from llmlab.cli.figures import dollars
+from llmlab.cli.contract import bounds_of
+from llmlab.cli.known_values import window_of, without_usage
+from llmlab.cli.money import amount_of, dollars
+from llmlab.cli.options import TimeZone, refuse
 from llmlab.cli.plain import print_json, to_plain
 
-NANO_USD = 1_000_000_000
-PERIODS = {
-    "day": budget_pb2.BUDGET_PERIOD_DAILY,
-    "week": budget_pb2.BUDGET_PERIOD_WEEKLY,
-    "month": budget_pb2.BUDGET_PERIOD_MONTHLY,
-    "quarter": budget_pb2.BUDGET_PERIOD_QUARTERLY,
-    "year": budget_pb2.BUDGET_PERIOD_YEARLY,
-}
+DAYS_DEFAULT = 30
+LEVEL_DEFAULT_PERCENT = 80
+PERIODS = {name: number for name, number in budget_commands.PERIODS.items() if name != "total"}
+_LEVEL = bounds_of(insight_pb2.GetForecastRequest.DESCRIPTOR, "level_percent")
 
 
 def anomalies(
     watch: Annotated[bool, typer.Option("--watch", help="Show those on record, then wait for more.")] = False,
-    days: Annotated[int, typer.Option(min=1, max=366, help="How many days back; not with --watch.")] = 30,
-    provider: Annotated[str, typer.Option(help="Only of this provider; not with --watch.")] = "",
-    least: Annotated[float, typer.Option("--least", min=0, help="Smallest difference, USD; not with --watch.")] = 0.0,
+    days: Annotated[
+        int, typer.Option(min=0, max=366, help=f"How many days back, {DAYS_DEFAULT} if nothing is said.")
+    ] = 0,
+    provider: Annotated[str, typer.Option(help="Only of this provider and its models.")] = "",
+    least: Annotated[
+        int | None,
+        typer.Option(
+            parser=amount_of(insight_pb2.ListAnomaliesRequest.DESCRIPTOR, "impact_min_nano_usd"),
+            metavar="USD",
+            help="Only hours that cost at least this much more, or less, than was expected, in USD.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the hours whose spending was out of the ordinary, with the band that was expected."""
 
     async def command() -> None:
+        if watch:
+            refuse("can't be used with --watch, which shows all", days=days, provider=provider, least=least)
         async with connect() as client:
             if watch:
+                hint("Anomalies on record, and new ones some minutes after the end of their hour; Ctrl-C ends it.")
                 await _follow(client.watch_anomalies(), as_json=as_json)
                 return
             end = datetime.now(UTC)
+            back = timedelta(days=days or DAYS_DEFAULT)
             found = [
                 anomaly
                 async for anomaly in client.list_anomalies(
-                    start=end - timedelta(days=days),
-                    end=end,
-                    provider=provider,
-                    impact_min_nano_usd=round(least * NANO_USD),
+                    start=end - back, end=end, provider=provider, impact_min_nano_usd=least or 0
                 )
             ]
+            unused = []
+            if provider and not found:
+                window = window_of(back)
+                unused = await without_usage(client, window, {"provider": provider})
         if as_json:
             print_json([to_plain(anomaly) for anomaly in found])
         elif found:
             console.print(_table(found))
         else:
-            hint(f"No anomalies in the last {days} days. Hours are judged some minutes after their end.")
+            hint(f"No anomalies in the last {back.days} days. Hours are judged some minutes after their end.")
+            for sentence in unused:
+                hint(sentence)
 
     run_async(command())
 
@@ -92,22 +108,28 @@ def _cells(anomaly: insight_pb2.Anomaly) -> list[str]:
 
 
 def forecast(
-    period: Annotated[str, typer.Option(help="The running day, week, month, quarter or year.")] = "month",
-    budget: Annotated[str, typer.Option(help="Of this budget's scope and period instead, by its id.")] = "",
-    zone: Annotated[str, typer.Option(help="The time zone of the calendar, such as Europe/Berlin.")] = "",
-    level: Annotated[int, typer.Option(min=50, max=99, help="How much of 100 the interval is to hold.")] = 80,
+    period: Annotated[
+        str, typer.Option(help=f"Of the running period: {', '.join(PERIODS)}; monthly if nothing is said.")
+    ] = "",
+    budget: Annotated[str, typer.Option(metavar="BUDGET", help="Of this budget's scope and period instead.")] = "",
+    time_zone: TimeZone = "",
+    level: Annotated[
+        int, typer.Option(metavar="PERCENT", min=_LEVEL.low, max=_LEVEL.high, help="How sure the interval is to be.")
+    ] = LEVEL_DEFAULT_PERCENT,
     as_json: AsJson = False,
 ) -> None:
     """Forecast what the running period will have cost at its end."""
 
     async def command() -> None:
-        if period not in PERIODS:
+        if budget:
+            refuse("can't be used with --budget, which has its own", period=period, time_zone=time_zone)
+        if period and period not in PERIODS:
             raise CommandError(f"--period takes {', '.join(PERIODS)}, not {period!r}.", EXIT_USAGE)
         async with connect() as client:
             found = await client.get_forecast(
                 budget_id=budget,
-                period=budget_pb2.BUDGET_PERIOD_UNSPECIFIED if budget else PERIODS[period],
-                time_zone=zone,
+                period=PERIODS[period] if period else budget_pb2.BUDGET_PERIOD_UNSPECIFIED,
+                time_zone=time_zone,
                 level_percent=level,
             )
         if as_json:

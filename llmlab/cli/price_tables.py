@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from llmlab.api.cost.v1 import price_pb2, repricing_pb2
-from llmlab.cli import figures
+from llmlab.cli import money
 from llmlab.cli.plain import enum_name
 
 Rates: TypeAlias = price_pb2.PriceTier | price_pb2.OverrideTier
@@ -29,6 +30,7 @@ _KINDS = (
     ("reason-\ning", "reasoning", "output"),
     ("audio\nout", "output_audio", "output"),
 )
+_DIFFERENCE_HEADINGS = ("calls\nchanged", "newly priced\nstill unpriced", "cost old\nnew")
 
 
 def model_table(found: price_pb2.GetModelPriceResponse) -> Table:
@@ -43,7 +45,7 @@ def model_table(found: price_pb2.GetModelPriceResponse) -> Table:
         ("service tier", "from\ntokens", *[heading for heading, _, _ in kinds], "fee", "since"),
     )
     for name, tier, fee, since in rows:
-        rates = [_usd(_rate(tier, kind)) for _, kind, _ in kinds]
+        rates = [money.exact_usd(_rate(tier, kind)) for _, kind, _ in kinds]
         table.add_row(name, f"{tier.input_tokens_from:,}", *rates, fee, since)
     return table
 
@@ -59,9 +61,9 @@ def list_table(models: Iterable[price_pb2.ModelPrice]) -> Table:
         tier = standard.tiers[0]
         table.add_row(
             model.model,
-            _usd(tier.input_nano_usd_per_mtok),
-            _usd(tier.cache_read_nano_usd_per_mtok),
-            _usd(tier.output_nano_usd_per_mtok),
+            money.exact_usd(tier.input_nano_usd_per_mtok),
+            money.exact_usd(tier.cache_read_nano_usd_per_mtok),
+            money.exact_usd(tier.output_nano_usd_per_mtok),
             _fee(standard.request_nano_usd, standard.step_nano_usd),
             others,
         )
@@ -69,25 +71,30 @@ def list_table(models: Iterable[price_pb2.ModelPrice]) -> Table:
 
 
 def override_table(overrides: Iterable[price_pb2.PriceOverride]) -> Table:
-    """Prices of the project's own."""
-    table = _table("Own prices · USD per million tokens", ("id", "model", "price", "since", "ended"))
+    """Prices of the project's own; an entry has two lines or more, so that it fits a narrow terminal."""
+    table = _table("Own prices · USD per million tokens", ("model\nid", "price", "since\nended"))
     table.columns[0].no_wrap = True
+    table.columns[1].justify = "left"
     for override in overrides:
-        model = f"{override.model}\n{override.service_tier}" if override.service_tier else override.model
+        of_tier = f" ({override.service_tier})" if override.service_tier else ""
         lines = [_override_tier(tier) for tier in override.tiers]
         fee = _fee(override.request_nano_usd, override.step_nano_usd)
         if fee != _NONE:
             lines.append(fee)
         ended = _day(override.ended_at) if override.HasField("ended_at") else _NONE
-        table.add_row(override.override_id, model, "\n".join(lines), _day(override.effective_from), ended)
+        table.add_row(
+            escape(f"{override.model}{of_tier}\n{override.override_id}"),
+            "\n".join(lines),
+            f"{_day(override.effective_from)}\n{ended}",
+        )
     return table
 
 
 def difference_table(preview: repricing_pb2.PreviewRepricingResponse) -> Table:
     """What a repricing would change, by model."""
-    table = _table("What would change", ("model", "calls", "changed", "newly priced", "still unpriced", "old", "new"))
+    table = _table("What would change", ("model", *_DIFFERENCE_HEADINGS))
     for row in preview.models:
-        table.add_row(row.model, *_difference(row.difference))
+        table.add_row(escape(row.model), *_difference(row.difference))
     table.add_section()
     table.add_row("all", *_difference(preview.total))
     return table
@@ -95,17 +102,12 @@ def difference_table(preview: repricing_pb2.PreviewRepricingResponse) -> Table:
 
 def repricing_table(repricings: Iterable[repricing_pb2.Repricing]) -> Table:
     """Repricings on record."""
-    table = _table(
-        "Repricings", ("id\nstate", "from\nto", "calls\nchanged", "newly priced\nstill unpriced", "old\nnew")
-    )
+    table = _table("Repricings", ("id\nstate", "from\nto", *_DIFFERENCE_HEADINGS))
     table.columns[0].no_wrap = True
     for repricing in repricings:
         state = enum_name(repricing_pb2.RepricingState.DESCRIPTOR, repricing.state).lower()
-        calls, changed, newly, still, old, new = _difference(repricing.difference)
         days = f"{_day(repricing.filter.start_time)}\n{_day(repricing.filter.end_time)}"
-        table.add_row(
-            f"{repricing.repricing_id}\n{state}", days, f"{calls}\n{changed}", f"{newly}\n{still}", f"{old}\n{new}"
-        )
+        table.add_row(f"{repricing.repricing_id}\n{state}", days, *_difference(repricing.difference))
     return table
 
 
@@ -123,7 +125,7 @@ def estimate_table(estimate: price_pb2.CostEstimate) -> Table:
         "at most": (worst.input_nano_usd, worst.output_nano_usd, worst.fees_nano_usd, worst.total_nano_usd),
     }
     for name, amounts in rows.items():
-        table.add_row(name, *[figures.dollars(amount) for amount in amounts])
+        table.add_row(name, *[money.dollars(amount) for amount in amounts])
     return table
 
 
@@ -148,28 +150,20 @@ def _is_own(tier: Rates, kind: tuple[str, str, str]) -> bool:
 def _override_tier(tier: price_pb2.OverrideTier) -> str:
     start = f"from {tier.input_tokens_from:,}: " if tier.input_tokens_from else ""
     own = [kind for kind in _KINDS if _is_own(tier, kind)]
-    return start + ", ".join(f"{name.replace('_', ' ')} {_usd(_rate(tier, name))}" for _, name, _ in own)
-
-
-def _usd(nano_usd: int) -> str:
-    """An exact rate: 0.075, 15."""
-    return f"{nano_usd / 1e9:.9f}".rstrip("0").rstrip(".")
+    return start + ", ".join(f"{name.replace('_', ' ')} {money.exact_usd(_rate(tier, name))}" for _, name, _ in own)
 
 
 def _fee(request_nano_usd: int, step_nano_usd: int) -> str:
-    fees = [f"{_usd(request_nano_usd)}/call"] if request_nano_usd else []
-    fees += [f"{_usd(step_nano_usd)}/step"] if step_nano_usd else []
+    fees = [f"{money.exact_usd(request_nano_usd)}/call"] if request_nano_usd else []
+    fees += [f"{money.exact_usd(step_nano_usd)}/step"] if step_nano_usd else []
     return " ".join(fees) or _NONE
 
 
 def _difference(difference: repricing_pb2.RepricingDifference) -> tuple[str, ...]:
     return (
-        f"{difference.calls:,}",
-        f"{difference.changed_calls:,}",
-        f"{difference.newly_priced_calls:,}",
-        f"{difference.unpriced_calls:,}",
-        figures.dollars(difference.old_nano_usd),
-        figures.dollars(difference.new_nano_usd),
+        f"{difference.calls:,}\n{difference.changed_calls:,}",
+        f"{difference.newly_priced_calls:,}\n{difference.unpriced_calls:,}",
+        f"{money.dollars(difference.old_nano_usd)}\n{money.dollars(difference.new_nano_usd)}",
     )
 
 

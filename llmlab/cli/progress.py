@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from llmlab.api.orchestrator.v1 import run_pb2
-from llmlab.cli import figures
+from llmlab.cli import figures, money
 from llmlab.client import Client
 
 LINE_EVERY_S = 5.0
@@ -71,7 +71,7 @@ class RunView:
         parts = [f"{rate:.1f}/s"]
         if left and rate > 0:
             parts.append(f"ETA {figures.duration(left / rate)}")
-        parts.append(figures.money(statistics.cost))
+        parts.append(money.cost(statistics.cost))
         lost = statistics.cells_failed + statistics.cells_unknown
         if lost:
             parts.append(f"[red]{lost} failed[/red]")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rich.markup import escape
 from rich.table import Table
 
 from llmlab.api.gateway.v1 import provider_pb2
-from llmlab.cli.app import AsJson, console, run_async
+from llmlab.cli.app import AsJson, console, hint, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
 
@@ -14,7 +17,6 @@ STATES = {
     provider_pb2.CIRCUIT_STATE_OPEN: "[red]open[/red]",
     provider_pb2.CIRCUIT_STATE_HALF_OPEN: "[yellow]half-open[/yellow]",
 }
-COLUMNS = ("provider", "ready", "deployment", "breaker", "calls", "failed", "next probe")
 
 
 def providers(as_json: AsJson = False) -> None:
@@ -29,18 +31,35 @@ def providers(as_json: AsJson = False) -> None:
         if as_json:
             print_json([to_plain(provider) for provider in found])
             return
-        table = Table(box=None, pad_edge=False)
-        for column in COLUMNS:
-            table.add_column(column)
-        for provider in found:
-            ready = "yes" if provider.configured else f"set {provider.missing_setting}"
-            if not provider.deployments:
-                table.add_row(provider.name, ready)
-            for deployment in provider.deployments:
-                table.add_row(provider.name, ready, deployment.model, *_breaker_cells(deployment.circuit_breaker))
-        console.print(table)
+        if not found:
+            hint("The gateway has no providers; its catalogue names them (LLMLAB_GATEWAY_CATALOGUE).")
+            return
+        console.print(providers_table(found))
+        deployments = deployments_table(found)
+        if deployments.row_count:
+            console.print("", deployments)
 
     run_async(command())
+
+
+def providers_table(found: Iterable[provider_pb2.Provider]) -> Table:
+    """Which providers there are, and what those need that can't be called yet."""
+    table = Table("provider", "ready", box=None, pad_edge=False)
+    for provider in found:
+        table.add_row(provider.name, "yes" if provider.configured else f"set {provider.missing_setting}")
+    return table
+
+
+def deployments_table(found: Iterable[provider_pb2.Provider]) -> Table:
+    """The circuit breakers of what was called lately."""
+    table = Table("deployment", "breaker", box=None, pad_edge=False)
+    for column in ("calls", "failed", "next probe"):
+        table.add_column(column, justify="right")
+    for provider in found:
+        for deployment in provider.deployments:
+            name = f"{provider.name}/{deployment.model}"
+            table.add_row(escape(name), *_breaker_cells(deployment.circuit_breaker))
+    return table
 
 
 def _breaker_cells(breaker: provider_pb2.CircuitBreaker) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,13 +14,18 @@ from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import tables
 from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
 from llmlab.cli.connection import connect
+from llmlab.cli.files import STANDARD_OUTPUT, written_file
+from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.progress import follow
+from llmlab.cli.run_choice import pick_run
 from llmlab.cli.studies import load_study
-from llmlab.client import Client, NotFoundError
+from llmlab.client import Client
 
-LATEST = "latest"
 LIST_SHOWN_MAX = 50
+FAILURES_LOOKED_AT = 50
+"""For their kinds, which are few."""
+LOST = (run_pb2.CELL_STATUS_FAILED, run_pb2.CELL_STATUS_UNKNOWN)
 FORMATS = {
     "csv": run_pb2.EXPORT_FORMAT_CSV,
     "json": run_pb2.EXPORT_FORMAT_JSON,
@@ -68,21 +74,37 @@ async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_jso
     else:
         console.print(tables.summary_table(summary))
         hint("Below each mean or median: its 95 % interval, or the 95th percentile (- where the answers are too few).")
-        _print_losses(ended)
+        await _tell_losses(client, ended)
     if ended.status != run_pb2.RUN_STATUS_COMPLETED:
         state = tables.run_state(ended.status).plain
         raise CommandError(f"Run {run_id} ended {state}. {ended.failure}".rstrip(), EXIT_FAILED)
 
 
-def _print_losses(ended: run_pb2.Run) -> None:
+async def _tell_losses(client: Client, ended: run_pb2.Run) -> None:
+    """Says what failed and why, in full: a refusal names its budget, what is left of it and what to do."""
     statistics = ended.statistics
     if statistics.attempts_failed:
         hint(f"{statistics.attempts_failed:,} calls failed and were tried again; the spend counts them as calls.")
+    if statistics.cells_failed:
+        hint(f"{_cells(statistics.cells_failed)} failed; see `llmlab results {ended.run_id} --state failed`.")
+    if statistics.cells_unknown:
+        cells = _cells(statistics.cells_unknown)
+        outcome = "an unknown outcome" if statistics.cells_unknown == 1 else "unknown outcomes"
+        verb = "has" if statistics.cells_unknown == 1 else "have"
+        hint(f"{cells} {verb} {outcome}; see `llmlab results {ended.run_id} --state unknown`.")
     if statistics.cells_failed or statistics.cells_unknown:
-        hint(
-            f"{statistics.cells_failed:,} cells failed and {statistics.cells_unknown:,} have an unknown outcome; see "
-            f"`llmlab results {ended.run_id} --state failed`."
-        )
+        lost = client.list_results(run_id=ended.run_id, statuses=LOST)
+        _tell_failures(await taken(lost, FAILURES_LOOKED_AT))
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell" if count == 1 else f"{count:,} cells"
+
+
+def _tell_failures(results: Iterable[run_pb2.Result]) -> None:
+    """Prints the first message of each kind of failure: tables have no room for it."""
+    for reason, message in tables.failures(results).items():
+        hint(f"{reason}: {message}")
 
 
 def watch(run_id: RunId, as_json: AsJson = False) -> None:
@@ -104,19 +126,20 @@ def watch(run_id: RunId, as_json: AsJson = False) -> None:
 
 
 def runs(limit: Shown = 20, as_json: AsJson = False) -> None:
-    """List runs, newest first."""
+    """List runs, newest first.
+
+    The cost is that of the time of the calls; `llmlab spend --by run` follows later repricings.
+    """
 
     async def command() -> None:
         async with connect() as client:
-            found: list[run_pb2.Run] = []
-            async for entry in client.list_runs():
-                found.append(entry)
-                if len(found) == limit:
-                    break
+            found = await taken(client.list_runs(), limit)
             if as_json:
                 print_json([to_plain(entry) for entry in found])
             elif found:
                 console.print(tables.runs_table(found))
+                if await taken(client.list_repricings(), 1):
+                    hint("Costs are those of the time of the calls; `llmlab spend --by run` has them as priced anew.")
             else:
                 hint("No runs yet. `llmlab demo` makes one.")
 
@@ -148,8 +171,11 @@ def results(
                 shown.append(result)
                 if len(shown) == limit:
                     break
-            if not as_json:
+            if not as_json and not shown:
+                hint(f"No result of run {chosen.run_id} matches. `llmlab watch {chosen.run_id}` follows the run.")
+            elif not as_json:
                 console.print(tables.results_table(shown))
+                _tell_failures(shown)
                 if len(shown) == limit:
                     hint(f"The first {limit}; --limit shows more, `llmlab export {chosen.run_id}` writes all.")
 
@@ -167,7 +193,7 @@ def export(
     run_id: RunId,
     file_format: Annotated[str, typer.Option("--format", help="csv, json or jsonl.")] = "csv",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent.")
+        Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent, or -.")
     ] = None,
 ) -> None:
     """Export all results of a run as CSV, JSON or JSON Lines."""
@@ -177,17 +203,11 @@ def export(
             raise CommandError(f"--format is one of {', '.join(FORMATS)}, not {file_format!r}.", EXIT_USAGE)
         async with connect() as client:
             chosen = await pick_run(client, run_id)
-            if output is None:
+            if output is None or str(output) == STANDARD_OUTPUT:
                 await _export_to(client, chosen.run_id, file_format, sys.stdout.buffer)
                 return
-            # A broken export leaves no file that looks complete.
-            partial = output.with_name(output.name + ".part")
-            try:
-                with partial.open("wb") as file:
-                    written = await _export_to(client, chosen.run_id, file_format, file)
-            except OSError as error:
-                raise CommandError(f"{output}: can't be written ({error.strerror}).", EXIT_USAGE) from error
-            partial.replace(output)
+            with written_file(output) as file:
+                written = await _export_to(client, chosen.run_id, file_format, file)
             hint(f"{written:,} results written to {output}")
 
     run_async(command())
@@ -215,15 +235,3 @@ def cancel(run_id: RunId, as_json: AsJson = False) -> None:
                 hint(f"Run {cancelled.run_id} is {tables.run_state(cancelled.status).plain}.")
 
     run_async(command())
-
-
-async def pick_run(client: Client, run_id: str) -> run_pb2.Run:
-    """Returns the run of that id, or the newest for `latest`."""
-    if run_id != LATEST:
-        try:
-            return await client.get_run(run_id)
-        except NotFoundError as error:
-            raise CommandError(f"{error.message}. `llmlab runs` lists those that exist.", EXIT_FAILED) from error
-    async for newest in client.list_runs():
-        return newest
-    raise CommandError("There are no runs yet. `llmlab demo` makes one.", EXIT_USAGE)

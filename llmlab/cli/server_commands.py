@@ -11,12 +11,13 @@ import typer
 from rich.table import Table
 
 from llmlab.api.cost.v1 import spend_pb2
-from llmlab.cli import figures, tables
+from llmlab.cli import figures
 from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect, home_folder
 from llmlab.cli.embedded import start_services
 from llmlab.cli.plain import print_json
 from llmlab.cli.run_commands import follow_and_conclude
+from llmlab.cli.spend_tables import spend_table
 from llmlab.cli.studies import load_study
 from llmlab.client import SERVICES, Client, LlmlabError
 
@@ -55,7 +56,7 @@ def demo(
             console.print(f"{study.description.strip()}\n{experiment.cells:,} cells, run {run.run_id}", highlight=False)
             await follow_and_conclude(client, run.run_id, study.name, as_json=False)
             spend = await client.summarize_spend(group_by=[spend_pb2.SPEND_DIMENSION_MODEL])
-            console.print(tables.spend_table(spend, ["model"]))
+            console.print(spend_table(spend, ["model"], console))
             hint("Prices of the mock provider are made up: nothing was paid. The spend is that of all runs in 30 days.")
         for step in NEXT_STEPS:
             hint(step)

@@ -9,11 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from llmlab.api.common.v1 import value_pb2
-from llmlab.api.cost.v1 import spend_pb2
+from llmlab.api.common.v1 import error_pb2, value_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.orchestrator.v1 import run_pb2
-from llmlab.cli import figures
+from llmlab.cli import figures, money
 from llmlab.cli.plain import enum_name
 from llmlab.cli.studies import from_value
 
@@ -64,7 +63,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
             _quantiles(point.latency_us),
             _quantiles(point.ttft_us),
             f"{point.usage.input_tokens:,}\n{point.usage.output_tokens:,}",
-            figures.money(point.cost),
+            money.cost(point.cost),
         )
     return table
 
@@ -118,7 +117,7 @@ def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
             run_state(run.status),
             f"{statistics.cells_done}/{statistics.cells_total}",
             str(statistics.cells_failed + statistics.cells_unknown),
-            figures.money(statistics.cost),
+            money.cost(statistics.cost),
         )
     return table
 
@@ -149,36 +148,27 @@ def results_table(results: Iterable[run_pb2.Result]) -> Table:
             str(result.cell_index),
             escape(f"{result.prompt_name} #{result.row_index}\n{state}"),
             escape(f"{result.model}\n{parameters_text(result.parameters)}"),
-            f"{latency}\n{figures.money(result.cost)}",
+            f"{latency}\n{money.cost(result.cost)}",
             Text(_preview(result)),
         )
     return table
 
 
+def failures(results: Iterable[run_pb2.Result]) -> dict[str, str]:
+    """Returns the kinds of failures of results, each with the message of its first one."""
+    found: dict[str, str] = {}
+    for result in results:
+        if result.HasField("error"):
+            found.setdefault(_reason(result), result.error.message)
+    return found
+
+
+def _reason(result: run_pb2.Result) -> str:
+    return enum_name(error_pb2.ErrorReason.DESCRIPTOR, result.error.reason)
+
+
 def _preview(result: run_pb2.Result) -> str:
-    text = result.error.message if result.HasField("error") else "".join(part.text for part in result.response)
-    line = " ".join(text.split())
+    if result.HasField("error"):
+        return _reason(result)
+    line = " ".join("".join(part.text for part in result.response).split())
     return line if len(line) <= ANSWER_PREVIEW_CHARACTERS else line[: ANSWER_PREVIEW_CHARACTERS - 1] + "…"
-
-
-def spend_table(spend: spend_pb2.SummarizeSpendResponse, dimensions: Sequence[str]) -> Table:
-    """Builds the spend table with its total; where it is a comparison, with the cost before and the change."""
-    compared = spend.total.HasField("cost_before")
-    columns = [*((dimension, False) for dimension in dimensions), ("calls", True), ("tokens in > out", True)]
-    table = _table("Spend", [*columns, ("cost", True), *([("before", True), ("change", True)] if compared else [])])
-    for row in spend.rows:
-        table.add_row(*(escape(key) or "(none)" for key in row.keys), *_spend_cells(row, compared=compared))
-    if dimensions:
-        table.add_section()
-    labels = ["total", *[""] * (len(dimensions) - 1)] if dimensions else []
-    table.add_row(*labels, *_spend_cells(spend.total, compared=compared), style="bold")
-    return table
-
-
-def _spend_cells(row: spend_pb2.SpendRow, *, compared: bool) -> list[str]:
-    cells = [f"{row.calls:,}", figures.tokens(row.usage), figures.money(row.cost)]
-    if compared:
-        now, before = row.cost.cost_nano_usd, row.cost_before.cost_nano_usd
-        change = f"{(now - before) / before:+.0%}" if before > 0 else "-"
-        cells += [figures.money(row.cost_before), change]
-    return cells

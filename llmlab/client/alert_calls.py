@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from google.protobuf import field_mask_pb2
@@ -32,7 +31,7 @@ class AlertCalls(Connection):
             for alert in page.alerts:
                 yield alert
 
-    async def watch_alerts(self, *, after_sequence: int = 0) -> AsyncIterator[alert_pb2.Alert]:
+    def watch_alerts(self, *, after_sequence: int = 0) -> AsyncGenerator[alert_pb2.Alert, None]:
         """Yields the project's alerts in order, each once, without end.
 
         A stream that is cut (a replica that stops, a network that breaks) is resumed behind the last alert.
@@ -41,14 +40,12 @@ class AlertCalls(Connection):
             LlmlabError: The alerts after this sequence are no longer kept, or nobody answered 30 times in a row.
         """
 
-        def request() -> alert_pb2.WatchAlertsRequest:
-            return alert_pb2.WatchAlertsRequest(after_sequence=after_sequence)
+        def request_after(sequence: int) -> alert_pb2.WatchAlertsRequest:
+            return alert_pb2.WatchAlertsRequest(after_sequence=sequence)
 
-        async with aclosing(self._resumed("cost", self._alerts.WatchAlerts, request)) as messages:
-            async for message in messages:
-                for alert in message.alerts:
-                    after_sequence = alert.sequence
-                    yield alert
+        return self._watched(
+            "cost", self._alerts.WatchAlerts, request_after, lambda message: message.alerts, after_sequence
+        )
 
     async def create_webhook(
         self,

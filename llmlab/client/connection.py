@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, cast
@@ -28,6 +28,14 @@ WATCH_BACKOFF_S_MAX = 5.0
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+class _Event(Protocol):
+    @property
+    def sequence(self) -> int: ...
+
+
+EventT = TypeVar("EventT", bound=_Event)
 
 
 class _PageRequest(Protocol):
@@ -142,13 +150,22 @@ class Connection:
         finally:
             call.cancel()  # without effect on a call that has ended
 
-    async def _resumed(
+    async def _watched(
         self,
         service: str,
         method: grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT],
-        request: Callable[[], RequestT],
-    ) -> AsyncGenerator[ResponseT, None]:
-        """Yields the messages of a watch; one that is cut begins again with a new `request`, behind the last message.
+        request_after: Callable[[int], RequestT],
+        events_of: Callable[[ResponseT], Iterable[EventT]],
+        after_sequence: int,
+    ) -> AsyncGenerator[EventT, None]:
+        """Yields the events of a watch in order, each once; a watch that is cut is resumed behind the last event.
+
+        Args:
+            service: Where the watch is.
+            method: The RPC.
+            request_after: Makes the request for the events after a sequence.
+            events_of: The events of a message.
+            after_sequence: Where to begin.
 
         Raises:
             LlmlabError: The watch is refused, or nobody answered 30 times in a row.
@@ -156,10 +173,12 @@ class Connection:
         failures = 0
         while True:
             try:
-                async with aclosing(self._stream(service, method, request())) as messages:
+                async with aclosing(self._stream(service, method, request_after(after_sequence))) as messages:
                     async for message in messages:
                         failures = 0
-                        yield message
+                        for event in events_of(message):
+                            after_sequence = event.sequence
+                            yield event
                 return
             except LlmlabError as error:
                 failures += 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ class InsightCalls(Connection):
             for anomaly in page.anomalies:
                 yield anomaly
 
-    async def watch_anomalies(self, *, after_sequence: int = 0) -> AsyncIterator[insight_pb2.Anomaly]:
+    def watch_anomalies(self, *, after_sequence: int = 0) -> AsyncGenerator[insight_pb2.Anomaly, None]:
         """Yields anomalies in the order in which they are found, each once.
 
         A stream that is cut (a replica that stops, a network that breaks) is resumed behind the last anomaly.
@@ -62,14 +61,12 @@ class InsightCalls(Connection):
             LlmlabError: The sequence is no longer kept, or nobody answered 30 times in a row.
         """
 
-        def request() -> insight_pb2.WatchAnomaliesRequest:
-            return insight_pb2.WatchAnomaliesRequest(after_sequence=after_sequence)
+        def request_after(sequence: int) -> insight_pb2.WatchAnomaliesRequest:
+            return insight_pb2.WatchAnomaliesRequest(after_sequence=sequence)
 
-        async with aclosing(self._resumed("cost", self._insights.WatchAnomalies, request)) as messages:
-            async for message in messages:
-                for anomaly in message.anomalies:
-                    after_sequence = anomaly.sequence
-                    yield anomaly
+        return self._watched(
+            "cost", self._insights.WatchAnomalies, request_after, lambda message: message.anomalies, after_sequence
+        )
 
     async def get_forecast(
         self,

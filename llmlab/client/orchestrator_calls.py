@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from google.protobuf import field_mask_pb2
@@ -97,7 +96,7 @@ class OrchestratorCalls(Connection):
         request = run_pb2.CancelRunRequest(run_id=run_id)
         return (await self._unary("orchestrator", self._runs.CancelRun, request)).run
 
-    async def watch_run(self, run_id: str, *, after_sequence: int = 0) -> AsyncIterator[run_pb2.RunEvent]:
+    def watch_run(self, run_id: str, *, after_sequence: int = 0) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """Yields a run's events in order, each once, until the run has ended.
 
         A stream that is cut (a replica that stops, a network that breaks) is resumed behind the last event.
@@ -106,15 +105,13 @@ class OrchestratorCalls(Connection):
             LlmlabError: The run does not exist, or nobody answered 30 times in a row.
         """
 
-        def request() -> run_pb2.WatchRunRequest:
-            return run_pb2.WatchRunRequest(run_id=run_id, after_sequence=after_sequence)
+        def request_after(sequence: int) -> run_pb2.WatchRunRequest:
+            return run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence)
 
         # The orchestrator ends the stream in peace only where the run has ended.
-        async with aclosing(self._resumed("orchestrator", self._runs.WatchRun, request)) as messages:
-            async for message in messages:
-                for event in message.events:
-                    after_sequence = event.sequence
-                    yield event
+        return self._watched(
+            "orchestrator", self._runs.WatchRun, request_after, lambda message: message.events, after_sequence
+        )
 
     async def get_result(self, run_id: str, cell_index: int) -> run_pb2.Result:
         """Returns one result with request and response."""

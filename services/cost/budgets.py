@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from services.cost.periods import Period, PeriodKind, period_at
 from services.cost.scopes import Scope
@@ -135,8 +136,9 @@ def budget_overlaps(other: Budget) -> AlreadyExists:
 def budget_exceeded(balance: Balance, needed_nano_usd: int) -> ResourceExhausted:
     """The refusal of a hold; it names the budget, what is left of it, and when the next period begins."""
     budget = balance.budget
-    resets_at = reset_text(balance.period)
-    wait = f", or wait until the budget resets at {resets_at}" if resets_at else ""
+    period = balance.period
+    anew = "" if period.endless else _local_time(period.ends_us, budget.time_zone)
+    wait = f", or wait until the budget begins anew at {anew}" if anew else ""
     return ResourceExhausted(
         "BUDGET_EXCEEDED",
         f"Budget {budget.name!r} ({budget.budget_id}) for {budget.scope} has {usd(balance.remaining_nano_usd)} left of "
@@ -150,16 +152,19 @@ def budget_exceeded(balance: Balance, needed_nano_usd: int) -> ResourceExhausted
             "limit_nano_usd": str(budget.limit_nano_usd),
             "remaining_nano_usd": str(balance.remaining_nano_usd),
             "needed_nano_usd": str(needed_nano_usd),
-            "resets_at": resets_at,
+            "resets_at": "" if period.endless else _iso_time(period.ends_us),
         },
     )
 
 
-def reset_text(period: Period) -> str:
-    """When the next period begins, as 2026-12-01T00:00:00Z; empty where none does."""
-    if period.endless:
-        return ""
-    return datetime.fromtimestamp(period.ends_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _local_time(at_us: int, zone: str) -> str:
+    """A time by the clock of a zone, for a person: "2026-12-01 00:00 Europe/Berlin"."""
+    return f"{datetime.fromtimestamp(at_us // 1_000_000, ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
+
+
+def _iso_time(at_us: int) -> str:
+    """A time for a program: "2026-12-01T00:00:00Z"."""
+    return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def usd(nano_usd: int) -> str:

@@ -79,8 +79,8 @@ def forecast(history: Sequence[int], *, spent: int, spent_now: int, hours_left: 
     if hours < HISTORY_MIN_HOURS:
         raise WrongState(
             "INSUFFICIENT_HISTORY",
-            f"a forecast needs {HISTORY_MIN_HOURS} hours (two weeks) since the first spend, there are {hours};"
-            f" ask again in {math.ceil((HISTORY_MIN_HOURS - hours) / 24)} days",
+            f"A forecast needs {HISTORY_MIN_HOURS} hours (two weeks) since the first spend; there are {hours}. "
+            f"Ask again in {math.ceil((HISTORY_MIN_HOURS - hours) / 24)} days.",
             metadata={"history_hours": str(hours), "needed_hours": str(HISTORY_MIN_HOURS)},
         )
     path = Path(history)

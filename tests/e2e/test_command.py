@@ -5,19 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmlab.client import SERVICES
-from tests.support.cluster import free_ports
-from tests.support.command import ROOT, command_environ, llmlab
-from tests.support.processes import start_child
+from tests.support.command import typed
 
 STUDY = """
 name: small
@@ -30,38 +23,6 @@ scorers: [quality, {name: contains, label: on_topic, reference: "{{topic}}"}]
 limits: {concurrency: 8}
 """
 CELLS = 16
-START_TIMEOUT_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The home of services that are up until the module's tests have ended."""
-    folder = tmp_path_factory.mktemp("up") / "home"
-    ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
-    environ = {f"LLMLAB_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-    process = start_child(
-        [sys.executable, "-m", "llmlab.cli", "up"],
-        on_parent_death=signal.SIGKILL,
-        cwd=ROOT,
-        env=command_environ(folder, **environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    give_up_at = time.monotonic() + START_TIMEOUT_S
-    while not (folder / "service.key").exists():
-        assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
-        assert time.monotonic() < give_up_at, "llmlab up has not begun"
-        time.sleep(0.05)
-    # It comes too early and waits for `up`, instead of starting services of its own or refusing.
-    status = llmlab("status", "--json", home=folder)
-    assert status.exit_code == 0, status.notes
-    assert {row["address"] for row in status.json()} == {f"127.0.0.1:{port}" for port in ports.values()}
-    yield folder
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output.decode()
-    assert not (folder / "endpoints.json").exists()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +30,7 @@ def run_id(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A finished run of the small study."""
     study = tmp_path_factory.mktemp("study") / "small.yaml"
     study.write_text(STUDY)
-    finished = llmlab("run", str(study), "--json", home=home)
+    finished = typed("run", str(study), "--json", home=home)
     assert finished.exit_code == 0, finished.notes
     summary = finished.json()
     assert len(summary["points"]) == 4
@@ -79,14 +40,14 @@ def run_id(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_status_names_every_service(home: Path) -> None:
-    rows = llmlab("status", "--json", home=home).json()
+    rows = typed("status", "--json", home=home).json()
     assert {row["service"]: row["health"] for row in rows} == dict.fromkeys(SERVICES, "SERVING")
 
 
 def test_the_closing_table_shows_quality_latency_tokens_and_cost(home: Path, tmp_path: Path) -> None:
     study = tmp_path / "small.yaml"
     study.write_text(STUDY)
-    finished = llmlab("run", str(study), home=home)
+    finished = typed("run", str(study), home=home)
     assert finished.exit_code == 0, finished.notes
     for expected in ("mock/small", "mock/large", "temperature=1", "quality", "on_topic", "p95", "cost", "4/4"):
         assert expected in finished.output, finished.output
@@ -94,7 +55,7 @@ def test_the_closing_table_shows_quality_latency_tokens_and_cost(home: Path, tmp
 
 
 def test_a_watcher_of_an_ended_run_sees_every_event_once_in_order(home: Path, run_id: str) -> None:
-    events = llmlab("watch", run_id, "--json", home=home).json_lines()
+    events = typed("watch", run_id, "--json", home=home).json_lines()
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
     assert "started" in events[0]
     assert "completed" in events[-1]
@@ -102,13 +63,13 @@ def test_a_watcher_of_an_ended_run_sees_every_event_once_in_order(home: Path, ru
 
 
 def test_runs_lists_the_run_and_latest_is_the_newest(home: Path, run_id: str) -> None:
-    runs = llmlab("runs", "--json", home=home).json()
+    runs = typed("runs", "--json", home=home).json()
     assert run_id in [run["run_id"] for run in runs]
-    assert runs[0]["run_id"] in llmlab("results", "latest", "--json", "--limit", "1", home=home).output
+    assert runs[0]["run_id"] in typed("results", "latest", "--json", "--limit", "1", home=home).output
 
 
 def test_results_carry_request_response_usage_cost_and_scores(home: Path, run_id: str) -> None:
-    results = llmlab("results", run_id, "--json", home=home).json_lines()
+    results = typed("results", run_id, "--json", home=home).json_lines()
     assert len(results) == CELLS
     for result in results:
         assert result["status"] == "DONE"
@@ -122,7 +83,7 @@ def test_results_carry_request_response_usage_cost_and_scores(home: Path, run_id
 @pytest.mark.parametrize("file_format", ["csv", "json", "jsonl"])
 def test_an_export_holds_every_result(home: Path, run_id: str, tmp_path: Path, file_format: str) -> None:
     target = tmp_path / f"out.{file_format}"
-    finished = llmlab("export", run_id, "--format", file_format, "-o", str(target), home=home)
+    finished = typed("export", run_id, "--format", file_format, "-o", str(target), home=home)
     assert finished.exit_code == 0, finished.notes
     text = target.read_text(encoding="utf-8")
     if file_format == "csv":
@@ -132,28 +93,28 @@ def test_an_export_holds_every_result(home: Path, run_id: str, tmp_path: Path, f
     else:
         rows = [json.loads(line) for line in text.splitlines()]
     assert sorted(int(row["cell_index"]) for row in rows) == list(range(CELLS))
-    assert llmlab("export", run_id, "--format", file_format, home=home).output == text
+    assert typed("export", run_id, "--format", file_format, home=home).output == text
 
 
 def test_chat_streams_an_answer_and_says_what_it_took(home: Path) -> None:
-    finished = llmlab("chat", "Hello there", home=home)
+    finished = typed("chat", "Hello there", home=home)
     assert finished.exit_code == 0
     assert finished.output.strip()
     assert "first token" in finished.notes
-    answer = llmlab("chat", "Hello there", "--json", home=home).json()
+    answer = typed("chat", "Hello there", "--json", home=home).json()
     assert answer["text"]
     assert answer["finish_reason"] == "STOP"
-    conversation = llmlab("chat", home=home, stdin="One\nTwo\n\n")
+    conversation = typed("chat", home=home, stdin="One\nTwo\n\n")
     assert conversation.exit_code == 0
     assert conversation.notes.count("first token") == 2
 
 
 def test_spend_counts_the_calls(home: Path, run_id: str) -> None:
-    spend = llmlab("spend", "--by", "model", "--json", home=home).json()
+    spend = typed("spend", "--by", "model", "--json", home=home).json()
     calls = {row["keys"][0]: row["calls"] for row in spend["rows"]}
     assert calls["mock/large"] >= CELLS / 2
     assert spend["total"]["calls"] == sum(calls.values())
-    assert "total" in llmlab("spend", "--by", "day,model", home=home).output
+    assert "total" in typed("spend", "--by", "day,model", home=home).output
     assert run_id
 
 
@@ -174,76 +135,76 @@ BAD_INPUT = {
 
 def test_bad_input_is_named_and_nothing_is_written_or_spent(home: Path, tmp_path: Path) -> None:
     # One test for all of them: each command is a process, and the state is looked at once before and once after.
-    before = llmlab("spend", "--json", home=home).json().get("total"), _counts(home)
+    before = typed("spend", "--json", home=home).json().get("total"), _counts(home)
     study = tmp_path / "small.yaml"
     for change, complaint in BAD_INPUT.items():
         study.write_text(STUDY.replace(*change))
-        finished = llmlab("run", str(study), home=home)
+        finished = typed("run", str(study), home=home)
         assert finished.exit_code in (1, 2), change
         assert complaint in finished.notes, change
         assert "Traceback" not in finished.notes + finished.output, change
-    assert (llmlab("spend", "--json", home=home).json().get("total"), _counts(home)) == before
+    assert (typed("spend", "--json", home=home).json().get("total"), _counts(home)) == before
 
 
 def _counts(home: Path) -> int:
-    return len(llmlab("runs", "--json", "--limit", "1000", home=home).json())
+    return len(typed("runs", "--json", "--limit", "1000", home=home).json())
 
 
 @pytest.mark.parametrize("key", ["llmlab_test_wrong", ""])
 def test_a_wrong_key_is_refused_with_advice(home: Path, key: str, tmp_path: Path) -> None:
     targets = json.loads((home / "endpoints.json").read_text())["targets"]
     environ = {f"LLMLAB_{name.upper()}_TARGET": target for name, target in targets.items()}
-    finished = llmlab("runs", home=tmp_path / "elsewhere", **environ, LLMLAB_API_KEY=key)
+    finished = typed("runs", home=tmp_path / "elsewhere", **environ, LLMLAB_API_KEY=key)
     assert finished.exit_code == 1
     assert "CREDENTIAL" in finished.notes
     assert "Traceback" not in finished.notes
 
 
 def test_an_unknown_run_is_told_with_the_way_to_the_known_ones(home: Path) -> None:
-    finished = llmlab("watch", "run_00000000000000000000000000", home=home)
+    finished = typed("watch", "run_00000000000000000000000000", home=home)
     assert finished.exit_code == 1
     assert "run_00000000000000000000000000" in finished.notes
     assert "-m llmlab.cli runs` lists" in finished.notes
 
 
 def test_a_token_is_printed_plainly_or_as_json(home: Path) -> None:
-    plain = llmlab("token", home=home).output.strip()
+    plain = typed("token", home=home).output.strip()
     assert plain.count(".") == 2
-    assert llmlab("token", "--json", home=home).json()["access_token"].count(".") == 2
+    assert typed("token", "--json", home=home).json()["access_token"].count(".") == 2
 
 
 def test_a_price_of_ones_own_is_set_applied_to_the_past_and_taken_back(home: Path) -> None:
-    assert llmlab("chat", "Hello", "--model", "mock/small", home=home).exit_code == 0
-    shown = llmlab("prices", "mock/small", home=home)
+    assert typed("chat", "Hello", "--model", "mock/small", home=home).exit_code == 0
+    shown = typed("prices", "mock/small", home=home)
     assert "in force" in shown.output, shown.notes
-    made = llmlab(
+    made = typed(
         "prices", "set", "mock/small", "--input", "0.5", "--output", "1000", "--from", "2026-01-01", "--json", home=home
     )
     override = made.json()
     assert override["tiers"][0]["reasoning_nano_usd_per_mtok"] == 1_000_000_000_000
-    assert override["override_id"] in llmlab("prices", "overrides", home=home).output
-    assert llmlab("prices", "mock/small", "--json", home=home).json()["price_version"] == override["override_id"]
-    seen = llmlab("prices", "reprice", "--json", home=home).json()["total"]
+    assert override["override_id"] in typed("prices", "overrides", home=home).output
+    assert typed("prices", "mock/small", "--json", home=home).json()["price_version"] == override["override_id"]
+    seen = typed("prices", "reprice", "--json", home=home).json()["total"]
     assert 1 <= seen["changed_calls"] <= seen["calls"]
-    applied = llmlab("prices", "reprice", "--apply", "--json", home=home).json()
+    applied = typed("prices", "reprice", "--apply", "--json", home=home).json()
     assert applied["difference"] == seen
-    assert "takes it back" in llmlab("prices", "reprice", "--model", "mock/none", "--apply", home=home).notes
-    ids = [entry["repricing_id"] for entry in llmlab("prices", "repricings", "--json", home=home).json()]
+    assert "takes it back" in typed("prices", "reprice", "--model", "mock/none", "--apply", home=home).notes
+    ids = [entry["repricing_id"] for entry in typed("prices", "repricings", "--json", home=home).json()]
     assert len(ids) == 2
     for repricing_id in reversed(ids):
-        assert "reversed" in llmlab("prices", "reverse", repricing_id, home=home).output
-    assert "2026" in llmlab("prices", "unset", override["override_id"], home=home).output
+        assert "reversed" in typed("prices", "reverse", repricing_id, home=home).output
+    assert "2026" in typed("prices", "unset", override["override_id"], home=home).output
 
 
 def test_lists_estimates_and_wrong_names(home: Path) -> None:
-    listed = llmlab("prices", "--provider", "anthropic", "--json", home=home).json()
+    listed = typed("prices", "--provider", "anthropic", "--json", home=home).json()
     assert "anthropic/claude-sonnet-4-5" in [entry["model"] for entry in listed]
-    assert "output" in llmlab("prices", "--provider", "openai", home=home).output
-    found = llmlab(
+    assert "output" in typed("prices", "--provider", "openai", home=home).output
+    found = typed(
         "estimate", "openai/gpt-4o", "--input-tokens", "1000", "--output-tokens", "100", "--calls", "10", home=home
     )
     assert "expected $0.0350, at most $0.0350" in found.output
-    wrong = llmlab("prices", "opnai/gpt-4o", home=home)
+    wrong = typed("prices", "opnai/gpt-4o", home=home)
     assert wrong.exit_code == 1
     assert "did you mean openai" in wrong.notes
-    assert llmlab("prices", "set", "mock/small", "--input", "cheap", home=home).exit_code == 2
+    assert typed("prices", "set", "mock/small", "--input", "cheap", home=home).exit_code == 2

@@ -15,6 +15,8 @@ from services.runtime.errors import InvalidField
 
 ANY_MODEL: Final = "*"
 """In place of a model: every model of the provider without an override of its own."""
+SERVICE_TIERS: Final = ("batch", "fast", "flex", "performance", "priority", "scale")
+"""What the providers of the catalogue sell beside the standard tier, by their references."""
 DISTANCE_MAX_US: Final = 3_660 * 86_400_000_000
 """How far from now an override may begin, to either side: ten years."""
 
@@ -93,6 +95,17 @@ def check_start(effective_us: int, now_us: int, field: str) -> int:
     if abs(effective_us - now_us) > DISTANCE_MAX_US:
         raise InvalidField(field, "An override begins at most ten years from now, to either side.")
     return effective_us
+
+
+def check_service_tier(name: str, field: str, *, catalogued: bool) -> str:
+    """A tier that can be met; InvalidField names `field` for one that no provider of the catalogue sells.
+
+    What the tiers of a provider outside of the catalogue are called is up to the provider.
+    """
+    if name and catalogued and name not in SERVICE_TIERS:
+        tiers = ", ".join(SERVICE_TIERS)
+        raise InvalidField(field, f"{name!r} is no service tier; there are {tiers}, and none for the standard one.")
+    return name
 
 
 def check_tiers(starts: Sequence[int], field: str) -> None:

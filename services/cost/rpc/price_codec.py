@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Final
 
 from llmlab.api.cost.v1 import price_pb2 as pb
-from services.cost.pricing.catalogue import PriceSource
+from services.cost.pricing.catalogue import Catalogue
 from services.cost.pricing.estimates import Estimate, InputLength, Plan, tokens_of_bytes
-from services.cost.pricing.overrides import Override, check_tiers
+from services.cost.pricing.overrides import Override, check_service_tier, check_tiers
 from services.cost.pricing.prices import Breakdown, DatedTariff, ModelPrice, Rates, Tariff, Tier, WorstCase
 from services.cost.rpc.codec import microseconds_of, split_model, timestamp_of, usage_message
 from services.cost.usage import tier_named
@@ -104,17 +104,21 @@ def estimate_message(model: str, estimate: Estimate) -> pb.CostEstimate:
     )
 
 
-def override_of(message: pb.PriceOverride, names: PriceSource, project_id: str, override_id: str) -> Override:
+def override_of(message: pb.PriceOverride, names: Catalogue, project_id: str, override_id: str) -> Override:
     """An override that is to be created; InvalidField names what cannot be. The store sets its times and revisions."""
     provider, model = split_model(message.model, "override.model")
+    provider = names.name_of(provider, model)[0]
+    service_tier = check_service_tier(
+        tier_named(message.service_tier), "override.service_tier", catalogued=provider in names.providers
+    )
     check_tiers([tier.input_tokens_from for tier in message.tiers], "override.tiers")
     tiers = tuple([Tier(tier.input_tokens_from, _rates_of(tier)) for tier in message.tiers])
     return Override(
         override_id=override_id,
         project_id=project_id,
-        provider=names.name_of(provider, model)[0],
+        provider=provider,
         model=model.lower(),
-        service_tier=tier_named(message.service_tier),
+        service_tier=service_tier,
         tariff=Tariff(tiers, message.request_nano_usd, message.step_nano_usd),
         effective_us=microseconds_of(message.effective_from) if message.HasField("effective_from") else 0,
         created_us=0,

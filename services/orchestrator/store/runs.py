@@ -163,6 +163,6 @@ def _why_failed(connection: Connection, run_id: str, statistics: Statistics) -> 
         .order_by(t.results.c.cell)
         .limit(1)
     ).scalar_one_or_none()
-    counts = f"{statistics.failed} failed and {statistics.unknown} unknown"
+    unknown = f" ({statistics.unknown} have an unknown outcome)" if statistics.unknown else ""
     first = f"; the first failure is {reason}, see its result for what to do" if reason else ""
-    return f"none of the {statistics.cells_total} cells got an answer ({counts}){first}"
+    return f"None of the {statistics.cells_total} cells got an answer{unknown}{first}."

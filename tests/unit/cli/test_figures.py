@@ -4,31 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.cli import figures
-
-
-@pytest.mark.parametrize(
-    ("nano_usd", "text"),
-    [
-        (0, "$0"),
-        (1, "$0.000000001"),
-        (31_000, "$0.000031"),
-        (432_161, "$0.00043"),
-        (41_200_000, "$0.0412"),
-        (12_345_000_000, "$12.35"),
-        (1_234_567_000_000_000, "$1,234,567.00"),
-    ],
-)
-def test_dollars(nano_usd: int, text: str) -> None:
-    assert figures.dollars(nano_usd) == text
-
-
-def test_an_unpriced_cost_is_never_zero() -> None:
-    assert figures.money(usage_pb2.Cost(unpriced_calls=1)) == "unpriced"
-    assert figures.money(usage_pb2.Cost(unpriced_calls=1, cost_nano_usd=10**9)) == ">= $1.00"
-    assert figures.money(usage_pb2.Cost(cost_nano_usd=10**9)) == "$1.00"
 
 
 @pytest.mark.parametrize(

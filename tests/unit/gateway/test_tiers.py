@@ -74,6 +74,6 @@ def test_the_tier_that_a_stream_reports(decoder: Any, events: list[dict[str, Any
     collector = Collector()
     for body in events:
         into: list[Any] = []
-        decoder.stream_event(SseEvent("", orjson.dumps(body)), into)
+        decoder.stream_event(SseEvent(b"", orjson.dumps(body)), into)
         collector.add(into)
     assert collector.service_tier == "flex"
