@@ -101,7 +101,7 @@ def test_every_example_loads(file: str, study: str) -> None:
         (MINIMAL + "grid: {temperature: []}\n", "`grid.temperature`"),
         (MINIMAL + "grid: {temprature: [1]}\n", "temprature"),
         (MINIMAL + "repeats: 0\n", "`repeats`"),
-        (MINIMAL.replace("mock/small", "small"), "`models[0]`"),
+        (MINIMAL.replace("mock/small", "x" * 257), "`models[0]`"),
         (MINIMAL + "dataset: {rows: []}\n", "`dataset"),
         (MINIMAL + "dataset: {file: data.txt}\n", "`dataset"),
         (MINIMAL + "dataset: {file: missing.csv}\n", "missing.csv: can't be read"),
