@@ -36,7 +36,7 @@ class Dispatcher:
             attempt.failure = _with_what_came(attempt, failed.failure)
             raise CallFailed(attempt.failure) from failed
         except asyncio.CancelledError:
-            attempt.failure = _with_what_came(attempt, self.interrupted(attempt, active))
+            attempt.failure = _with_what_came(attempt, interrupted(attempt, active, self._clock.monotonic_s()))
             raise
         except Exception as error:
             # A fault of ours must neither lose the settlement nor take the other calls of a batch along.
@@ -48,22 +48,6 @@ class Dispatcher:
             attempt.usage = attempt.collector.usage or _estimated(attempt)
         finally:
             attempt.duration_us = attempt.stopwatch.since_leaving_us()
-
-    def interrupted(self, attempt: Attempt, active: ActiveCall) -> Failure:
-        """The failure of an attempt that was stopped from outside: by its deadline, its id, its caller, or a rival."""
-        if attempt.beaten:
-            message = "another attempt of the call, beside this one, was the first to answer"
-            return Failure("CANCELLED", message, dispatched=attempt.dispatched)
-        if active.expired or (not active.cancelled and self._clock.monotonic_s() >= attempt.deadline):
-            timeout_ms = attempt.request.call.timeout_ms
-            message = f"the call did not finish within its {timeout_ms} ms; raise timeout_ms or ask for less output"
-            if not attempt.dispatched:
-                message = (
-                    f"the cost service did not confirm the hold within the call's {timeout_ms} ms, so nothing was sent "
-                    "and nothing is owed; try again later or raise timeout_ms"
-                )
-            return Failure("DEADLINE_EXCEEDED", message, dispatched=attempt.dispatched)
-        return Failure("CANCELLED", "the call was cancelled", dispatched=attempt.dispatched)
 
 
 async def _consume(attempt: Attempt, stream: AsyncGenerator[list[Event], None], emit: Emit | None) -> None:
@@ -82,6 +66,23 @@ async def _consume(attempt: Attempt, stream: AsyncGenerator[list[Event], None], 
     if collector.finish_reason is None:
         message = "the provider's answer stopped without a finish reason; the text so far is in partial_text"
         raise CallFailed(Failure("STREAM_TRUNCATED", message, dispatched=True))
+
+
+def interrupted(attempt: Attempt, active: ActiveCall, now_s: float) -> Failure:
+    """The failure of an attempt that was stopped from outside: by its deadline, its id, its caller, or a rival."""
+    if attempt.beaten:
+        message = "another attempt of the call, beside this one, was the first to answer"
+        return Failure("CANCELLED", message, dispatched=attempt.dispatched)
+    if active.expired or (not active.cancelled and now_s >= attempt.deadline):
+        timeout_ms = attempt.request.call.timeout_ms
+        message = f"the call did not finish within its {timeout_ms} ms; raise timeout_ms or ask for less output"
+        if not attempt.dispatched:
+            message = (
+                f"the cost service did not confirm the hold within the call's {timeout_ms} ms, so nothing was sent "
+                "and nothing is owed; try again later or raise timeout_ms"
+            )
+        return Failure("DEADLINE_EXCEEDED", message, dispatched=attempt.dispatched)
+    return Failure("CANCELLED", "the call was cancelled", dispatched=attempt.dispatched)
 
 
 def _with_what_came(attempt: Attempt, failure: Failure) -> Failure:

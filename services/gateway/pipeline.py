@@ -1,6 +1,6 @@
 """The way of a call, in one place.
 
-    admission -> single-flight -> cache -> deadline -> routing: retries, fallbacks
+    admission -> single-flight -> cache -> deadline -> routing: retries, fallbacks, hedging
         -> attempts: breaker -> limit -> hold -> provider stream -> settle
 
 Each layer is a module of its own. A layer that fails gives back what the layers before it took, because each one is
@@ -9,28 +9,26 @@ a context manager around the next. The unary answer is the collected stream: the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
 from services.gateway.accounting import Accounting
 from services.gateway.admission import ActiveCall, Admission
+from services.gateway.asking import Asking
 from services.gateway.attempts import Attempt, CallOutcome, Completion, FailedCall, total_cost
 from services.gateway.breaker import Breakers
 from services.gateway.cache_key import cache_key
-from services.gateway.calls import Call, Owner, ProviderRequest
+from services.gateway.calls import Call, Owner
 from services.gateway.chunks import Emit
 from services.gateway.dispatching import Dispatcher
 from services.gateway.failures import CallFailed
 from services.gateway.fleet import Fleet, Generation
+from services.gateway.hedging import FirstContentTimes
 from services.gateway.limits import RateLimits
 from services.gateway.providers.port import Provider
 from services.gateway.reuse import Reuser
-from services.gateway.routing import Router, Step, Way
-from services.gateway.timing import Stopwatch
+from services.gateway.routing import Router
 from services.runtime.clock import Clock
-
-_INTERRUPTIONS = frozenset({"DEADLINE_EXCEEDED", "CANCELLED"})
 
 
 class Pipeline:
@@ -59,6 +57,7 @@ class Pipeline:
         self._accounting = accounting
         self._clock = clock
         self._dispatcher = Dispatcher(clock)
+        self._times = FirstContentTimes()
         self._reached = reached
 
     async def run(self, call: Call, owner: Owner, emit: Emit | None = None) -> CallOutcome:
@@ -81,7 +80,10 @@ class Pipeline:
         attempts: list[Attempt] = []
         try:
             with self._fleet.lease() as generation:
-                await self._answered(call, owner, attempts, active, generation, emit)
+                way = self._router.way(generation.catalogue, call)
+                asking = Asking(way, owner, active, self._router, self._times, self._clock)
+                attempts = asking.attempts
+                await asking.run(lambda attempt, emit: self._attempt(attempt, generation, active, emit), emit)
                 return _completion(call, attempts)
         except CallFailed as failed:
             sent = tuple(attempt.record() for attempt in attempts if attempt.dispatched)
@@ -89,69 +91,14 @@ class Pipeline:
             failure = replace(failed.failure, dispatched=failed.failure.dispatched or bool(sent))
             return FailedCall(call.call_id, failure, sent)
 
-    async def _answered(
-        self,
-        call: Call,
-        owner: Owner,
-        attempts: list[Attempt],
-        active: ActiveCall,
-        generation: Generation,
-        emit: Emit | None,
-    ) -> None:
-        """Make attempts until one gives the answer, within the call's deadline. Raises the last one's CallFailed."""
-        arrived_s = self._clock.monotonic_s()
-        deadline_s = arrived_s + active.timeout_ms / 1_000
-        way = self._router.way(generation.catalogue, call)
-        step = way.first
-        try:
-            async with asyncio.timeout(active.timeout_ms / 1_000) as active.limit:
-                while True:
-                    attempts.append(self._next_attempt(way, step, owner, attempts, arrived_s, deadline_s))
-                    try:
-                        await self._attempt(attempts[-1], generation, active, emit)
-                        return
-                    except CallFailed as failed:
-                        following = way.after(attempts[-1], failed.failure)
-                        if following is None:
-                            raise
-                        step = following
-                    await asyncio.sleep(step.pause_s)
-        except TimeoutError:
-            failure = attempts[-1].failure
-            if failure is None or failure.reason not in _INTERRUPTIONS:
-                failure = self._dispatcher.interrupted(attempts[-1], active)
-            raise CallFailed(failure) from None
-
-    def _next_attempt(
-        self, way: Way, step: Step, owner: Owner, before: list[Attempt], arrived_s: float, deadline_s: float
-    ) -> Attempt:
-        deployment = step.deployment
-        call = way.call_for(deployment)
-        limit = call.parameters.max_output_tokens
-        if limit is None:
-            limit = deployment.default_max_output_tokens
-        # An attempt that was refused before its hold has used no id up.
-        ordinal = 1 + sum(attempt.reserved for attempt in before)
-        attempt_id = f"{call.call_id}/{ordinal}"
-        return Attempt(
-            attempt_id=attempt_id,
-            deployment=deployment,
-            request=ProviderRequest(attempt_id, deployment.model, call, limit, deployment.reasoning_style),
-            owner=owner,
-            nonce=call.dispatch_nonce,
-            deadline=deadline_s,
-            stopwatch=Stopwatch(self._clock, arrived_s),
-            cause=step.cause,
-            waits=step.waits,
-        )
-
     async def _attempt(self, attempt: Attempt, generation: Generation, active: ActiveCall, emit: Emit | None) -> None:
         """One attempt. Raises CallFailed with what had arrived; the attempt is settled or released in any case."""
         provider = self._reached(generation.providers[attempt.provider])
         with self._breakers.guarded(attempt):
             async with self._limits.admitted(attempt), self._accounting.held(attempt):
                 await self._dispatcher.send(attempt, provider, active, emit)
-                active.has_answer()
+                if not attempt.beaten:
+                    active.has_answer()
 
 
 def _completion(call: Call, attempts: list[Attempt]) -> Completion:

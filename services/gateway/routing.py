@@ -100,14 +100,17 @@ class Way:
         self._origin = self._route = route
         self._tried = {route.name}
         self._retried = 0
+        self._hedged = False
         self._no_room: dict[str, int] = {}
         self._failed: dict[str, int] = {}
         self.first = self._step(Cause.FIRST)
 
     @property
     def hedge_after_ms(self) -> int | None:
-        """See Route.hedge_after_ms; what the call asks for goes first."""
+        """See Route.hedge_after_ms; what the call asks for goes first. None after the one that a call may have."""
         call = self._call
+        if self._hedged:
+            return None
         if call.hedge_after_ms is not None:
             return call.hedge_after_ms
         return self._route.hedge_after_ms if call.fallbacks else None
@@ -123,12 +126,18 @@ class Way:
         if not attempt.reserved:
             self._no_room[name] = failure.retry_after_ms
             return self._where_there_is_room(attempt) or self._instead(failure)
-        self._failed[name] = failure.retry_after_ms
-        self._router.rest(attempt.deployment, failure.retry_after_ms)
+        self.failed(attempt)
         return self._again(attempt) or self._instead(failure)
 
+    def failed(self, attempt: Attempt) -> None:
+        """An attempt that was held for failed: other deployments come before its own."""
+        retry_after_ms = 0 if attempt.failure is None else attempt.failure.retry_after_ms
+        self._failed[attempt.deployment.name] = retry_after_ms
+        self._router.rest(attempt.deployment, retry_after_ms)
+
     def beside(self, attempt: Attempt) -> Step:
-        """A second attempt while this one runs: at another deployment of the model where one is healthy."""
+        """A second attempt while this one runs, the only one; at another deployment where one is healthy."""
+        self._hedged = True
         other = self._pick({attempt.deployment.name, *self._no_room, *self._failed})
         return Step(other or attempt.deployment, Cause.HEDGE, waits=False)
 

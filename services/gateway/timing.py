@@ -76,6 +76,17 @@ class Stopwatch:
         """How long the attempt has taken so far; 0 where it has not left."""
         return 0 if self._left is None else _microseconds(self._clock.monotonic_s() - self._left)
 
+    def until_s(self, delay_s: float) -> float:
+        """Seconds that are left of `delay_s` after the leaving; all of them where it has not left."""
+        return delay_s if self._left is None else self._left + delay_s - self._clock.monotonic_s()
+
+    @property
+    def ttft_any_us(self) -> int | None:
+        """From the leaving to the first content of any kind; None where none has arrived."""
+        if self._first_any is None or self._left is None:
+            return None
+        return _microseconds(self._first_any - self._left)
+
     def timing(self, *, streamed: bool) -> Timing:
         """The times so far. A call without content is timed to now."""
         left = self._left if self._left is not None else self._clock.monotonic_s()
