@@ -5,6 +5,7 @@ import logging
 from time import monotonic
 from typing import Protocol
 
+from services.cost.rollups import TAIL_EVENTS_MAX
 from services.runtime.errors import DomainError
 
 _log = logging.getLogger(__name__)
@@ -14,6 +15,10 @@ PROJECTS_AT_ONCE_MAX = 1_000
 SHARE_MAX = 0.25
 """The part of the time that folding may take. An event is folded the cheaper the more of them are folded at once, so
 under load rounds that are further apart leave more for those who report."""
+
+
+TAIL_WANTED = TAIL_EVENTS_MAX // 2
+"""Events of a project that a round should find at most, where they come so fast that the next one has to be earlier."""
 
 
 class Folding(Protocol):
@@ -38,25 +43,36 @@ class Roller:
 
     async def run(self) -> None:
         """Work until cancelled; a database that is away for a while is waited for."""
+        pause_s = 0.0
         while True:
             began_s = monotonic()
+            most = 0
             try:
-                await self.run_once()
+                most = await self.run_once()
             except DomainError as error:
                 _log.warning("usage could not be folded into the views now: %s", error)
             except Exception:  # noqa: BLE001 (any fault is logged; without the loop summaries would become slow)
                 _log.exception("usage could not be folded into the views")
-            await asyncio.sleep(self.pause_s(monotonic() - began_s))
+            pause_s = self.pause_s(pause_s, monotonic() - began_s, most)
+            await asyncio.sleep(pause_s)
 
-    def pause_s(self, took_s: float) -> float:
-        """How long to rest after a round that took so long."""
-        return max(self._interval_s, took_s * (1 / SHARE_MAX - 1))
+    def pause_s(self, before_s: float, took_s: float, most: int) -> float:
+        """How long to rest after a round that took so long, `before_s` after the one before it.
 
-    async def run_once(self) -> None:
-        """Fold everything that was committed before, project by project."""
+        `most` is what it has folded of one project: events that have come since the round before began.
+        """
+        pause_s = max(self._interval_s, took_s * (1 / SHARE_MAX - 1))
+        return min(pause_s, (before_s + took_s) * TAIL_WANTED / most) if most > TAIL_WANTED else pause_s
+
+    async def run_once(self) -> int:
+        """Fold everything that was committed before, project by project; returns the most that was folded of one."""
+        most = 0
         for project_id in await self._folder.behind(PROJECTS_AT_ONCE_MAX):
+            folded = 0
             try:
-                while await self._folder.fold(project_id):
-                    pass
+                while count := await self._folder.fold(project_id):
+                    folded += count
             except Exception:  # noqa: BLE001 (one project that cannot be folded must not keep back the others)
                 _log.exception("usage of project %s could not be folded into the views", project_id)
+            most = max(most, folded)
+        return most

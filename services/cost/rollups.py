@@ -4,6 +4,10 @@ A view sums the events by some of their dimensions, in buckets of several widths
 multiple of its width since 1970, UTC. Grains as fine as a quarter of an hour, because every time zone's offset is a
 whole number of them.
 
+The finest grain of a view has every event. A bucket of a wider grain is made of finer ones once it is over, so that the
+events of an hour do not change the row of its day and of its eight days each time; an event that comes after that is
+added to all of them.
+
 A window is the difference of two boundaries. Each is rounded to the nearest bucket of the widest grain, and what that
 adds or leaves out is corrected with the next finer grain: a day in Berlin is a day of UTC, plus the hour before it,
 minus its own last hour. So a window needs few buckets, whatever the zone. Where a view has no grain that is fine enough
@@ -18,6 +22,10 @@ from typing import Final
 from services.cost.periods import QUARTER_US
 
 HOUR_US: Final = 4 * QUARTER_US
+TAIL_EVENTS_MAX: Final = 131_072
+"""Events that may wait to be folded: who adds more folds half of them, so that a summary never reads more of them."""
+CLOSING_DELAY_US: Final = HOUR_US
+"""How long after its end a bucket of a wider grain is made: most late events have come by then."""
 DAY_US: Final = 24 * HOUR_US
 
 
@@ -86,6 +94,15 @@ def view_of(columns: Iterable[str]) -> View | None:
     return next((view for view in VIEWS if wanted <= set(view.columns)), None)
 
 
+def closing_time(latest_us: int, now_us: int) -> int:
+    """The time until which buckets of wider grains can be made; `latest_us` is the time of the latest event.
+
+    Not the present alone: where events of long ago are being added, the buckets of their time are not over.
+    """
+    at_us = min(latest_us, now_us) - CLOSING_DELAY_US
+    return max(0, at_us - at_us % HOUR_US)
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket that is added to a sum (`sign` 1) or taken out of it (-1)."""
@@ -112,25 +129,29 @@ class Parts:
     spans: list[Span]
 
 
-def parts_of(start_us: int, end_us: int, grains: tuple[Grain, ...], now_us: int) -> Parts:
+def parts_of(start_us: int, end_us: int, grains: tuple[Grain, ...], *, closed_us: int, now_us: int) -> Parts:
     """Put a window together from buckets of these grains, widest first, and from spans of events where none fits.
 
-    Hardly an event occurs after `now_us`: a boundary whose bucket is not over is rounded up, because next to nothing
-    has to be taken out again.
+    Of the wider grains there are the buckets that end by `closed_us`. Hardly an event occurs after `now_us`: a boundary
+    in a bucket of the finest grain that is not over is rounded up, because next to nothing has to be taken out again.
     """
     parts = Parts([], [])
-    _add(parts, start_us, end_us, grains, now_us, 1)
+    limits = [closed_us - closed_us % grain.width_us for grain in grains[:-1]]
+    _add(parts, start_us, end_us, [*zip(grains, [*limits, None], strict=True)], now_us, 1)
     return parts
 
 
-def _add(parts: Parts, start_us: int, end_us: int, grains: tuple[Grain, ...], now_us: int, sign: int) -> None:
+def _add(
+    parts: Parts, start_us: int, end_us: int, grains: list[tuple[Grain, int | None]], now_us: int, sign: int
+) -> None:
+    """`grains` are those that are left, each with the border after which it has no buckets."""
     if start_us == end_us:
         return
     if start_us > end_us:
         _add(parts, end_us, start_us, grains, now_us, -sign)
         return
-    for index, grain in enumerate(grains):
-        first_us, last_us = (_rounded(at_us, grain.width_us, now_us) for at_us in (start_us, end_us))
+    for index, (grain, limit_us) in enumerate(grains):
+        first_us, last_us = (_border(at_us, grain.width_us, limit_us, now_us) for at_us in (start_us, end_us))
         if first_us < last_us:
             parts.buckets += [Bucket(grain, at_us, sign) for at_us in range(first_us, last_us, grain.width_us)]
             _add(parts, start_us, first_us, grains[index + 1 :], now_us, sign)
@@ -139,10 +160,11 @@ def _add(parts: Parts, start_us: int, end_us: int, grains: tuple[Grain, ...], no
     parts.spans.append(Span(start_us, end_us, sign))
 
 
-def _rounded(at_us: int, width_us: int, now_us: int) -> int:
-    """The bucket's border that is nearest; the one above where that is not reached yet."""
+def _border(at_us: int, width_us: int, limit_us: int | None, now_us: int) -> int:
+    """The border of a bucket that is nearest."""
     below_us = at_us - at_us % width_us
     above_us = below_us + width_us
-    if below_us == at_us:
-        return at_us
-    return above_us if above_us > now_us or at_us - below_us > above_us - at_us else below_us
+    nearest_us = above_us if at_us - below_us > above_us - at_us else below_us
+    if limit_us is not None:
+        return min(nearest_us, limit_us)
+    return above_us if below_us < at_us and above_us > now_us else nearest_us

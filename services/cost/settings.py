@@ -49,7 +49,9 @@ class CostSettings(WatchSettings, service="cost"):
         "or the whole project.",
     )
     fold_interval_s: float = Field(10.0, gt=0, description="Seconds between two rounds that fold usage into the views.")
-    fold_max_events: int = Field(100_000, ge=1, description="Usage events that one transaction folds at most.")
+    fold_max_events: int = Field(
+        200_000, ge=1, description="Usage events that one transaction folds at most; on SQLite at most 10,000."
+    )
     summary_timeout_ms: int = Field(5_000, ge=1, description="Longest summary of spend, milliseconds.")
     summary_max_events: int = Field(
         250_000, ge=1, description="Events that a summary may add up one by one, where no view knows its mix."

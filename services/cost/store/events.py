@@ -7,15 +7,13 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, tuple_, update
 
 from services.cost.events import EventPage, EventQuery, UsageEvent
-from services.cost.rollups import TAG
+from services.cost.rollups import TAG, TAIL_EVENTS_MAX
 from services.cost.store.rollups import fold_events
 from services.cost.store.rows import event_of
 from services.cost.store.tables import projects, spend_progress, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import NotFound
 
-TAIL_EVENTS_MAX: Final = 131_072
-"""Events that may wait to be folded: who adds more folds half of them, so that a summary never reads more of them."""
 LOOK_EVERY: Final = 4_096
 """Events between two looks at the tail."""
 

@@ -1,25 +1,30 @@
 """Folding usage events into the views, set-based: one statement for any number of events."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
-from sqlalchemy import Connection, TextClause, bindparam, select, text, update
+from sqlalchemy import Connection, TextClause, bindparam, func, select, text, update
 
-from services.cost.rollups import TAG, VIEWS, Grain, View
-from services.cost.store.rows import NO_ENTRIES
-from services.cost.store.tables import SPLIT, SUMMED, projects, spend_progress
+from services.cost.rollups import TAG, VIEWS, Grain, View, closing_time
+from services.cost.store.event_sums import events_by, rows_of_tags, tag_sets
+from services.cost.store.tables import SPLIT, SUMMED, projects, spend_progress, spend_views
 from services.runtime.database import Database
-from services.runtime.dialects import json_entries
+from services.runtime.dialects import sort_in_memory
 
-_LOCK: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
-_TAKE_FREE_LOCK: Final = _LOCK.with_for_update(skip_locked=True)
+_TOTAL: Final = spend_views["total"]
+_PROGRESS: Final = select(spend_progress.c.folded_sequence, spend_progress.c.closed_us).where(
+    spend_progress.c.project_id == bindparam("project_id")
+)
+_TAKE_FREE_LOCK: Final = _PROGRESS.with_for_update(skip_locked=True)
 _LAST: Final = select(projects.c.event_sequence).where(projects.c.project_id == bindparam("project_id"))
 _ADVANCE: Final = (
     update(spend_progress)
     .where(spend_progress.c.project_id == bindparam("of_project"))
-    .values(folded_sequence=bindparam("upto"))
+    .values(folded_sequence=bindparam("upto"), closed_us=bindparam("closed"))
+)
+_LATEST: Final = select(func.max(_TOTAL.c.bucket_us)).where(
+    _TOTAL.c.project_id == bindparam("project_id"), _TOTAL.c.grain == VIEWS[0].grains[-1].value
 )
 _BEHIND: Final = (
     select(projects.c.project_id)
@@ -34,16 +39,8 @@ _BEHIND: Final = (
 
 FOLD_TIMEOUT_S: Final = 120.0
 """How long one transaction of the roller may take: nobody waits for it, and what it did not finish is begun anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class TagEntries:
-    """The tags of `events` as a source of rows, in the words of the database."""
-
-    all: str
-    """The source, called `entry`."""
-    others: str
-    """The same once more, called `other`."""
+ONE_WRITER_EVENTS_MAX: Final = 10_000
+"""Events that one transaction folds on SQLite, where every other write waits for it."""
 
 
 class Folder:
@@ -52,7 +49,7 @@ class Folder:
     def __init__(self, database: Database, *, max_events: int) -> None:
         """At most `max_events` are folded in one transaction."""
         self._database = database
-        self._max_events = max_events
+        self._max_events = min(max_events, ONE_WRITER_EVENTS_MAX) if database.dialect == "sqlite" else max_events
 
     async def behind(self, limit: int) -> list[str]:
         """At most `limit` projects with events that are not folded yet."""
@@ -74,9 +71,9 @@ def fold_events(connection: Connection, database: Database, project_id: str, max
     project's lock, for which holds and settlements wait.
     """
     named = {"project_id": project_id}
-    folded = connection.execute(_TAKE_FREE_LOCK, named).scalar_one_or_none()
-    if folded is None:
-        first = {**named, "folded_sequence": 0}
+    progress = connection.execute(_TAKE_FREE_LOCK, named).one_or_none()
+    if progress is None:
+        first = {**named, "folded_sequence": 0, "closed_us": 0}
         inserted = connection.execute(
             database.upsert(spend_progress).on_conflict_do_nothing(),
             first,
@@ -84,15 +81,20 @@ def fold_events(connection: Connection, database: Database, project_id: str, max
         )
         if inserted.rowcount == 0:
             return 0
-        folded = 0
+        folded = closed_us = 0
+    else:
+        folded, closed_us = progress
     last = connection.execute(_LAST, named).scalar_one()
     upto = min(last, folded + max_events)
     if upto == folded:
         return 0
-    span = {**named, "folded": folded, "upto": upto}
+    span = {**named, "folded": folded, "upto": upto, **_limits(closed_us)}
+    sort_in_memory(connection)
+    sets = tag_sets(connection, "events")
     for view in VIEWS:
-        connection.execute(_fold_into(view, tag_entries(connection)), span)
-    connection.execute(_ADVANCE, {"of_project": project_id, "upto": upto})
+        connection.execute(_fold_into(view, sets), span)
+    closed_us = _close(connection, project_id, closed_us, database.now_us(connection))
+    connection.execute(_ADVANCE, {"of_project": project_id, "upto": upto, "closed": closed_us})
     return int(upto - folded)
 
 
@@ -100,84 +102,93 @@ def _projects_behind(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(_BEHIND, {"max_projects": limit}).scalars())
 
 
-@cache
-def _fold_into(view: View, entries: TagEntries) -> TextClause:
-    """The statement that adds the events after :folded, up to :upto, to all grains of a view.
+def _close(connection: Connection, project_id: str, closed_us: int, now_us: int) -> int:
+    """Make the buckets of wider grains that are over by now; returns the time until which there are all of them."""
+    latest_us = connection.execute(_LATEST, {"project_id": project_id}).scalar_one()
+    closing_us = closing_time(latest_us, now_us)
+    if closing_us <= closed_us:
+        return closed_us
+    before, after = _limits(closed_us), _limits(closing_us)
+    for view in VIEWS:
+        for wider, finer in reversed(list(pairwise(view.grains))):
+            name = _limit_of(wider)
+            if before[name] < after[name]:
+                named = {"project_id": project_id, "from_us": before[name], "before_us": after[name]}
+                connection.execute(_widen(view, wider, finer), named)
+    return closing_us
 
-    Events are grouped by the finest grain, and the wider ones are made of its groups.
+
+def _limits(closed_us: int) -> dict[str, int]:
+    """For each grain the border until which there are buckets, where it is not the finest."""
+    return {_limit_of(grain): closed_us - closed_us % grain.width_us for grain in Grain}
+
+
+def _limit_of(grain: Grain) -> str:
+    return f"until_{grain.value}"
+
+
+@cache
+def _fold_into(view: View, sets: str) -> TextClause:
+    """The statement that adds the events after :folded, up to :upto, to the finest grain of a view.
+
+    Those that come so late that there are buckets of wider grains for them are added to these too. `sets` is the query
+    for the sets of tags of `events`.
     """
-    summed = (*SUMMED, SPLIT) if TAG in view.columns else SUMMED
-    columns = "".join(f", {name}" for name in view.columns)
-    sums = ", ".join(f"CAST(sum({name}) AS bigint) AS {name}" for name in summed)
+    summed, columns, sums = _summed(view), _columns(view), _sums(view)
+    *wider, finest = view.grains
     new = "project_id = :project_id AND sequence > :folded AND sequence <= :upto"
-    events = events_by({"at_us": _bucket("occurred_us", view.grains[-1])}, view.columns, new)
+    events = events_by({"at_us": _bucket("occurred_us", finest)}, view.columns, new)
     tables = [f"events AS MATERIALIZED ({events})"]
+    source = "events"
     if TAG in view.columns:
+        source = "finest"
+        tables.append(f"sets AS MATERIALIZED ({sets})")
         tables.append(
             f"finest AS MATERIALIZED (SELECT at_us{columns}, {sums}"  # noqa: S608 - our own names
-            f" FROM ({rows_of_tags('events', ('at_us',), view.columns, entries)}) AS tagged"
+            f" FROM ({rows_of_tags('events', 'sets', ('at_us',), view.columns)}) AS tagged"
             f" GROUP BY at_us{columns})"
         )
-    source = "finest" if TAG in view.columns else "events"
-    *wider, finest = view.grains
-    groups = [f"SELECT '{finest.value}' AS grain, at_us AS bucket{columns}, {', '.join(summed)} FROM {source}"]  # noqa: S608
+    groups = [f"SELECT '{finest.value}' AS grain, at_us AS bucket{columns}, {summed} FROM {source}"]  # noqa: S608
     groups += [
         f"SELECT '{grain.value}', {_bucket('at_us', grain)} AS bucket{columns}, {sums}"  # noqa: S608 - our own names
-        f" FROM {source} GROUP BY bucket{columns}"
+        f" FROM {source} WHERE at_us < :{_limit_of(grain)} GROUP BY bucket{columns}"
         for grain in wider
     ]
-    grains = " UNION ALL ".join(groups)
-    added = ", ".join(f"{name} = {view.table}.{name} + excluded.{name}" for name in summed)
+    added = ", ".join(f"{name} = {view.table}.{name} + excluded.{name}" for name in summed.split(", "))
     return text(
-        f"WITH {', '.join(tables)}, grains AS ({grains})"  # noqa: S608 - our own names
-        f" INSERT INTO {view.table} (project_id, grain, bucket_us{columns}, {', '.join(summed)})"
-        f" SELECT CAST(:project_id AS text), grain, bucket{columns}, {', '.join(summed)} FROM grains WHERE true"
+        f"WITH {', '.join(tables)}, grains AS ({' UNION ALL '.join(groups)})"  # noqa: S608 - our own names
+        f" INSERT INTO {view.table} (project_id, grain, bucket_us{columns}, {summed})"
+        f" SELECT CAST(:project_id AS text), grain, bucket{columns}, {summed} FROM grains WHERE true"
         f" ON CONFLICT (project_id, grain, bucket_us{columns}) DO UPDATE SET {added}"
     )
 
 
+@cache
+def _widen(view: View, wider: Grain, finer: Grain) -> TextClause:
+    """The statement that makes the buckets of a grain, from :from_us to :before_us, of those of the next finer one."""
+    columns = _columns(view)
+    return text(
+        f"INSERT INTO {view.table} (project_id, grain, bucket_us{columns}, {_summed(view)})"  # noqa: S608 - our own names
+        f" SELECT CAST(:project_id AS text), '{wider.value}', {_bucket('bucket_us', wider)} AS wide{columns},"
+        f" {_sums(view)} FROM {view.table} WHERE project_id = :project_id AND grain = '{finer.value}'"
+        f" AND bucket_us >= :from_us AND bucket_us < :before_us GROUP BY wide{columns}"
+    )
+
+
+def _columns(view: View) -> str:
+    """Its columns, to be written behind others."""
+    return "".join(f", {name}" for name in view.columns)
+
+
+def _summed(view: View) -> str:
+    """The columns that it sums."""
+    return ", ".join((*SUMMED, SPLIT) if TAG in view.columns else SUMMED)
+
+
+def _sums(view: View) -> str:
+    """The sums of rows that are sums themselves."""
+    return ", ".join(f"CAST(sum({name}) AS bigint) AS {name}" for name in _summed(view).split(", "))
+
+
 def _bucket(column: str, grain: Grain) -> str:
     return f"({column} - {column} % {grain.width_us})"
-
-
-def tag_entries(connection: Connection) -> TagEntries:
-    """For `rows_of_tags`."""
-    return TagEntries(*(json_entries(connection, "events.tags", name) for name in ("entry", "other")))
-
-
-def events_by(
-    keys: Mapping[str, str], columns: Sequence[str], condition: str, *, source: str = "usage_events AS events"
-) -> str:
-    """A query that sums the events that fit a condition by `keys` (expressions by their names) and `columns`.
-
-    With a tag among the columns the events are summed by all of their tags together, for `rows_of_tags`. So the texts
-    of tags are taken apart once for each group and not for each event.
-    """
-    plain = [f"events.{name}" for name in columns if name != TAG]
-    sums = [f"CAST(sum(events.{name}) AS bigint) AS {name}" for name in SUMMED]
-    if TAG in columns:
-        plain.append("events.tags")
-        parts = "(CASE WHEN events.tag_count > 1 THEN events.tag_count ELSE 1 END)"
-        sums.append(f"CAST(sum(events.cost_nano_usd / {parts}) AS bigint) AS share")
-        sums.append(f"CAST(sum(events.cost_nano_usd % {parts}) AS bigint) AS rest")
-    named = [f"{expression} AS {name}" for name, expression in keys.items()]
-    return (
-        f"SELECT {', '.join([*named, *plain, *sums])} FROM {source} WHERE {condition}"  # noqa: S608 - our own names
-        f" GROUP BY {', '.join([*keys.values(), *plain])}"
-    )
-
-
-def rows_of_tags(table: str, keys: Sequence[str], columns: Sequence[str], entries: TagEntries) -> str:
-    """A query for a row of each tag of what `events_by` summed; the empty tag for events without tags.
-
-    An equal share of the cost is each tag's, and what the division leaves the first one's.
-    """
-    kept = ", ".join([*keys, *(name for name in columns if name != TAG), *SUMMED])
-    first = f"entry.key = (SELECT min(other.key) FROM {entries.others})"  # noqa: S608 - our own names
-    return (
-        f"SELECT {kept}, '' AS {TAG}, share + rest AS {SPLIT} FROM {table} AS events"  # noqa: S608 - our own names
-        f" WHERE tags = '{NO_ENTRIES}'"
-        f" UNION ALL SELECT {kept}, entry.key || '=' || entry.value AS {TAG},"
-        f" share + CASE WHEN {first} THEN rest ELSE 0 END AS {SPLIT}"
-        f" FROM {table} AS events CROSS JOIN {entries.all} WHERE tags <> '{NO_ENTRIES}'"
-    )

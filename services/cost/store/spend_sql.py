@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, text
 from services.cost.periods import FOREVER_US, QUARTER_US
 from services.cost.rollups import ALL_GRAINS, TAG, Span, View, parts_of, view_of
 from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, Sums, TagShare
-from services.cost.store.rollups import events_by, rows_of_tags, tag_entries
+from services.cost.store.event_sums import events_by, rows_of_tags, tag_sets
 from services.cost.store.rows import sums_of
 from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_events
 from services.runtime.dialects import following_indexes
@@ -31,7 +31,9 @@ _SPANS: Final = "spans CROSS JOIN usage_events AS events"
 _IN_SPANS: Final = (
     "events.project_id = :project_id AND events.occurred_us >= spans.start_us AND events.occurred_us < spans.end_us"
 )
-_FOLDED: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
+_PROGRESS: Final = select(spend_progress.c.folded_sequence, spend_progress.c.closed_us).where(
+    spend_progress.c.project_id == bindparam("project_id")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +112,30 @@ class SpendReader:
         statement: Callable[[str], str],
         named: Mapping[str, Any],
     ) -> list[RowMapping]:
+        # In a transaction that sees every commit at once, events may be folded between two statements.
+        while True:
+            folded, closed_us = self._progress()
+            whole = text(self._statement(slots, columns, cost, statement, closed_us))
+            bound = {"project_id": self._project_id, **self._filter, **named, "folded": folded}
+            with following_indexes(self._connection):
+                rows = list(self._connection.execute(whole, bound).mappings())
+            if folded == self._progress()[0]:
+                return rows
+
+    def _statement(
+        self, slots: Sequence[Slot], columns: Sequence[str], cost: str, statement: Callable[[str], str], closed_us: int
+    ) -> str:
         view = view_of({*columns, *self._filter})
         sources = _Sources(self._connection, slots, columns, cost, tuple(self._filter))
         if view is None:
             sources.add_events([(Span(slot.start_us, slot.end_us, 1), slot) for slot in slots], folded_only=False)
         else:
-            sources.add_view(view, self._now_us, self._borders())
-        bound = {"project_id": self._project_id, **self._filter}
+            sources.add_view(view, self._borders(), closed_us=closed_us, now_us=self._now_us)
         if self._max_events is not None:
-            sources.check(bound, self._max_events)
+            sources.check(self._project_id, self._max_events)
         if view is not None:
             sources.add_tail()
-        whole = text(sources.tables() + statement(sources.union()))
-        # In a transaction that sees every commit at once, events may be folded between two statements.
-        while True:
-            folded = self._folded()
-            with following_indexes(self._connection):
-                rows = list(self._connection.execute(whole, {**bound, **named, "folded": folded}).mappings())
-            if folded == self._folded():
-                return rows
+        return sources.tables() + statement(sources.union())
 
     def _borders(self) -> tuple[int, int]:
         """Whole buckets of any grain that hold all events: a window may be as long as it likes."""
@@ -136,8 +143,10 @@ class SpendReader:
         width_us = ALL_GRAINS[0].width_us
         return (0, 0) if first is None else (first - first % width_us, last - last % width_us + width_us)
 
-    def _folded(self) -> int:
-        return self._connection.execute(_FOLDED, {"project_id": self._project_id}).scalar_one_or_none() or 0
+    def _progress(self) -> tuple[int, int]:
+        """The last event that is folded, and the time until which there are all buckets."""
+        found = self._connection.execute(_PROGRESS, {"project_id": self._project_id}).one_or_none()
+        return (0, 0) if found is None else (found.folded_sequence, found.closed_us)
 
 
 class _Sources:
@@ -154,7 +163,7 @@ class _Sources:
         self._names = tuple(columns)
         self._columns = "".join(f", {name}" for name in columns)
         self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
-        self._tag_entries = tag_entries(connection) if TAG in (*columns, *filtered) else None
+        self._tagged = TAG in (*columns, *filtered)
         self._wanted = "".join(f" AND {name} = :{name}" for name in filtered)
         # Tags are told apart only after an event has been given a row for each.
         self._wanted_events = "".join(f" AND events.{name} = :{name}" for name in filtered if name != TAG)
@@ -168,7 +177,7 @@ class _Sources:
         """All rows to sum, with their slot and their sign."""
         return " UNION ALL ".join(self._parts)
 
-    def add_view(self, view: View, now_us: int, borders: tuple[int, int]) -> None:
+    def add_view(self, view: View, borders: tuple[int, int], *, closed_us: int, now_us: int) -> None:
         """The buckets that make up the slots, and the folded events where a bucket would be too wide.
 
         All events are between the borders.
@@ -179,7 +188,7 @@ class _Sources:
             start_us, end_us = max(slot.start_us, borders[0]), min(slot.end_us, borders[1])
             if start_us >= end_us:
                 continue
-            parts = parts_of(start_us, end_us, view.grains, now_us)
+            parts = parts_of(start_us, end_us, view.grains, closed_us=closed_us, now_us=now_us)
             buckets += [f"('{one.grain.value}', {one.start_us}, {one.sign}, {slot.number})" for one in parts.buckets]
             spans += [(span, slot) for span in parts.spans]
         if buckets:
@@ -219,17 +228,18 @@ class _Sources:
 
     def _add_grouped(self, name: str, keys: Mapping[str, str], condition: str, source: str) -> None:
         """A table of sums of events; with a tag, of a row for each of their tags."""
-        if self._tag_entries is None:
+        if not self._tagged:
             events = events_by(keys, self._names, condition, source=source)
             self._tables.append(f"{name} AS MATERIALIZED ({events})")
             return
         columns = (*(column for column in self._names if column != TAG), TAG)
         events = events_by(keys, columns, condition, source=source)
-        tagged = rows_of_tags(f"{name}_events", tuple(keys), columns, self._tag_entries)
+        tagged = rows_of_tags(f"{name}_events", f"{name}_sets", tuple(keys), columns)
         self._tables.append(f"{name}_events AS MATERIALIZED ({events})")
+        self._tables.append(f"{name}_sets AS MATERIALIZED ({tag_sets(self._connection, f'{name}_events')})")
         self._tables.append(f"{name} AS (SELECT * FROM ({tagged}) AS tagged{self._wanted_tags})")  # noqa: S608
 
-    def check(self, bound: Mapping[str, Any], max_events: int) -> None:
+    def check(self, project_id: str, max_events: int) -> None:
         """Refuse to read too many events one by one: ResourceExhausted."""
         if not self._spans:
             return
@@ -237,7 +247,7 @@ class _Sources:
             f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM {_SPANS} WHERE {_IN_SPANS} LIMIT :limit)"  # noqa: S608
             " AS found"
         )
-        named = {"project_id": bound["project_id"], "limit": max_events + 1}
+        named = {"project_id": project_id, "limit": max_events + 1}
         with following_indexes(self._connection):
             found = self._connection.execute(text(counting), named).scalar_one()
         if found > max_events:

@@ -204,5 +204,8 @@ spend_views: Final = {view.name: _view(view) for view in VIEWS}
 """Sums of the events up to `folded_sequence` of their project, by the views and grains of services/cost/rollups.py.
 Room is left in the pages, so that the rows of the day can be updated in place."""
 
-spend_progress: Final = Table("spend_progress", metadata, _text("project_id", key=True), _int("folded_sequence"))
-"""How far the views of a project have come, and the lock of who takes them further."""
+spend_progress: Final = Table(
+    "spend_progress", metadata, _text("project_id", key=True), _int("folded_sequence"), _int("closed_us")
+)
+"""How far the views of a project have come, and the lock of who takes them further. Of the wider grains there are the
+buckets that end by `closed_us`."""

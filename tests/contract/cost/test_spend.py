@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.events import UsageReport
 from services.cost.periods import FOREVER_US, QUARTER_US, period_at
-from services.cost.rollups import DAY_US, HOUR_US
+from services.cost.rollups import DAY_US, HOUR_US, VIEWS
 from services.cost.spend import (
     EVERYTHING,
     Dimension,
@@ -52,6 +52,7 @@ class Spend:
     books: Bookkeeping
     store: SpendStore
     folder: Folder
+    clock: ManualClock
     reports: list[UsageReport]
 
     async def record(self, *reports: UsageReport) -> None:
@@ -73,10 +74,11 @@ class Spend:
 
 @pytest.fixture
 async def spend(open_database: OpenDatabase) -> "Spend":
-    database = await open_database("cost", migrations="services.cost.migrations", clock=ManualClock(NOVEMBER_US))
+    clock = ManualClock(NOVEMBER_US)
+    database = await open_database("cost", migrations="services.cost.migrations", clock=clock)
     books = bookkeeping(database)
     store = SpendStore(database, max_events=10_000, timeout_ms=20_000)
-    return Spend(database, books, store, Folder(database, max_events=150), [])
+    return Spend(database, books, store, Folder(database, max_events=150), clock, [])
 
 
 def random_reports(count: int, chance: random.Random) -> list[UsageReport]:
@@ -230,23 +232,33 @@ async def test_a_tail_that_grows_too_long_is_folded_by_who_adds_to_it(
     assert (await spend.ask()).total.calls == 200
 
 
-async def test_views_hold_every_event_once(spend: Spend) -> None:
-    await spend.record(*random_reports(200, random.Random(3)))
+async def test_views_hold_every_event_once_in_each_grain(spend: Spend) -> None:
+    """Buckets of the finest grain hold all events; those of the others all that are before their last border."""
+    reports = random_reports(600, random.Random(3))
+    spend.clock.set_now_us(NOVEMBER_US - 20 * DAY_US)
+    await spend.record(*[one for one in reports[:500] if (one.occurred_us or 0) < spend.clock.now_us()])
+    while await spend.folder.fold(PROJECT):
+        pass
+    spend.clock.set_now_us(NOVEMBER_US)
+    await spend.record(*[one for one in reports if one not in spend.reports])
     await asyncio.gather(*[spend.folder.fold(PROJECT) for _ in range(4)])
     while await spend.folder.fold(PROJECT):
         pass
 
-    def sums(connection: Connection) -> dict[str, set[int]]:
-        found = {}
-        for name, table in spend_views.items():
+    def sums(connection: Connection) -> None:
+        closed_us = int(connection.execute(select(spend_progress.c.closed_us)).scalar_one())
+        assert NOVEMBER_US - 3 * HOUR_US < closed_us < NOVEMBER_US
+        total = select(func.sum(usage_events.c.cost_nano_usd))
+        for view in VIEWS:
+            table = spend_views[view.name]
             cost = table.c.split_nano_usd if "tag" in table.c else table.c.cost_nano_usd
-            of_grains = select(func.sum(cost)).group_by(table.c.grain)
-            found[name] = {int(row[0]) for row in connection.execute(of_grains)}
-        events = connection.execute(select(func.sum(usage_events.c.cost_nano_usd))).scalar_one()
-        return {"events": {int(events)}, **found}
+            for grain in view.grains:
+                until_us = FOREVER_US if grain is view.grains[-1] else closed_us - closed_us % grain.width_us
+                found = connection.execute(select(func.sum(cost)).where(table.c.grain == grain.value)).scalar_one()
+                wanted = connection.execute(total.where(usage_events.c.occurred_us < until_us)).scalar_one()
+                assert found == wanted, (view.name, grain)
 
-    found = await spend.database.read(sums)
-    assert len({frozenset(values) for values in found.values()}) == 1, found
+    await spend.database.read(sums)
 
 
 async def test_a_comparison_has_what_was_before(spend: Spend) -> None:

@@ -1,6 +1,6 @@
 """When the roller works and when it rests."""
 
-from services.cost.roller import SHARE_MAX, Roller
+from services.cost.roller import SHARE_MAX, TAIL_WANTED, Roller
 
 
 class NothingToFold:
@@ -17,6 +17,11 @@ class NothingToFold:
 
 def test_rounds_are_an_interval_apart_and_further_where_they_take_long() -> None:
     roller = Roller(NothingToFold(), interval_s=2.0)
-    assert roller.pause_s(0.1) == 2.0
-    pause_s = roller.pause_s(4.0)
+    assert roller.pause_s(2.0, 0.1, 100) == 2.0
+    pause_s = roller.pause_s(2.0, 4.0, TAIL_WANTED)
     assert 4.0 / (4.0 + pause_s) == SHARE_MAX
+
+
+def test_a_round_comes_earlier_where_it_would_find_too_many_events() -> None:
+    roller = Roller(NothingToFold(), interval_s=10.0)
+    assert roller.pause_s(10.0, 2.0, 4 * TAIL_WANTED) == 12.0 / 4
