@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from services.orchestrator.fairness import Candidate, claim_order, grant, slots_by_project
 from services.orchestrator.ledger import Claim, ClaimRequest, Pulse, ShardKey
@@ -17,6 +17,51 @@ from services.runtime.database import Database
 CANDIDATES_MAX = 256
 """Runs that one claim looks at, the oldest first."""
 
+# Built once: idle workers poll, and building a statement costs more than running it.
+_HELD = select(t.shards).where(t.shards.c.worker_id == bindparam("worker"))
+_STATUSES = select(t.run_progress.c.run_id, t.run_progress.c.status).where(
+    t.run_progress.c.run_id.in_(bindparam("runs", expanding=True))
+)
+_OTHER_WORKERS = select(t.workers.c.worker_id).where(t.workers.c.worker_id != bindparam("worker"))
+_IS_LIVE = select(
+    exists().where(t.workers.c.worker_id == bindparam("worker"), t.workers.c.expires_us >= bindparam("now_us"))
+)
+_LIVE_HOLDER = exists().where(
+    t.workers.c.worker_id == t.shards.c.worker_id, t.workers.c.expires_us >= bindparam("now_us")
+)
+_ORPHANS = (
+    select(t.shards)
+    .where(~_LIVE_HOLDER)
+    .order_by(t.shards.c.run_id, t.shards.c.first_cell)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE_OVER = (
+    update(t.shards)
+    .where(t.shards.c.run_id == bindparam("of_run"), t.shards.c.first_cell == bindparam("of_cell"))
+    .values(worker_id=bindparam("worker"), fence=bindparam("next_fence"))
+)
+_GRANTED = select(t.shards.c.run_id, func.sum(t.shards.c.slots).label("slots")).group_by(t.shards.c.run_id).subquery()
+_CANDIDATES = (
+    select(
+        t.runs.c.run_id,
+        t.runs.c.project_id,
+        t.runs.c.concurrency,
+        func.coalesce(_GRANTED.c.slots, 0).label("slots"),
+    )
+    .join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
+    .join(_GRANTED, _GRANTED.c.run_id == t.runs.c.run_id, isouter=True)
+    .where(t.run_progress.c.status.in_([status.value for status in CLAIMABLE]))
+)
+_OLDEST_CANDIDATES = _CANDIDATES.order_by(t.runs.c.run_id).limit(CANDIDATES_MAX)
+_CANDIDATE = _CANDIDATES.where(t.runs.c.run_id == bindparam("run"))
+_LOCK_PROGRESS = (
+    select(t.run_progress.c.status, t.run_progress.c.next_cell)
+    .where(t.run_progress.c.run_id == bindparam("run"))
+    .with_for_update(skip_locked=True)
+)
+_CELLS = select(t.runs.c.cells).where(t.runs.c.run_id == bindparam("run"))
+
 
 def heartbeat(connection: Connection, database: Database, worker_id: str, lease_us: int) -> Pulse:
     """Renew a worker's lease and read what it still holds."""
@@ -25,11 +70,9 @@ def heartbeat(connection: Connection, database: Database, worker_id: str, lease_
     connection.execute(
         upsert.on_conflict_do_update(index_elements=["worker_id"], set_={"expires_us": row["expires_us"]})
     )
-    held = connection.execute(select(t.shards).where(t.shards.c.worker_id == worker_id)).all()
+    held = connection.execute(_HELD, {"worker": worker_id}).all()
     run_ids = sorted({row.run_id for row in held})
-    statuses = connection.execute(
-        select(t.run_progress.c.run_id, t.run_progress.c.status).where(t.run_progress.c.run_id.in_(run_ids))
-    )
+    statuses = connection.execute(_STATUSES, {"runs": run_ids})
     return Pulse(
         held=tuple(
             Claim(ShardKey(row.run_id, row.first_cell, row.fence), row.cells, row.slots, inherited=True) for row in held
@@ -40,7 +83,7 @@ def heartbeat(connection: Connection, database: Database, worker_id: str, lease_
 
 def other_workers(connection: Connection, worker_id: str) -> list[str]:
     """Workers with a row, live or not, except this one."""
-    rows = connection.execute(select(t.workers.c.worker_id).where(t.workers.c.worker_id != worker_id))
+    rows = connection.execute(_OTHER_WORKERS, {"worker": worker_id})
     return [row.worker_id for row in rows]
 
 
@@ -61,8 +104,7 @@ def claim(connection: Connection, database: Database, request: ClaimRequest) -> 
     Nothing where its own lease is over, as after a step of the clock: it would take its own ranges over for ever.
     """
     now_us = database.now_us(connection)
-    own = exists().where(t.workers.c.worker_id == request.worker_id, t.workers.c.expires_us >= now_us)
-    if not connection.execute(select(own)).scalar_one():
+    if not connection.execute(_IS_LIVE, {"worker": request.worker_id, "now_us": now_us}).scalar_one():
         return []
     claims = _take_over(connection, request, now_us)
     for run_id in request.extend:
@@ -78,7 +120,7 @@ def grant_slots(connection: Connection, shard: ShardKey, worker_id: str, grant_m
     connection.execute(
         select(t.run_progress.c.run_id).where(t.run_progress.c.run_id == shard.run_id).with_for_update()
     ).one_or_none()
-    run = connection.execute(_candidates().where(t.runs.c.run_id == shard.run_id)).one_or_none()
+    run = connection.execute(_CANDIDATE, {"run": shard.run_id}).one_or_none()
     if run is None:
         return 0
     slots = grant(_candidate(run), capacity=grant_max, grant_max=grant_max)
@@ -99,41 +141,14 @@ def _is(shard: ShardKey) -> tuple[Any, ...]:
 
 
 def _take_over(connection: Connection, request: ClaimRequest, now_us: int) -> list[Claim]:
-    live = exists().where(t.workers.c.worker_id == t.shards.c.worker_id, t.workers.c.expires_us >= now_us)
-    orphans = connection.execute(
-        select(t.shards)
-        .where(~live)
-        .order_by(t.shards.c.run_id, t.shards.c.first_cell)
-        .limit(request.takeovers_max)
-        .with_for_update(skip_locked=True)
-    ).all()
+    orphans = connection.execute(_ORPHANS, {"now_us": now_us, "limit": request.takeovers_max}).all()
     claims = []
     for row in orphans:
-        connection.execute(
-            update(t.shards)
-            .where(t.shards.c.run_id == row.run_id, t.shards.c.first_cell == row.first_cell)
-            .values(worker_id=request.worker_id, fence=row.fence + 1)
-        )
+        taken = {"of_run": row.run_id, "of_cell": row.first_cell, "worker": request.worker_id}
+        connection.execute(_TAKE_OVER, {**taken, "next_fence": row.fence + 1})
         key = ShardKey(row.run_id, row.first_cell, row.fence + 1)
         claims.append(Claim(key, row.cells, row.slots, inherited=True))
     return claims
-
-
-def _candidates() -> Select[Any]:
-    granted = (
-        select(t.shards.c.run_id, func.sum(t.shards.c.slots).label("slots")).group_by(t.shards.c.run_id).subquery()
-    )
-    return (
-        select(
-            t.runs.c.run_id,
-            t.runs.c.project_id,
-            t.runs.c.concurrency,
-            func.coalesce(granted.c.slots, 0).label("slots"),
-        )
-        .join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
-        .join(granted, granted.c.run_id == t.runs.c.run_id, isouter=True)
-        .where(t.run_progress.c.status.in_([status.value for status in CLAIMABLE]))
-    )
 
 
 def _candidate(row: Any) -> Candidate:
@@ -141,7 +156,7 @@ def _candidate(row: Any) -> Candidate:
 
 
 def _claim_new(connection: Connection, request: ClaimRequest, now_us: int) -> list[Claim]:
-    rows = connection.execute(_candidates().order_by(t.runs.c.run_id).limit(CANDIDATES_MAX)).all()
+    rows = connection.execute(_OLDEST_CANDIDATES).all()
     candidates = [_candidate(row) for row in rows]
     for candidate in claim_order(candidates, slots_by_project(candidates)):
         slots = grant(candidate, capacity=request.capacity, grant_max=request.grant_max)
@@ -152,12 +167,8 @@ def _claim_new(connection: Connection, request: ClaimRequest, now_us: int) -> li
 
 def _claim_cells(connection: Connection, request: ClaimRequest, run_id: str, slots: int, now_us: int) -> list[Claim]:
     """Advance a run's cursor by one shard; nothing where no cell is left or another worker has the row locked."""
-    progress = connection.execute(
-        select(t.run_progress.c.status, t.run_progress.c.next_cell)
-        .where(t.run_progress.c.run_id == run_id)
-        .with_for_update(skip_locked=True)
-    ).one_or_none()
-    cells = connection.execute(select(t.runs.c.cells).where(t.runs.c.run_id == run_id)).scalar_one_or_none()
+    progress = connection.execute(_LOCK_PROGRESS, {"run": run_id}).one_or_none()
+    cells = connection.execute(_CELLS, {"run": run_id}).scalar_one_or_none()
     if progress is None or cells is None or RunStatus(progress.status) not in CLAIMABLE:
         return []
     first, count = progress.next_cell, min(request.shard_cells, cells - progress.next_cell)
@@ -177,5 +188,5 @@ def _claim_cells(connection: Connection, request: ClaimRequest, run_id: str, slo
 
 def _still_free(connection: Connection, run_id: str, slots: int) -> int:
     """The grant as it stands under the lock: another worker may have claimed since the candidates were read."""
-    row = connection.execute(_candidates().where(t.runs.c.run_id == run_id)).one()
+    row = connection.execute(_CANDIDATE, {"run": run_id}).one()
     return grant(_candidate(row), capacity=slots, grant_max=slots)
