@@ -1,7 +1,8 @@
 """Money around an attempt: reserved before it leaves, settled after it, whatever becomes of it.
 
 An attempt that left is settled, also when its caller has gone; one that did not leave is released. A settlement that
-the cost service does not take goes on being tried in the background for a while: the answer is not held back by it.
+the cost service does not take is kept on this machine and sent later: the answer is not held back by it. What may leave
+while the cost service can hold nothing is for `hold_policy` to say.
 """
 
 from __future__ import annotations
@@ -12,74 +13,21 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
-from services.gateway.attempts import Attempt, Cost
-from services.gateway.calls import Owner
+from services.gateway.attempts import Attempt
+from services.gateway.cost_port import AMBIGUOUS_CODES, CostPort, Reservation, Settlement
 from services.gateway.failures import CallFailed, Failure, refused
+from services.gateway.hold_policy import HoldPolicy
+from services.gateway.late_bills import Bill, JournalFull, LateBills
 from services.gateway.tiers import asked_tier
-from services.gateway.usage import TokenUsage, estimate_input_tokens
+from services.gateway.usage import estimate_input_tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
 from services.runtime.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
 
-# Codes of a cost service that may or may not have acted; all others are a refusal.
-_AMBIGUOUS_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "ABORTED", "CANCELLED"})
 _REASON_OF_REFUSAL = {"HOLD_NONCE_MISMATCH": "CALL_ALREADY_DISPATCHED"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """The worst case of one attempt. `nonce` makes a repeat of the same request harmless and another one refused."""
-
-    attempt_id: str
-    nonce: str
-    provider: str
-    model: str
-    input_tokens_max: int
-    output_tokens_max: int
-    run_id: str
-    tags: tuple[tuple[str, str], ...]
-    expires_in_ms: int
-    steps_max: int = 0
-    service_tier: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How an attempt ended. `usage` None: nothing is owed although it was sent.
-
-    An empty `service_tier` means the one that was reserved.
-    """
-
-    attempt_id: str
-    usage: TokenUsage | None
-    provider_model: str
-    occurred_at_us: int
-    succeeded: bool
-    service_tier: str = ""
-
-
-class CostPort(Protocol):
-    """The cost service as the gateway needs it. All three are idempotent.
-
-    An item that was handed in is sent even when the caller is cancelled. Raises DomainError: a refusal, or Unavailable
-    and its like where the service may or may not have acted.
-    """
-
-    async def hold(self, owner: Owner, reservation: Reservation) -> None:
-        """Reserve."""
-        ...
-
-    async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
-        """Record what was used; returns its price."""
-        ...
-
-    async def release(self, owner: Owner, attempt_id: str) -> None:
-        """Give a reservation back; none being there is fine."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +45,17 @@ class AccountingLimits:
 class Accounting:
     """The hold layer of the pipeline."""
 
-    def __init__(self, cost: CostPort, clock: Clock, limits: AccountingLimits | None = None) -> None:
+    def __init__(
+        self,
+        cost: CostPort,
+        policy: HoldPolicy,
+        late_bills: LateBills,
+        clock: Clock,
+        limits: AccountingLimits | None = None,
+    ) -> None:
         self._cost = cost
+        self._policy = policy
+        self._late_bills = late_bills
         self._clock = clock
         self._limits = limits or AccountingLimits()
         self._later: set[asyncio.Task[None]] = set()
@@ -107,19 +64,21 @@ class Accounting:
     async def held(self, attempt: Attempt) -> AsyncIterator[None]:
         """Money is held inside; afterwards it is settled where the attempt was dispatched, and released where not.
 
-        Raises CallFailed, not dispatched, where the hold is refused or the cost service does not answer in time.
+        Raises CallFailed, not dispatched, where the hold is refused, or where the cost service does not answer in time
+        and the policy lets nothing leave without it.
         """
         failpoint("gateway.before_hold")
-        await self._hold(attempt)
+        reservation = self._reservation(attempt)
+        held = await self._hold(attempt, reservation)
         failpoint("gateway.after_hold")
         try:
             yield
         finally:
             if attempt.dispatched:
                 failpoint("gateway.before_settle")
-                await self._settle(attempt)
+                await self._settle(attempt, None if held else reservation)
                 failpoint("gateway.after_settle")
-            else:
+            elif held:
                 await self._release(attempt)
 
     async def close(self, timeout_s: float) -> None:
@@ -129,18 +88,26 @@ class Accounting:
         for task in tuple(self._later):
             task.cancel()
 
-    async def _hold(self, attempt: Attempt) -> None:
+    async def _hold(self, attempt: Attempt, reservation: Reservation) -> bool:
+        """Reserve. Returns False where the attempt goes on without a hold."""
         attempt.reserved = True
-        reservation = self._reservation(attempt)
+        may_go_on = self._policy.may_go_on(attempt) and not self._late_bills.full
+        if may_go_on and self._policy.away:
+            return False
         give_up = min(attempt.deadline, self._clock.monotonic_s() + self._limits.hold_wait_s)
         pause_s = self._limits.retry_base_s
         while True:
             try:
                 await self._cost.hold(attempt.owner, reservation)
-                return
+                self._policy.answered(attempt.owner)
+                return True
             except DomainError as error:
-                if error.code not in _AMBIGUOUS_CODES:
+                if error.code not in AMBIGUOUS_CODES:
                     raise _refusal(error) from error
+                self._policy.failed()
+                if may_go_on:
+                    # It may be held after all: the bill repeats the hold under the same nonce and settles it.
+                    return False
                 if self._clock.monotonic_s() + pause_s > give_up:
                     # It may be there after all; nobody will ever settle it.
                     self._release_later(attempt)
@@ -169,7 +136,7 @@ class Accounting:
             service_tier=asked_tier(call),
         )
 
-    async def _settle(self, attempt: Attempt) -> None:
+    async def _settle(self, attempt: Attempt, unheld: Reservation | None) -> None:
         settlement = Settlement(
             attempt_id=attempt.attempt_id,
             usage=attempt.usage,
@@ -179,32 +146,49 @@ class Accounting:
             service_tier=attempt.collector.service_tier,
         )
 
-        async def settle() -> None:
+        bill = Bill(attempt.owner, settlement, unheld)
+        if unheld is not None:
+            await self._bill_later(bill)
+            return
+        try:
             attempt.cost = await self._cost.settle(attempt.owner, settlement)
+        except DomainError as error:
+            if error.code not in AMBIGUOUS_CODES:
+                _log.error("the cost service refused to settle %s: %s", attempt.attempt_id, error.message)
+                return
+            self._policy.failed()
+            await self._bill_later(bill)
+        except asyncio.CancelledError:
+            # Cancelled a second time; to settle again is harmless.
+            self._do_later(lambda: self._late_bills.send(bill), f"settle {attempt.attempt_id}")
+            raise
 
-        await self._now_or_later(settle, f"settle {attempt.attempt_id}")
+    async def _bill_later(self, bill: Bill) -> None:
+        try:
+            await self._late_bills.add(bill)
+        except JournalFull as full:
+            _log.error("a bill is kept in memory only: %s", full)
+            self._do_later(lambda: self._late_bills.send(bill), f"settle {bill.settlement.attempt_id}")
 
     async def _release(self, attempt: Attempt) -> None:
-        await self._now_or_later(self._releasing(attempt), f"release {attempt.attempt_id}")
+        release = self._releasing(attempt)
+        what = f"release {attempt.attempt_id}"
+        try:
+            await release()
+        except DomainError as error:
+            if error.code not in AMBIGUOUS_CODES:
+                _log.error("the cost service refused to %s: %s", what, error.message)
+            else:
+                self._do_later(release, what)
+        except asyncio.CancelledError:
+            self._do_later(release, what)
+            raise
 
     def _release_later(self, attempt: Attempt) -> None:
         self._do_later(self._releasing(attempt), f"release {attempt.attempt_id}")
 
     def _releasing(self, attempt: Attempt) -> Callable[[], Awaitable[None]]:
         return lambda: self._cost.release(attempt.owner, attempt.attempt_id)
-
-    async def _now_or_later(self, action: Callable[[], Awaitable[None]], what: str) -> None:
-        try:
-            await action()
-        except DomainError as error:
-            if error.code not in _AMBIGUOUS_CODES:
-                _log.error("the cost service refused to %s: %s", what, error.message)
-            else:
-                self._do_later(action, what)
-        except asyncio.CancelledError:
-            # Cancelled a second time; all three operations are idempotent, so doing it again is harmless.
-            self._do_later(action, what)
-            raise
 
     def _do_later(self, action: Callable[[], Awaitable[None]], what: str) -> None:
         if len(self._later) >= self._limits.later_max:
@@ -221,7 +205,7 @@ class Accounting:
             try:
                 await action()
             except DomainError as error:
-                if error.code not in _AMBIGUOUS_CODES or self._clock.monotonic_s() + pause_s > give_up:
+                if error.code not in AMBIGUOUS_CODES or self._clock.monotonic_s() + pause_s > give_up:
                     _log.error("gave up to %s: %s; the hold expires by itself", what, error.message)
                     return
             else:

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import grpc
 
 from llmlab.api.common.v1 import error_pb2, usage_pb2
-from llmlab.api.cost.v1 import hold_pb2, hold_pb2_grpc, spend_pb2
-from services.gateway.accounting import Reservation, Settlement
+from llmlab.api.cost.v1 import budget_pb2, budget_pb2_grpc, hold_pb2, hold_pb2_grpc, spend_pb2, spend_pb2_grpc
 from services.gateway.attempts import Cost
 from services.gateway.calls import Owner
+from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage import TokenUsage
 from services.runtime.auth import ServiceTokenMinter
@@ -28,6 +28,10 @@ AnswerT = TypeVar("AnswerT")
 
 _MEASURED = usage_pb2.USAGE_SOURCE_MEASURED
 _ESTIMATED = usage_pb2.USAGE_SOURCE_ESTIMATED
+_BUDGETS_PAGE = 100
+_UNHELD_SOURCE = "gateway-unheld"
+"""Source of usage events for attempts that left without a hold and can have none any more."""
+
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -36,6 +40,8 @@ class CostPeer:
 
     def __init__(self, channel: grpc.aio.Channel, minter: ServiceTokenMinter, settings: GatewaySettings) -> None:
         self._stub = hold_pb2_grpc.HoldServiceStub(channel)
+        self._usage = spend_pb2_grpc.UsageServiceStub(channel)
+        self._budgets = budget_pb2_grpc.BudgetServiceStub(channel)
         self._minter = minter
         self._settings = settings
         self._projects: OrderedDict[str, _ProjectBatches] = OrderedDict()
@@ -51,6 +57,35 @@ class CostPeer:
     async def release(self, owner: Owner, attempt_id: str) -> None:
         """See CostPort.release."""
         await self._batches(owner).releases.submit(attempt_id)
+
+    async def record(self, owner: Owner, reservation: Reservation, settlement: Settlement) -> None:
+        """See CostPort.record."""
+        if settlement.usage is None:
+            return
+        event = spend_pb2.UsageEvent(
+            event_id=settlement.attempt_id,
+            source=_UNHELD_SOURCE,
+            provider=reservation.provider,
+            model=settlement.provider_model or reservation.model,
+            usage=encode_usage(settlement.usage),
+            attribution=_attribution(owner, reservation),
+            service_tier=settlement.service_tier or reservation.service_tier,
+        )
+        event.occurred_at.FromMicroseconds(settlement.occurred_at_us)
+        request = spend_pb2.RecordUsageRequest(events=[event])
+        await self._ask(owner.project_id, self._usage.RecordUsage, request, "WRITE")
+
+    async def has_hard_budget(self, owner: Owner) -> bool:
+        """See CostPort.has_hard_budget."""
+        token = ""
+        while True:
+            request = budget_pb2.ListBudgetsRequest(page_size=_BUDGETS_PAGE, page_token=token)
+            page = await self._ask(owner.project_id, self._budgets.ListBudgets, request, "READ")
+            if any(not budget.soft for budget in page.budgets):
+                return True
+            token = page.next_page_token
+            if not token:
+                return False
 
     async def close(self) -> None:
         """Send what was handed in."""
@@ -97,13 +132,15 @@ class CostPeer:
         limits = self._settings
         return Batcher(flush, max_batch=limits.cost_batch_max, max_queue=limits.cost_queue_max, name=name)
 
-    async def _ask(self, project_id: str, rpc: Callable[..., Awaitable[AnswerT]], request: Any) -> AnswerT:
+    async def _ask(
+        self, project_id: str, rpc: Callable[..., Awaitable[AnswerT]], request: Any, permission: str = "SERVICE"
+    ) -> AnswerT:
         async def ask() -> AnswerT:
             try:
                 return await rpc(
                     request,
                     timeout=self._settings.cost_timeout_ms / 1_000,
-                    metadata=call_metadata(self._minter.token(project_id)),
+                    metadata=call_metadata(self._minter.token(project_id, permissions=(permission,))),
                 )
             except grpc.aio.AioRpcError as error:
                 raise error_from_rpc(error) from error
@@ -150,12 +187,16 @@ def _hold_item(owner: Owner, reservation: Reservation) -> hold_pb2.HoldItem:
         model=reservation.model,
         input_tokens_max=reservation.input_tokens_max,
         output_tokens_max=reservation.output_tokens_max,
-        attribution=spend_pb2.Attribution(
-            user_id=owner.user_id, key_id=owner.key_id, run_id=reservation.run_id, tags=dict(reservation.tags)
-        ),
+        attribution=_attribution(owner, reservation),
         expires_in_ms=reservation.expires_in_ms,
         steps_max=reservation.steps_max,
         service_tier=reservation.service_tier,
+    )
+
+
+def _attribution(owner: Owner, reservation: Reservation) -> spend_pb2.Attribution:
+    return spend_pb2.Attribution(
+        user_id=owner.user_id, key_id=owner.key_id, run_id=reservation.run_id, tags=dict(reservation.tags)
     )
 
 

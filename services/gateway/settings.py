@@ -26,6 +26,13 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     hold_margin_ms: int = Field(30_000, ge=1_000, description="A hold expires so long after its call's deadline.")
     settle_later_s: float = Field(60.0, gt=0, description="How long a lost settlement is tried in the background.")
     settle_later_max: int = Field(10_000, ge=1, description="Settlements that may wait for the cost service.")
+    hold_fail_open: bool = Field(
+        default=True,
+        description="Direct calls of projects without a hard budget go on while the cost service is away.",
+    )
+    late_bills_max: int = Field(
+        100_000, ge=1, description="Bills kept in <home>/gateway-late-bills.db while the cost service is away."
+    )
     cost_batch_max: int = Field(256, ge=1, le=256, description="Holds or settlements in one RPC to the cost service.")
     cost_queue_max: int = Field(10_000, ge=1, description="Holds or settlements of one project that may wait.")
     cost_projects_max: int = Field(1_000, ge=1, description="Projects whose batches are kept open at a time.")

@@ -18,6 +18,8 @@ from services.gateway.catalogue_file import CatalogueError
 from services.gateway.catalogue_watch import CatalogueWatch
 from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
+from services.gateway.hold_policy import HoldPolicy
+from services.gateway.late_bills import LateBills
 from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
@@ -33,6 +35,7 @@ from services.gateway.rpc.automations import AutomationServicer
 from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
+from services.gateway.store.journal import BillJournal
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.backoff import Backoff
 from services.runtime.channel import open_channel
@@ -52,7 +55,13 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         cost_channel = await stack.enter_async_context(open_channel(settings.cost_target, settings))
         cost = CostPeer(cost_channel, ServiceTokenMinter.from_settings(settings), settings)
         stack.push_async_callback(cost.close)
-        accounting = Accounting(cost, SYSTEM_CLOCK, _accounting_limits(settings))
+        policy = HoldPolicy(cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open)
+        stack.push_async_callback(policy.close)
+        journal = BillJournal(settings.home_directory / "gateway-late-bills.db", settings.late_bills_max)
+        late_bills = LateBills(journal, cost)
+        late_bills.start()
+        stack.push_async_callback(late_bills.close, settings.cost_timeout_ms / 1_000)
+        accounting = Accounting(cost, policy, late_bills, SYSTEM_CLOCK, _accounting_limits(settings))
         stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
         admission = Admission(settings.max_concurrent_calls)
         limit_store, cache_store = await stack.enter_async_context(_shared_stores(settings))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.gateway.accounting import Accounting, AccountingLimits, Reservation, Settlement
+from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
 from services.gateway.attempts import Attempt, Cost
 from services.gateway.breaker import BreakerRules, Breakers
@@ -17,9 +17,12 @@ from services.gateway.calls import Call, Message, Owner, Parameters, ProviderReq
 from services.gateway.catalogue import Catalogue, ConfiguredProvider, Deployment
 from services.gateway.catalogue_file import CatalogueText
 from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
+from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.failures import CallFailed
 from services.gateway.fleet import Fleet, Generation
 from services.gateway.flights import Flights
+from services.gateway.hold_policy import HoldPolicy
+from services.gateway.late_bills import JournalFull, LateBills
 from services.gateway.limits import LocalLimits, RateLimits
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
@@ -89,6 +92,8 @@ class InMemoryLedger:
     settled: dict[str, Settlement] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     owners: set[Owner] = field(default_factory=set)
+    recorded: dict[str, Settlement] = field(default_factory=dict)
+    hard_budget: bool = True
     failures: list[DomainError] = field(default_factory=list)
     after: list[DomainError] = field(default_factory=list)
     calls: int = 0
@@ -114,6 +119,14 @@ class InMemoryLedger:
         self.released.append(attempt_id)
         self._end()
 
+    async def record(self, owner: Owner, reservation: Reservation, settlement: Settlement) -> None:
+        self._begin(owner)
+        self.recorded[settlement.attempt_id] = settlement
+        self._end()
+
+    async def has_hard_budget(self, owner: Owner) -> bool:
+        return self.hard_budget
+
     @property
     def open_holds(self) -> set[str]:
         """Holds that nobody has resolved."""
@@ -128,6 +141,26 @@ class InMemoryLedger:
     def _end(self) -> None:
         if self.after:
             raise self.after.pop(0)
+
+
+class MemoryJournal:
+    """Journal in memory, of `max_bills`."""
+
+    def __init__(self, max_bills: int = 100) -> None:
+        self.bills: dict[str, bytes] = {}
+        self.max_bills = max_bills
+
+    async def add(self, attempt_id: str, bill: bytes) -> None:
+        if len(self.bills) >= self.max_bills:
+            raise JournalFull("the journal is full")
+        self.bills.setdefault(attempt_id, bill)
+
+    async def oldest(self, limit: int) -> Sequence[tuple[str, bytes]]:
+        return list(self.bills.items())[:limit]
+
+    async def remove(self, attempt_ids: Iterable[str]) -> None:
+        for attempt_id in attempt_ids:
+            del self.bills[attempt_id]
 
 
 class ScriptedProvider:
@@ -210,7 +243,13 @@ def pipeline(
         router=Router(retries, SYSTEM_CLOCK, is_open=breakers.is_open, rng=random.Random(7)),
         limits=limits or RateLimits(LocalLimits(SYSTEM_CLOCK), SYSTEM_CLOCK),
         breakers=breakers,
-        accounting=Accounting(ledger, SYSTEM_CLOCK, patience),
+        accounting=Accounting(
+            ledger,
+            HoldPolicy(ledger, SYSTEM_CLOCK, fail_open=False),
+            LateBills(MemoryJournal(), ledger, pause_s=0.001),
+            SYSTEM_CLOCK,
+            patience,
+        ),
         clock=SYSTEM_CLOCK,
     )
     return made, admission

@@ -12,8 +12,8 @@ import pytest
 
 from services.cost import wiring as cost_wiring
 from services.cost.settings import CostSettings
-from services.gateway.accounting import CostPort, Reservation, Settlement
 from services.gateway.calls import Owner
+from services.gateway.cost_port import CostPort, Reservation, Settlement
 from services.gateway.peers import CostPeer
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage import TokenUsage
@@ -96,6 +96,14 @@ async def test_one_bad_item_does_not_harm_those_that_share_its_rpc(port: CostPor
     results = await asyncio.gather(*(port.hold(OWNER, one) for one in [*others, bad]), return_exceptions=True)
     assert results[:-1] == [None] * 20
     assert isinstance(results[-1], DomainError)
+
+
+async def test_usage_for_which_nothing_was_held_is_recorded_once(tmp_path: Path) -> None:
+    async with cost_peer(tmp_path / "home") as peer:
+        once = settlement()
+        await peer.record(OWNER, RESERVATION, once)
+        await peer.record(OWNER, RESERVATION, once)
+        assert not await peer.has_hard_budget(OWNER)
 
 
 async def test_projects_have_their_own_attempts_and_batches(tmp_path: Path) -> None:

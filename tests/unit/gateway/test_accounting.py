@@ -10,10 +10,12 @@ from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.attempts import Attempt
 from services.gateway.chunks import UsageSoFar
 from services.gateway.failures import CallFailed, Failure
+from services.gateway.hold_policy import HoldPolicy
+from services.gateway.late_bills import LateBills
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import DomainError, Unavailable, error_of_code
-from tests.support.gateway import OWNER, InMemoryLedger, attempt_of, call, with_parameters
+from tests.support.gateway import OWNER, InMemoryLedger, MemoryJournal, attempt_of, call, with_parameters
 
 DOWN = Unavailable("DEPENDENCY_UNAVAILABLE", "cost is not there")
 LIMITS = AccountingLimits(hold_wait_s=0.2, later_s=5.0, later_max=2, retry_base_s=0.001, retry_max_s=0.01)
@@ -29,8 +31,23 @@ def ledger() -> InMemoryLedger:
 
 
 @pytest.fixture
-def accounting(ledger: InMemoryLedger) -> Accounting:
-    return Accounting(ledger, SYSTEM_CLOCK, LIMITS)
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+def late_bills(ledger: InMemoryLedger, journal: MemoryJournal) -> LateBills:
+    return LateBills(journal, ledger, pause_s=0.001)
+
+
+def accounting_of(ledger: InMemoryLedger, late_bills: LateBills, *, fail_open: bool = True) -> Accounting:
+    policy = HoldPolicy(ledger, SYSTEM_CLOCK, fail_open=fail_open)
+    return Accounting(ledger, policy, late_bills, SYSTEM_CLOCK, LIMITS)
+
+
+@pytest.fixture
+def accounting(ledger: InMemoryLedger, late_bills: LateBills) -> Accounting:
+    return accounting_of(ledger, late_bills)
 
 
 async def run(accounting: Accounting, tried: Attempt, *, dispatch: bool = True) -> None:
@@ -133,7 +150,7 @@ async def test_no_hold_in_time_means_nothing_is_sent_and_the_hold_is_given_back(
 
 
 async def test_a_lost_settlement_does_not_hold_the_answer_back_and_is_made_up_for(
-    accounting: Accounting, ledger: InMemoryLedger
+    accounting: Accounting, ledger: InMemoryLedger, late_bills: LateBills, journal: MemoryJournal
 ) -> None:
     tried = attempt()
 
@@ -144,11 +161,16 @@ async def test_a_lost_settlement_does_not_hold_the_answer_back_and_is_made_up_fo
 
     await settle_while_cost_is_down()
     assert tried.cost is None
-    await accounting.close(5.0)
+    await late_bills.close(5.0)
+    assert journal.bills == {}
     assert ledger.settled.keys() == {tried.attempt_id}
 
 
-async def test_what_waits_for_the_cost_service_is_bounded(accounting: Accounting, ledger: InMemoryLedger) -> None:
+async def test_what_the_journal_does_not_take_waits_in_memory_and_is_bounded(
+    accounting: Accounting, ledger: InMemoryLedger, late_bills: LateBills, journal: MemoryJournal
+) -> None:
+    journal.max_bills = 0
+
     async def one(number: int) -> None:
         tried = attempt()
         tried.attempt_id = f"call/{number}"
@@ -160,7 +182,6 @@ async def test_what_waits_for_the_cost_service_is_bounded(accounting: Accounting
         await one(number)
         # The next hold must not take the failure that is meant for the settlement in the background.
         ledger.failures = []
-    ledger.failures = []
     await accounting.close(5.0)
     assert len(ledger.open_holds) == 1
 
@@ -174,7 +195,7 @@ async def test_a_caller_who_leaves_during_the_hold_leaves_no_hold(ledger: InMemo
             await asyncio.Event().wait()
 
     slow = SlowLedger()
-    accounting = Accounting(slow, SYSTEM_CLOCK, LIMITS)
+    accounting = accounting_of(slow, LateBills(MemoryJournal(), slow))
     tried = attempt()
     task = asyncio.create_task(run(accounting, tried))
     await reached.wait()
@@ -183,3 +204,92 @@ async def test_a_caller_who_leaves_during_the_hold_leaves_no_hold(ledger: InMemo
         await task
     await accounting.close(5.0)
     assert slow.released == [tried.attempt_id]
+
+
+def direct(call_id: str = "call") -> Attempt:
+    return attempt_of(call(call_id=call_id))
+
+
+async def known(accounting: Accounting, ledger: InMemoryLedger, *, hard_budget: bool) -> None:
+    """Let the layer learn whether the project has a hard budget."""
+    ledger.hard_budget = hard_budget
+    await run(accounting, direct("before"))
+    await asyncio.sleep(0)
+
+
+async def test_without_a_hard_budget_a_call_goes_on_without_a_hold_and_is_billed_once(
+    accounting: Accounting, ledger: InMemoryLedger, late_bills: LateBills, journal: MemoryJournal
+) -> None:
+    await known(accounting, ledger, hard_budget=False)
+    ledger.failures = [DOWN]
+    tried = direct()
+    await run(accounting, tried)
+    assert (tried.cost, list(journal.bills)) == (None, ["call/1"])
+    ledger.after = [DOWN, DOWN, DOWN]  # answers that get lost: the hold and the settlement are repeated
+    await late_bills.close(5.0)
+    assert ledger.holds["call/1"].nonce == "nonce"
+    assert ledger.settled["call/1"].usage == TokenUsage(10, output_tokens=5)
+    assert (ledger.open_holds, ledger.recorded, journal.bills) == (set(), {}, {})
+
+
+async def test_while_the_cost_service_is_away_it_is_not_asked_by_every_call(
+    accounting: Accounting, ledger: InMemoryLedger
+) -> None:
+    await known(accounting, ledger, hard_budget=False)
+    ledger.failures = [DOWN] * 1_000
+    await run(accounting, direct("first"))
+    asked = ledger.calls
+    tried = direct("second")
+    async with accounting.held(tried):
+        assert ledger.calls == asked
+
+
+@pytest.mark.parametrize(
+    ("tried", "hard_budget"),
+    [(direct(), True), (attempt_of(call(call_id="call", run_id="run_1")), False)],
+    ids=["hard budget", "run"],
+)
+async def test_under_a_hard_budget_and_for_runs_nothing_leaves_without_a_hold(
+    accounting: Accounting, ledger: InMemoryLedger, tried: Attempt, hard_budget: bool
+) -> None:
+    await known(accounting, ledger, hard_budget=hard_budget)
+    ledger.failures = [DOWN] * 1_000
+    with pytest.raises(CallFailed) as failed:
+        await run(accounting, tried)
+    assert failed.value.failure.reason == "DEPENDENCY_UNAVAILABLE"
+    assert not tried.dispatched
+
+
+async def test_of_an_unknown_project_and_with_the_policy_off_nothing_leaves_without_a_hold(
+    ledger: InMemoryLedger, late_bills: LateBills
+) -> None:
+    unknown = accounting_of(ledger, late_bills)
+    off = accounting_of(ledger, late_bills, fail_open=False)
+    await known(off, ledger, hard_budget=False)
+    ledger.failures = [DOWN] * 1_000
+    for accounting in (unknown, off):
+        with pytest.raises(CallFailed):
+            await run(accounting, direct())
+
+
+async def test_nothing_leaves_without_a_hold_when_no_more_bills_are_kept(
+    accounting: Accounting, ledger: InMemoryLedger, journal: MemoryJournal
+) -> None:
+    await known(accounting, ledger, hard_budget=False)
+    journal.max_bills = 1
+    ledger.failures = [DOWN] * 1_000
+    await run(accounting, direct("kept"))
+    await run(accounting, direct("in memory"))
+    with pytest.raises(CallFailed):
+        await run(accounting, direct("refused"))
+
+
+async def test_what_no_hold_is_given_for_any_more_is_recorded(ledger: InMemoryLedger, late_bills: LateBills) -> None:
+    accounting = accounting_of(ledger, late_bills)
+    await known(accounting, ledger, hard_budget=False)
+    ledger.failures = [DOWN]
+    await run(accounting, direct())
+    ledger.failures = [error_of_code("RESOURCE_EXHAUSTED", "BUDGET_EXCEEDED", "a budget made meanwhile")]
+    await late_bills.close(5.0)
+    assert ledger.recorded["call/1"].usage == TokenUsage(10, output_tokens=5)
+    assert "call/1" not in ledger.settled

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.gateway.accounting import Reservation, Settlement
 from services.gateway.attempts import CallOutcome, Completion, Cost, FailedCall
 from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Owner, ProviderRequest, TextPart
 from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
+from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
 from services.gateway.limits import LimitRules, LocalLimits, RateLimits
 from services.gateway.retries import RetryRules

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from services.gateway.accounting import Reservation
 from services.gateway.attempts import CallOutcome, Cause, Completion, FailedCall
 from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Caching, Call, Owner
 from services.gateway.chunks import Event, Started, TextDelta
+from services.gateway.cost_port import Reservation
 from services.gateway.failures import CallFailed, ProviderFault, classify, refused
 from services.gateway.limits import LocalLimits, RateLimits
 from services.runtime.clock import SYSTEM_CLOCK
