@@ -14,6 +14,7 @@ reported once: a row keeps its score only when it is more surprising than every 
 `python -m services.cost.anomalies FILE.csv` scores a file with the columns timestamp and value.
 """
 
+import argparse
 import csv
 import math
 import os
@@ -38,6 +39,14 @@ CUSUM_SLACK: Final = 2.0
 CUSUM_CLIP: Final = 4.0
 CUSUM_RESTART: Final = 40.0
 _SCALE_WEIGHT: Final = 0.002
+_HELP: Final = (
+    "Score each row of a series by the rows before it. The series is a CSV file with the columns timestamp (ISO 8601, "
+    "UTC unless it says otherwise, or seconds since 1970) and value (a number of any unit), in the order of the times."
+)
+_HELP_OUTPUT: Final = (
+    "Printed is CSV: timestamp, value, score (0 as ever; 0.5 or more is an anomaly), lower and upper (the expected "
+    "band, in the unit of the values), anomaly (1 or 0). Example: python -m services.cost.anomalies hours.csv"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +150,14 @@ class Detector:
 
 
 def main(arguments: list[str]) -> int:
-    """Print a CSV row for every row of a file; 2 when the file is no series."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m services.cost.anomalies FILE.csv (columns timestamp and value)\n")
-        return 2
+    """Print a CSV row for every row of a file; 2 when the file is no series, SystemExit(2) for wrong arguments."""
+    parser = argparse.ArgumentParser(prog="python -m services.cost.anomalies", description=_HELP, epilog=_HELP_OUTPUT)
+    parser.add_argument("file", metavar="FILE.csv", type=Path, help="the series")
+    file = parser.parse_args(arguments).file
     try:
-        rows = read_series(Path(arguments[0]))
+        rows = read_series(file)
     except BadSeries as error:
-        sys.stderr.write(f"{arguments[0]}: {error}\n")
+        sys.stderr.write(f"{file}: {error}\n")
         return 2
     try:
         _write_judgements(rows)

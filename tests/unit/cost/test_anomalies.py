@@ -219,5 +219,9 @@ def test_files_that_cannot_be_read_are_said_so(tmp_path: Path, capsys: pytest.Ca
     assert run(tmp_path / "none.csv", capsys)[2].endswith("it cannot be read: No such file or directory\n")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     assert "it is not UTF-8 text" in run(tmp_path / "binary.csv", capsys)[2]
-    assert main([]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([])
     assert "usage" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "timestamp, value, score" in capsys.readouterr().out
