@@ -26,6 +26,7 @@ NEXT_STEPS = (
     "Next:",
     "  `llmlab results latest` shows the answers",
     "  `llmlab export latest -o answers.csv` writes them to a file",
+    "  `llmlab spend --by day,model` shows what was spent, `llmlab budgets create --limit 10usd` limits it",
     "  `llmlab demo --print > study.yaml` makes a study file to edit, and `llmlab run study.yaml` runs it",
     "  `llmlab chat 'Hello'` talks to a model",
 )
