@@ -48,7 +48,10 @@ COLUMNS = (
 ).split()
 
 
-_NEW_PROJECT = "INSERT INTO projects (project_id, held_nano_usd, prices_revision, event_sequence) VALUES ({}, 0, 0, {})"
+_NEW_PROJECT = (
+    "INSERT INTO projects (project_id, held_nano_usd, prices_revision, budgets_revision, event_sequence)"
+    " VALUES ({}, 0, 0, 0, {})"
+)
 
 
 def model_name(number: int) -> tuple[str, str]:

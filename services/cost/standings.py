@@ -1,6 +1,7 @@
 """The budgets that a transaction can touch, with where they stand: found by what calls are charged to."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Self
 
 from services.cost.budgets import Balance, Budget
 from services.cost.periods import QUARTER_US, Period
@@ -8,6 +9,7 @@ from services.cost.scopes import Target, anchors_of
 
 BalanceKey = tuple[str, str]
 """Budget id and the key of the period."""
+NO_BUDGETS: Final[Mapping[str, Sequence[Budget]]] = {}
 
 
 class Standings:
@@ -17,10 +19,9 @@ class Standings:
     its rows, and seals them: a balance that would open later would be one that nobody has filled.
     """
 
-    def __init__(self, budgets: Iterable[Budget] = ()) -> None:
-        self._by_anchor: dict[str, list[Budget]] = {}
-        for budget in budgets:
-            self._by_anchor.setdefault(budget.scope.anchor, []).append(budget)
+    def __init__(self, by_anchor: Mapping[str, Sequence[Budget]] = NO_BUDGETS) -> None:
+        """Budgets by their anchors; only those at anchors of calls that are asked for are needed."""
+        self._by_anchor = by_anchor
         self._balances: dict[BalanceKey, Balance] = {}
         self._found: dict[tuple[Target, int], tuple[Balance, ...]] = {}
         self._sealed = False
@@ -41,6 +42,14 @@ class Standings:
     def seal(self) -> None:
         """Let no further balance open: KeyError from then on."""
         self._sealed = True
+
+    @classmethod
+    def of(cls, budgets: Iterable[Budget]) -> Self:
+        """Standings of all budgets of a project."""
+        by_anchor: dict[str, list[Budget]] = {}
+        for budget in budgets:
+            by_anchor.setdefault(budget.scope.anchor, []).append(budget)
+        return cls(by_anchor)
 
     def at(self, target: Target, at_us: int) -> tuple[Balance, ...]:
         """The balances to which a call is charged in the period that holds a time, by budget id."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, text
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from services.runtime import telemetry
@@ -121,6 +121,16 @@ class Database:
         """
         return self._dialect.among(column, parameter)
 
+    def one_by_one(
+        self, table: Table, column: Column[Any], parameter: str, *conditions: ColumnElement[bool]
+    ) -> Select[Any]:
+        """The rows whose column is in the list bound to `parameter`, by one look-up in a unique index for each.
+
+        The conditions and the column have to be the whole of a unique key. For tables that have just begun to grow:
+        while PostgreSQL has no statistics of one it takes any index for the right one, and reads all of it.
+        """
+        return self._dialect.one_by_one(table, column, parameter, conditions)
+
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, *, on_conflict: str = "") -> int:
         """Insert rows of plain values (str, int, float, bool, bytes, None) in one statement; returns how many it wrote.
 
@@ -141,7 +151,17 @@ class Database:
         """
         if self._clock is not None:
             return self._clock.now_us()
-        server_us = self._dialect.now_us(connection)
+        return self.time_of(self._dialect.now_us(connection))
+
+    @property
+    def clock(self) -> ColumnElement[int | None]:
+        """The server's clock as a column, for statements that read something else too; `time_of` takes its value."""
+        return self._dialect.clock
+
+    def time_of(self, server_us: int | None) -> int:
+        """What `now_us` would have said when the column `clock` was read."""
+        if self._clock is not None:
+            return self._clock.now_us()
         return SYSTEM_CLOCK.now_us() if server_us is None else server_us
 
     async def read(self, fn: Callable[[Connection, *Ts], T], *args: *Ts, timeout_s: float | None = None) -> T:

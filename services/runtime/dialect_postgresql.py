@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 import psycopg
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, any_, bindparam, create_engine, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    any_,
+    bindparam,
+    create_engine,
+    func,
+    literal_column,
+    select,
+    true,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -43,7 +59,10 @@ _FAULTS = {
     "3D": Fault.UNREACHABLE,
     _READ_ONLY_TRANSACTION: Fault.UNREACHABLE,
 }
-_NOW_US = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+_CLOCK: ColumnElement[int | None] = literal_column(
+    "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint", BigInteger
+)
+_NOW_US = select(_CLOCK)
 _COMPILER = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -57,6 +76,7 @@ class PostgresqlDialect(Dialect):
 
     name: DialectName = "postgresql"
     reader_threads = 0
+    clock = _CLOCK
 
     def __init__(self, url: URL, schema: str, options: DatabaseOptions) -> None:
         self._url = url
@@ -113,6 +133,16 @@ class PostgresqlDialect(Dialect):
         return column == any_(bindparam(parameter, type_=postgresql.ARRAY(column.type)))
 
     @override
+    def one_by_one(
+        self, table: Table, column: Column[Any], parameter: str, conditions: Sequence[ColumnElement[bool]]
+    ) -> Select[Any]:
+        keys = bindparam(parameter, type_=postgresql.ARRAY(column.type))
+        wanted = func.unnest(keys).table_valued(Column("key", column.type), name="wanted").render_derived()
+        # The planner cannot take the limit apart from the look-up, so it looks up each row by itself.
+        row = select(table).where(*conditions, column == wanted.c.key).limit(literal_column("1")).lateral("found")
+        return select(row).select_from(wanted.join(row, true()))
+
+    @override
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, on_conflict: str) -> int:
         columns = tuple(rows[0])
         if len(rows) >= _COPY_ROWS_MIN and not on_conflict:
@@ -141,7 +171,7 @@ class PostgresqlDialect(Dialect):
 
     @override
     def now_us(self, connection: Connection) -> int | None:
-        return int(connection.execute(_NOW_US).scalar_one())
+        return connection.execute(_NOW_US).scalar_one()
 
     @override
     def fault_of(self, error: DBAPIError, *, write: bool) -> Fault | None:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, bindparam, create_engine, event
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    null,
+    select,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -41,6 +54,7 @@ class SqliteDialect(Dialect):
 
     name: DialectName = "sqlite"
     writer_threads = 1
+    clock: ColumnElement[int | None] = null()
 
     def __init__(self, url: URL, options: DatabaseOptions) -> None:
         self._url = url
@@ -101,6 +115,12 @@ class SqliteDialect(Dialect):
     @override
     def among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
         return column.in_(bindparam(parameter, expanding=True))
+
+    @override
+    def one_by_one(
+        self, table: Table, column: Column[Any], parameter: str, conditions: Sequence[ColumnElement[bool]]
+    ) -> Select[Any]:
+        return select(table).where(*conditions, self.among(column, parameter))
 
     @override
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, on_conflict: str) -> int:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -60,6 +60,8 @@ class Dialect(Protocol):
     writer_threads: int
     reader_threads: int
     """0 when readers share the writers' threads and connections."""
+    clock: ColumnElement[int | None]
+    """The server's clock, microseconds UTC; NULL when there is no clock but this machine's."""
 
     def writer_engine(self) -> Engine:
         """The engine of transactions that write."""
@@ -79,6 +81,12 @@ class Dialect(Protocol):
 
     def among(self, column: Column[Any], parameter: str) -> ColumnElement[bool]:
         """The condition that the column's value is in the list bound to `parameter`."""
+        ...
+
+    def one_by_one(
+        self, table: Table, column: Column[Any], parameter: str, conditions: Sequence[ColumnElement[bool]]
+    ) -> Select[Any]:
+        """The rows whose column is in the list bound to `parameter`, each looked up by itself."""
         ...
 
     def insert_rows(self, connection: Connection, table: Table, rows: Rows, on_conflict: str) -> int:

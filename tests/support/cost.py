@@ -118,7 +118,7 @@ class LedgerOfBooks:
     """Books that outlive a ledger, as the store's rows do; balances open when they are first charged."""
 
     def __init__(self, *budgets: Budget) -> None:
-        self.books = Books("prj_1", standings=Standings(budgets))
+        self.books = Books("prj_1", standings=Standings.of(budgets))
         self.now_us = NOVEMBER_US
 
     def ledger(self) -> Ledger:

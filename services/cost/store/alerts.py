@@ -10,7 +10,7 @@ from sqlalchemy.engine import RowMapping
 from services.cost.alerting.alerts import Alert, AlertDraft, AlertKind, AnomalyFacts, BudgetFacts, anomaly
 from services.cost.store.alert_tables import alerts, deliveries
 from services.cost.store.alert_writer import LAST_SEQUENCE, AlertKey, AlertWriter, alerts_topic
-from services.cost.store.books import lock_project
+from services.cost.store.projects import lock_project
 from services.runtime.database import Database
 from services.runtime.feeds import Kept
 

@@ -5,7 +5,7 @@ A flush runs as many statements for one request as for a thousand, and locks eac
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
@@ -14,20 +14,15 @@ from services.cost.holds import UNRESOLVED, HoldState, hold_of_event
 from services.cost.ledger import Books, EventKey, Ledger, is_acceptable
 from services.cost.posting import Posting
 from services.cost.pricing.catalogue import PriceSource
-from services.cost.scopes import Target, anchors_of
+from services.cost.scopes import anchors_of
 from services.cost.standings import Standings
 from services.cost.store.alert_writer import AlertKey, AlertWriter
+from services.cost.store.budget_books import BudgetBooks
 from services.cost.store.events import append_events
 from services.cost.store.price_books import PriceBooks
-from services.cost.store.rows import budget_of, event_of, hold_of, row_of_event, row_of_hold
-from services.cost.store.tables import (
-    LIVE,
-    balances,
-    budgets,
-    holds,
-    projects,
-    usage_events,
-)
+from services.cost.store.projects import LockedProject, lock_project, set_totals
+from services.cost.store.rows import event_of, hold_of, row_of_event, row_of_hold
+from services.cost.store.tables import LIVE, balances, holds, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
 
@@ -37,14 +32,6 @@ _PUT_BALANCE: Final = (
 )
 
 # Built once: building a statement costs more than running it.
-_LOCK: Final = (
-    select(projects.c.held_nano_usd, projects.c.prices_revision)
-    .where(projects.c.project_id == bindparam("project_id"))
-    .with_for_update()
-)
-_SET_HELD: Final = (
-    update(projects).where(projects.c.project_id == bindparam("of_project")).values(held_nano_usd=bindparam("held"))
-)
 _EXPIRED: Final = (
     select(holds.c.project_id, holds.c.attempt_id)
     .where(LIVE, holds.c.expires_us <= bindparam("now_us"))
@@ -53,32 +40,24 @@ _EXPIRED: Final = (
 )
 
 
-class LockedProject(NamedTuple):
-    """What a project's row says."""
-
-    held_nano_usd: int
-    prices_revision: int
-    """How often its overrides have changed; 0 while it has none."""
-
-
 class BookKeeper:
     """Runs postings on the books of their projects."""
 
     def __init__(self, database: Database, prices: PriceSource, alerts: AlertWriter) -> None:
         self._database = database
         self._prices = PriceBooks(prices)
+        self._budgets = BudgetBooks(database)
         self._alerts = alerts
         # SQLAlchemy keeps the columns' own names for the values of an update.
         of_holds = (holds.c.project_id == bindparam("of_project"), database.among(holds.c.attempt_id, "attempt_ids"))
         self._load_holds = select(holds).where(*of_holds)
         self._move_holds = update(holds).where(*of_holds).values(state=bindparam("new_state"))
-        self._load_source = select(usage_events).where(
+        self._load_source = database.one_by_one(
+            usage_events,
+            usage_events.c.event_id,
+            "event_ids",
             usage_events.c.project_id == bindparam("project_id"),
             usage_events.c.source == bindparam("source"),
-            database.among(usage_events.c.event_id, "event_ids"),
-        )
-        self._load_budgets = select(budgets).where(
-            budgets.c.project_id == bindparam("project_id"), database.among(budgets.c.anchor, "anchors")
         )
         self._load_balances = select(balances).where(
             database.among(balances.c.budget_id, "budget_ids"), database.among(balances.c.period, "periods")
@@ -110,21 +89,22 @@ class BookKeeper:
         ordered = sorted(range(len(postings)), key=lambda index: postings[index].project_id)
         for project_id, indexes in groupby(ordered, key=lambda index: postings[index].project_id):
             of_project = list(indexes)
-            ledger = self._open(connection, project_id, [postings[index] for index in of_project])
+            locked = lock_project(connection, self._database, project_id)
+            ledger = self._open(connection, project_id, locked, [postings[index] for index in of_project])
             for index in of_project:
                 try:
                     results[index] = postings[index].apply(ledger)
                 except DomainError as refusal:
                     results[index] = refusal
-            self._save(connection, ledger)
+            self._save(connection, locked, ledger)
             raised += self._alerts.raise_new(connection, project_id, ledger.alerts(), ledger.now_us)
         return results, raised
 
-    def _open(self, connection: Connection, project_id: str, postings: Sequence[Posting[Any]]) -> Ledger:
-        """Lock the project and load what the postings touch."""
-        locked = lock_project(connection, self._database, project_id)
+    def _open(
+        self, connection: Connection, project_id: str, locked: LockedProject, postings: Sequence[Posting[Any]]
+    ) -> Ledger:
+        """Load what the postings touch."""
         books = Books(project_id, held_nano_usd=locked.held_nano_usd)
-        now_us = self._database.now_us(connection)
         attempt_ids = {attempt_id for posting in postings for attempt_id in posting.attempt_ids}
         if attempt_ids:
             named = {"of_project": project_id, "attempt_ids": list(attempt_ids)}
@@ -142,16 +122,9 @@ class BookKeeper:
             event = books.events.get((SETTLED_SOURCE, attempt_id))
             if event is not None:
                 books.holds[attempt_id] = hold_of_event(event)
-        # Periods are looked up for times that can be; what names another is refused when it is applied.
-        charges = {
-            (target, now_us if at_us is None else at_us)
-            for posting in postings
-            for target, at_us in posting.charges
-            if at_us is None or is_acceptable(at_us, now_us)
-        }
-        charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
-        books.standings = self._standings(connection, project_id, charges)
-        return Ledger(books, self._prices.of_project(connection, project_id, locked.prices_revision), now_us)
+        books.standings = self._standings(connection, books, locked, postings)
+        prices = self._prices.of_project(connection, project_id, locked.prices_revision)
+        return Ledger(books, prices, locked.now_us)
 
     def _load_events(self, connection: Connection, books: Books, keys: set[EventKey]) -> None:
         for source, group in groupby(sorted(keys), key=lambda key: key[0]):
@@ -161,14 +134,22 @@ class BookKeeper:
                 event = event_of(row)
                 books.events[source, event.event_id] = event
 
-    def _standings(self, connection: Connection, project_id: str, charges: set[tuple[Target, int]]) -> Standings:
-        """The balances that calls can be charged to, filled."""
-        anchors = {anchor for target, _ in charges for anchor in anchors_of(target)}
-        if not anchors:
+    def _standings(
+        self, connection: Connection, books: Books, locked: LockedProject, postings: Sequence[Posting[Any]]
+    ) -> Standings:
+        """The balances that the postings can change, filled."""
+        if not locked.budgets_revision:
             return Standings()
-        named = {"project_id": project_id, "anchors": list(anchors)}
-        rows = connection.execute(self._load_budgets, named).mappings()
-        standings = Standings(budget_of(row) for row in rows)
+        # Periods are looked up for times that can be; what names another is refused when it is applied.
+        charges = {
+            (target, locked.now_us if at_us is None else at_us)
+            for posting in postings
+            for target, at_us in posting.charges
+            if at_us is None or is_acceptable(at_us, locked.now_us)
+        }
+        charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
+        anchors = {anchor for target, _ in charges for anchor in anchors_of(target)}
+        standings = Standings(self._budgets.at_anchors(connection, books.project_id, locked.budgets_revision, anchors))
         for target, at_us in charges:
             standings.at(target, at_us)
         standings.seal()
@@ -180,8 +161,8 @@ class BookKeeper:
                 standings.fill((budget_id, period), settled_nano_usd=settled, held_nano_usd=held)
         return standings
 
-    def _save(self, connection: Connection, ledger: Ledger) -> None:
-        project_id = ledger.books.project_id
+    def _save(self, connection: Connection, locked: LockedProject, ledger: Ledger) -> None:
+        books, project_id = ledger.books, ledger.books.project_id
         if ledger.new_holds:
             rows = [row_of_hold(project_id, hold) for hold in ledger.new_holds.values()]
             self._database.insert_rows(connection, holds, rows)
@@ -191,13 +172,6 @@ class BookKeeper:
         for state, attempt_ids in by_state.items():
             moved = {"of_project": project_id, "attempt_ids": attempt_ids, "new_state": state.value}
             connection.execute(self._move_holds, moved)
-        if ledger.new_events:
-            rows = [row_of_event(project_id, event) for event in ledger.new_events]
-            append_events(connection, self._database, project_id, rows)
-        self._save_balances(connection, ledger)
-
-    def _save_balances(self, connection: Connection, ledger: Ledger) -> None:
-        books = ledger.books
         if ledger.changed_balances:
             rows = [
                 {
@@ -209,16 +183,9 @@ class BookKeeper:
                 for budget_id, period in sorted(ledger.changed_balances)
             ]
             self._database.insert_rows(connection, balances, rows, on_conflict=_PUT_BALANCE)
-        if ledger.new_holds or ledger.changed_holds:
-            connection.execute(_SET_HELD, {"of_project": books.project_id, "held": books.held_nano_usd})
-
-
-def lock_project(connection: Connection, database: Database, project_id: str) -> LockedProject:
-    """Keep everyone else from changing the project until the transaction ends."""
-    own = {"project_id": project_id}
-    locked = connection.execute(_LOCK, own).one_or_none()
-    if locked is None:
-        empty = {**own, "held_nano_usd": 0, "prices_revision": 0, "event_sequence": 0}
-        connection.execute(database.upsert(projects).on_conflict_do_nothing(), empty)
-        locked = connection.execute(_LOCK, own).one()
-    return LockedProject(*locked)
+        last = locked.event_sequence + len(ledger.new_events)
+        if ledger.new_holds or ledger.changed_holds or ledger.new_events:
+            set_totals(connection, project_id, held_nano_usd=books.held_nano_usd, event_sequence=last)
+        if ledger.new_events:
+            rows = [row_of_event(project_id, event) for event in ledger.new_events]
+            append_events(connection, self._database, project_id, last, rows)

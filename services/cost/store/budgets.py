@@ -12,8 +12,8 @@ from services.cost.budgets import Balance, Budget, budget_overlaps
 from services.cost.periods import Period, PeriodKind
 from services.cost.scopes import Scope
 from services.cost.store.alert_writer import AlertKey, AlertWriter
-from services.cost.store.books import lock_project
 from services.cost.store.openings import put_opening_balances
+from services.cost.store.projects import count_change_of_budgets, lock_project
 from services.cost.store.rows import budget_of, row_of_budget
 from services.cost.store.tables import balances, budgets, request_ids
 from services.runtime.database import Database
@@ -53,11 +53,11 @@ class BudgetStore:
         raised: list[AlertKey] = []
 
         def create() -> bytes:
-            lock_project(connection, self._database, budget.project_id)
+            locked = lock_project(connection, self._database, budget.project_id)
             self._check_room(connection, budget)
-            now_us = self._database.now_us(connection)
-            created = replace(budget, created_us=now_us, since_us=now_us)
+            created = replace(budget, created_us=locked.now_us, since_us=locked.now_us)
             connection.execute(budgets.insert(), row_of_budget(created))
+            count_change_of_budgets(connection, budget.project_id, locked)
             put_opening_balances(connection, self._database, created)
             return _encode(self._told(connection, created, raised))
 
@@ -95,14 +95,15 @@ class BudgetStore:
         raised: list[AlertKey] = []
 
         def change() -> bytes:
-            lock_project(connection, self._database, key.project_id)
+            locked = lock_project(connection, self._database, key.project_id)
             found = self._find(connection, key.project_id, budget_id)
             changed = replace(found, **changes)
             anew = changed.scope != found.scope
             if anew:
                 self._check_room(connection, changed)
-                changed = replace(changed, since_us=self._database.now_us(connection))
+                changed = replace(changed, since_us=locked.now_us)
             connection.execute(update(budgets).where(budgets.c.budget_id == budget_id).values(row_of_budget(changed)))
+            count_change_of_budgets(connection, key.project_id, locked)
             if anew:
                 connection.execute(delete(balances).where(balances.c.budget_id == budget_id))
                 put_opening_balances(connection, self._database, changed)
@@ -115,8 +116,9 @@ class BudgetStore:
         await self._database.write(self._delete, project_id, budget_id)
 
     def _delete(self, connection: Connection, project_id: str, budget_id: str) -> None:
-        lock_project(connection, self._database, project_id)
+        locked = lock_project(connection, self._database, project_id)
         self._find(connection, project_id, budget_id)
+        count_change_of_budgets(connection, project_id, locked)
         connection.execute(delete(balances).where(balances.c.budget_id == budget_id))
         connection.execute(delete(budgets).where(budgets.c.budget_id == budget_id))
 

@@ -4,25 +4,19 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, tuple_
 
 from services.cost.events import EventPage, EventQuery, UsageEvent
 from services.cost.rollups import TAG, TAIL_EVENTS_MAX
 from services.cost.store.rollups import fold_events
 from services.cost.store.rows import event_of
-from services.cost.store.tables import projects, spend_progress, usage_events
+from services.cost.store.tables import spend_progress, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import NotFound
 
 LOOK_EVERY: Final = 4_096
 """Events between two looks at the tail."""
 
-_COUNT: Final = (
-    update(projects)
-    .where(projects.c.project_id == bindparam("of_project"))
-    .values(event_sequence=projects.c.event_sequence + bindparam("more"))
-    .returning(projects.c.event_sequence)
-)
 _FOLDED: Final = select(spend_progress.c.folded_sequence).where(spend_progress.c.project_id == bindparam("project_id"))
 _EVENT: Final = select(usage_events).where(
     usage_events.c.project_id == bindparam("project_id"),
@@ -32,9 +26,13 @@ _EVENT: Final = select(usage_events).where(
 )
 
 
-def append_events(connection: Connection, database: Database, project_id: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows of `usage_events`, without their sequence, to a project that the transaction has locked."""
-    last = connection.execute(_COUNT, {"of_project": project_id, "more": len(rows)}).scalar_one()
+def append_events(
+    connection: Connection, database: Database, project_id: str, last: int, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Add rows of `usage_events`, without their sequence, to a project that the transaction has locked.
+
+    `last` is the project's `event_sequence` with these rows counted, and on record already.
+    """
     first = last - len(rows) + 1
     for sequence, row in enumerate(rows, first):
         row["sequence"] = sequence

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.pricing.overrides import Override, check_start
-from services.cost.store.books import lock_project
 from services.cost.store.price_books import PriceBooks, override_of, row_of_override
+from services.cost.store.projects import lock_project
 from services.cost.store.tables import price_overrides, projects, request_ids
 from services.runtime.database import Database
 from services.runtime.errors import NotFound, ResourceExhausted

@@ -28,8 +28,9 @@ from services.cost.pricing.repricing import (
     unfinished,
 )
 from services.cost.store.alert_writer import AlertKey
-from services.cost.store.books import BookKeeper, lock_project
+from services.cost.store.books import BookKeeper
 from services.cost.store.price_books import overrides_of
+from services.cost.store.projects import lock_project
 from services.cost.store.rows import event_of
 from services.cost.store.tables import adjustments, holds, projects, repricings, usage_events
 from services.runtime.database import Database

@@ -38,10 +38,11 @@ projects: Final = Table(
     _text("project_id", key=True),
     _int("held_nano_usd"),
     _int("prices_revision"),
+    _int("budgets_revision"),
     _int("event_sequence"),
 )
-"""The lock of a project, what is held in it by calls under way, how often its overrides of prices have changed, and the
-number of its last usage event."""
+"""The lock of a project, what is held in it by calls under way, how often its overrides of prices have changed, another
+number after each change of its budgets, and the number of its last usage event."""
 
 price_overrides: Final = Table(
     "price_overrides",

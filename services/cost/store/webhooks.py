@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, case, delete, func, select, updat
 from services.cost.alerting.deliveries import DeliveryState
 from services.cost.alerting.webhooks import Webhook
 from services.cost.store.alert_tables import deliveries, webhooks
-from services.cost.store.books import lock_project
+from services.cost.store.projects import lock_project
 from services.cost.store.tables import budgets
 from services.cost.store.webhook_rows import row_of_choice, webhook_of
 from services.runtime.database import Database

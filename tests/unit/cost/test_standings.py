@@ -15,7 +15,7 @@ def test_balances_are_found_by_budget_id_and_open_once() -> None:
         budget(1, budget_id="bud_1", scope=Scope(user_id="usr_1"), kind=PeriodKind.DAILY),
         budget(1, budget_id="bud_3", scope=Scope(user_id="usr_2")),
     ]
-    standings = Standings(budgets)
+    standings = Standings.of(budgets)
     found = standings.at(CALL, NOVEMBER_US)
     assert [(one.budget.budget_id, one.period.key) for one in found] == [("bud_1", "2026-11-18"), ("bud_2", "2026-11")]
     later = standings.at(CALL, NOVEMBER_US + 24 * HOUR_US)
@@ -25,13 +25,13 @@ def test_balances_are_found_by_budget_id_and_open_once() -> None:
 
 
 def test_a_budget_has_no_balance_in_periods_that_had_ended_before_it() -> None:
-    standings = Standings([budget(1)])
+    standings = Standings.of([budget(1)])
     assert standings.at(CALL, NOVEMBER_US - 31 * 24 * HOUR_US) == ()
     assert len(standings.at(CALL, NOVEMBER_US - 17 * 24 * HOUR_US)) == 1
 
 
 def test_what_was_not_loaded_is_an_error_and_never_an_empty_balance() -> None:
-    standings = Standings([budget(1)])
+    standings = Standings.of([budget(1)])
     (balance,) = standings.at(CALL, NOVEMBER_US)
     standings.fill(("bud_1", "2026-11"), settled_nano_usd=5, held_nano_usd=7)
     standings.fill(("bud_1", "2026-12"), settled_nano_usd=5, held_nano_usd=7)

@@ -1,0 +1,48 @@
+"""The budgets of each project, remembered until they change: every hold asks for them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, select
+
+from services.cost.budgets import Budget
+from services.cost.store.rows import budget_of
+from services.cost.store.tables import budgets
+from services.runtime.database import Database
+
+ANCHORS_CACHED_MAX: Final = 50_000
+"""Anchors, of all projects, whose budgets are remembered; one more makes the cache forget them all and begin again."""
+
+
+class BudgetBooks:
+    """Budgets by their anchors, as they are in the revision that a transaction has read."""
+
+    def __init__(self, database: Database) -> None:
+        self._load = select(budgets).where(
+            budgets.c.project_id == bindparam("project_id"), database.among(budgets.c.anchor, "anchors")
+        )
+        self._cached: dict[tuple[str, int, str], Sequence[Budget]] = {}
+
+    def at_anchors(
+        self, connection: Connection, project_id: str, revision: int, anchors: Collection[str]
+    ) -> Mapping[str, Sequence[Budget]]:
+        """The budgets at each of the anchors that has some. Safe in any thread."""
+        if revision == 0:
+            return {}
+        found: dict[str, Sequence[Budget]] = {}
+        missing: dict[str, list[Budget]] = {}
+        for anchor in anchors:
+            known = self._cached.get((project_id, revision, anchor))
+            if known is None:
+                missing[anchor] = []
+            elif known:
+                found[anchor] = known
+        if missing:
+            named = {"project_id": project_id, "anchors": list(missing)}
+            for row in connection.execute(self._load, named).mappings():
+                missing[row["anchor"]].append(budget_of(row))
+            if len(self._cached) + len(missing) > ANCHORS_CACHED_MAX:
+                self._cached.clear()
+            self._cached.update({(project_id, revision, anchor): some for anchor, some in missing.items()})
+            found.update({anchor: some for anchor, some in missing.items() if some})
+        return found
