@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     bindparam,
     create_engine,
     event,
-    null,
+    literal_column,
     select,
 )
 from sqlalchemy.dialects import sqlite
@@ -54,7 +55,7 @@ class SqliteDialect(Dialect):
 
     name: DialectName = "sqlite"
     writer_threads = 1
-    clock: ColumnElement[int | None] = null()
+    clock: ColumnElement[int | None] = literal_column("NULL", BigInteger)
 
     def __init__(self, url: URL, options: DatabaseOptions) -> None:
         self._url = url

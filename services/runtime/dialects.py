@@ -37,8 +37,8 @@ class DatabaseOptions:
     """How long a new connection may take to be made."""
     max_attempts: int = 6
     """How often a transaction is tried when the database reports a conflict, a deadlock or a lost connection."""
-    prepared_statements: bool = False
-    """PostgreSQL: prepare statements on the server. Off is safe behind PgBouncer in transaction mode."""
+    prepared_statements: bool = True
+    """PostgreSQL: prepare statements on the server; off behind a PgBouncer in transaction mode that forgets them."""
     exclusive: bool = False
     """SQLite: one process at a time may open the file with this option."""
 

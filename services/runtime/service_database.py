@@ -35,7 +35,11 @@ async def open_service_database(
         parse_url(url)
     except ValueError as error:
         raise SettingsError(f"{settings.variable('database_url')}: {error}") from None
-    options = DatabaseOptions(pool_size=settings.database_pool_size, exclusive=exclusive)
+    options = DatabaseOptions(
+        pool_size=settings.database_pool_size,
+        prepared_statements=settings.database_prepared_statements,
+        exclusive=exclusive,
+    )
     migrations = f"services.{settings.service}.migrations"
     async with Database.open(
         url, schema=settings.service, migrations=migrations, options=options, clock=clock

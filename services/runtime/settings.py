@@ -42,6 +42,11 @@ class ServiceSettings(BaseSettings):
     home: Path = Field(Path("~/.llmlab"), description="Directory of local state: SQLite files, credentials.")
     database_url: str = Field("", description="SQLAlchemy URL; empty: a SQLite file <home>/<service>.db.")
     database_pool_size: int = Field(8, ge=1, description="PostgreSQL connections of this process.")
+    database_prepared_statements: bool = Field(
+        default=True,
+        description="Prepare statements in PostgreSQL; false behind a PgBouncer that keeps none for its clients "
+        "(pool_mode=transaction with max_prepared_statements=0).",
+    )
     redis_url: str = Field("", description="Redis that replicas share; empty: this process alone, in memory.")
 
     gateway_target: str = Field("127.0.0.1:7410", description="gRPC target of the gateway.")

@@ -39,8 +39,9 @@ def lock_project(connection: Connection, database: Database, project_id: str) ->
         empty = {"project_id": project_id, **_EMPTY}
         connection.execute(database.upsert(projects).on_conflict_do_nothing(), empty)
         locked = connection.execute(statement, own).one()
-    *counts, server_us = locked
-    return LockedProject(*counts, database.time_of(server_us))
+    held_nano_usd, prices_revision, budgets_revision, event_sequence, server_us = locked
+    now_us = database.time_of(server_us)
+    return LockedProject(held_nano_usd, prices_revision, budgets_revision, event_sequence, now_us)
 
 
 def set_totals(connection: Connection, project_id: str, *, held_nano_usd: int, event_sequence: int) -> None:

@@ -7,6 +7,7 @@ from services.cost.holds import ExpiryPolicy
 from services.cost.periods import PeriodKind
 from services.cost.rollups import DAY_US
 from services.cost.scopes import Scope
+from services.cost.store import budget_books
 from services.cost.usage import Attribution
 from services.runtime.errors import AlreadyExists, NotFound, ResourceExhausted
 from services.runtime.requests import RequestKey
@@ -36,6 +37,32 @@ async def test_budgets_are_made_once_changed_and_deleted(cost: Cost) -> None:
     with pytest.raises(NotFound):
         await cost.budgets.delete(PROJECT, "bud_x")
     assert await cost.balances() == {}
+
+
+async def test_what_a_replica_remembers_of_budgets_is_as_good_as_new(cost: Cost) -> None:
+    async def refused(name: str) -> list[str | None]:
+        return reasons(await cost.books.hold(PROJECT, [order(name, attribution=ANNE)]))
+
+    assert await refused("none") == [None]
+    await cost.budget(HELD, scope=Scope(user_id="usr_1"))
+    assert await refused("used up") == ["BUDGET_EXCEEDED"]
+    await cost.update("bud_1", limit_nano_usd=2 * HELD)
+    assert await refused("raised") == [None]
+    await cost.update("bud_1", scope=Scope(user_id="usr_2"))
+    assert await refused("of another") == [None]
+    await cost.budget(HELD, number=2, scope=Scope(run_id="run_1"))
+    assert await refused("of the run") == ["BUDGET_EXCEEDED"]
+    await cost.budgets.delete(PROJECT, "bud_2")
+    assert await refused("deleted") == [None]
+
+
+async def test_the_memory_of_budgets_is_bounded(cost: Cost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_books, "ANCHORS_CACHED_MAX", 7)
+    await cost.budget(3 * HELD)
+    for number in range(5):
+        some = Attribution(f"usr_{number}", f"key_{number}")
+        await cost.books.hold(PROJECT, [order(f"a{number}", attribution=some)])
+    assert await cost.standing("bud_1") == (0, 3 * HELD)
 
 
 async def test_budgets_are_bounded_and_paged_and_found_by_scope(cost: Cost) -> None:

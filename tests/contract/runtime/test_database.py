@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     func,
     select,
     text,
@@ -249,6 +250,44 @@ async def test_among_finds_the_values_of_a_list(database: Database, wanted: list
     await database.write(put, "a", 1)
     await database.write(put, "item-7", 1)
     assert await database.read(count) == len({"a", "item-7"} & set(wanted))
+
+
+async def test_one_by_one_finds_the_rows_of_a_list(database: Database) -> None:
+    statement = database.one_by_one(ITEMS, ITEMS.c.id, "wanted", ITEMS.c.amount == bindparam("amount"))
+
+    def find(connection: Connection, wanted: list[str]) -> list[tuple[str, int]]:
+        rows = connection.execute(statement, {"wanted": wanted, "amount": 1}).mappings()
+        return sorted((row["id"], row["amount"]) for row in rows)
+
+    for name, amount in (("a", 1), ("b", 2), ("c", 1), ("d", 1)):
+        await database.write(put, name, amount)
+    assert await database.read(find, ["a", "b", "c", "e"]) == [("a", 1), ("c", 1)]
+    assert await database.read(find, []) == []
+
+
+async def test_the_clock_can_be_read_beside_a_row(open_database: OpenDatabase, database: Database) -> None:
+    def read(connection: Connection, own: Database) -> tuple[int, int, int]:
+        name, server_us = connection.execute(select(ITEMS.c.amount, own.clock)).one()
+        return name, own.time_of(server_us), own.now_us(connection)
+
+    await database.write(put, "a", 5)
+    amount, then_us, later_us = await database.read(read, database)
+    assert amount == 5
+    assert then_us <= later_us < then_us + 3_600_000_000
+    moved = await open_database("shop", clock=ManualClock(now_us=42))
+    assert (await moved.read(read, moved))[1] == 42
+
+
+async def test_a_statement_that_is_prepared_is_run_again_and_again(database: Database) -> None:
+    statement = select(ITEMS.c.amount).where(database.among(ITEMS.c.id, "wanted"))
+
+    def find(connection: Connection, wanted: list[str]) -> list[int]:
+        return sorted(connection.execute(statement, {"wanted": wanted}).scalars())
+
+    names = [f"i{number}" for number in range(20)]
+    for number, name in enumerate(names):
+        await database.write(put, name, number)
+        assert await database.write(find, names) == list(range(number + 1))
 
 
 async def test_plain_sql_needs_no_schema_name(database: Database) -> None:
