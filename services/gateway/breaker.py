@@ -14,12 +14,13 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 
 from services.gateway.attempts import Attempt
+from services.gateway.breaker_share import Alone, BreakerShare, SharedBreaker
 from services.gateway.catalogue import Deployment
 from services.gateway.failures import refused
 from services.gateway.recent import Recent
@@ -104,8 +105,11 @@ class _Slice:
 class Breaker:
     """The breaker of one deployment."""
 
-    def __init__(self, deployment: str, rules: BreakerRules, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self, deployment: str, rules: BreakerRules, clock: Clock, rng: random.Random, share: BreakerShare | None = None
+    ) -> None:
         self.deployment = deployment
+        self._share = share or Alone()
         self._rules = rules
         self._clock = clock
         self._rng = rng
@@ -201,13 +205,41 @@ class Breaker:
         self._openings += 1
         self._probe_at_s = now + open_s
         self._change(BreakerState.OPEN)
+        self._share.tell(self.shared())
         _log.warning("the circuit breaker of %s is open for %.1f s: its calls keep failing", self.deployment, open_s)
 
     def _close(self) -> None:
         self._closed_at_s = self._clock.monotonic_s()
         self._slices.clear()
         self._change(BreakerState.CLOSED)
+        self._share.tell(self.shared())
         _log.info("the circuit breaker of %s is closed again", self.deployment)
+
+    def shared(self) -> SharedBreaker:
+        """The state as other replicas should know it."""
+        is_open = self._state is not BreakerState.CLOSED
+        open_ms = max(0, round((self._probe_at_s - self._clock.monotonic_s()) * 1_000)) if is_open else 0
+        return SharedBreaker(self.deployment, is_open, open_ms, self._openings)
+
+    def adopt(self, change: SharedBreaker) -> None:
+        """Follow a change that another replica made; calls under way say nothing about the new state."""
+        self._openings = change.openings
+        now = self._clock.monotonic_s()
+        if not change.is_open:
+            if self._state is not BreakerState.CLOSED:
+                self._closed_at_s = now
+                self._slices.clear()
+                self._change(BreakerState.CLOSED)
+                _log.info("the circuit breaker of %s is closed again: another replica's probe worked", self.deployment)
+            return
+        self._probe_at_s = now + change.open_ms / 1_000
+        if self._state is not BreakerState.OPEN:
+            self._change(BreakerState.OPEN)
+            _log.warning(
+                "the circuit breaker of %s is open for %.1f s: calls of another replica keep failing",
+                self.deployment,
+                change.open_ms / 1_000,
+            )
 
     def _change(self, state: BreakerState) -> None:
         self._state = state
@@ -218,16 +250,23 @@ class Breaker:
 
 
 class Breakers:
-    """The breaker layer of the pipeline: one breaker per deployment that was called, in this process's memory."""
+    """The breaker layer of the pipeline: one breaker per deployment that was called, which follows those elsewhere."""
 
-    def __init__(self, clock: Clock, rules: BreakerRules | None = None, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        rules: BreakerRules | None = None,
+        rng: random.Random | None = None,
+        share: BreakerShare | None = None,
+    ) -> None:
         self._rules = rules = rules or BreakerRules()
         spread = rng or random.Random()  # noqa: S311 (spreads probes, hides nothing)
-        self._breakers = Recent(lambda name: Breaker(name, rules, clock, spread), rules.deployments_max)
+        self._share = share = share or Alone()
+        self._breakers = Recent(lambda name: Breaker(name, rules, clock, spread, share), rules.deployments_max)
         self._refused = telemetry.counter("breaker_refused")
 
-    @contextmanager
-    def guarded(self, attempt: Attempt) -> Iterator[None]:
+    @asynccontextmanager
+    async def guarded(self, attempt: Attempt) -> AsyncIterator[None]:
         """The attempt may go out inside; what became of it counts on the way out.
 
         Raises CallFailed(CIRCUIT_OPEN), not dispatched. An attempt whose call ignores the breaker is neither refused
@@ -237,7 +276,7 @@ class Breakers:
             yield
             return
         breaker = self._breakers.get(attempt.deployment.name)
-        permit = breaker.admit()
+        permit = await self._admitted(breaker)
         if permit is None:
             self._refused.add()
             message = (
@@ -249,6 +288,28 @@ class Breakers:
             yield
         finally:
             breaker.finish(permit, self._verdict(attempt))
+            if permit.probe:
+                self._share.probed(breaker.deployment)
+
+    async def _admitted(self, breaker: Breaker) -> Permit | None:
+        permit = breaker.admit()
+        if permit is None or not permit.probe:
+            return permit
+        allowed = False
+        try:
+            allowed = await self._share.may_probe(breaker.deployment)
+        finally:
+            if not allowed:
+                breaker.finish(permit, Verdict.SILENT)
+        return permit if allowed else None
+
+    def adopt(self, change: SharedBreaker) -> None:
+        """Follow a change of another replica."""
+        self._breakers.get(change.deployment).adopt(change)
+
+    def changes(self) -> list[SharedBreaker]:
+        """What is open here."""
+        return [change for breaker in self._breakers.sorted() if (change := breaker.shared()).is_open]
 
     def is_open(self, deployment: Deployment) -> bool:
         """Whether a call to the deployment would be refused now, as far as can be told without asking."""

@@ -94,11 +94,14 @@ class Pipeline:
     async def _attempt(self, attempt: Attempt, generation: Generation, active: ActiveCall, emit: Emit | None) -> None:
         """One attempt. Raises CallFailed with what had arrived; the attempt is settled or released in any case."""
         provider = self._reached(generation.providers[attempt.provider])
-        with self._breakers.guarded(attempt):
-            async with self._limits.admitted(attempt), self._accounting.held(attempt):
-                await self._dispatcher.send(attempt, provider, active, emit)
-                if not attempt.beaten:
-                    active.has_answer()
+        async with (
+            self._breakers.guarded(attempt),
+            self._limits.admitted(attempt),
+            self._accounting.held(attempt),
+        ):
+            await self._dispatcher.send(attempt, provider, active, emit)
+            if not attempt.beaten:
+                active.has_answer()
 
 
 def _completion(call: Call, attempts: list[Attempt]) -> Completion:

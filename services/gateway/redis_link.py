@@ -84,7 +84,9 @@ class RedisLink:
         if not self.here:
             return
         self.back.clear()
-        _log.warning("no Redis (%s): this replica limits alone and keeps no answers", type(error).__name__)
+        _log.warning(
+            "no Redis (%s): this replica keeps limits and breakers alone, and no answers", type(error).__name__
+        )
         self._probing = asyncio.create_task(self._probe(), name="redis-probe")
 
     async def _probe(self) -> None:
@@ -93,7 +95,7 @@ class RedisLink:
             with contextlib.suppress(RedisError, OSError):
                 await self.client.ping()
                 break
-        _log.info("Redis is back: limits and answers are shared again")
+        _log.info("Redis is back: limits, breakers and answers are shared again")
         self.back.set()
 
     async def _close(self) -> None:

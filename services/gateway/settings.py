@@ -72,6 +72,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     breaker_open_s: float = Field(5.0, gt=0, description="First time open; doubles with every opening that follows.")
     breaker_open_max_s: float = Field(120.0, gt=0, description="Longest time open.")
     breaker_probes_max: int = Field(1, ge=1, description="Calls under way through a half-open breaker.")
+    breaker_share_every_ms: int = Field(
+        200, ge=1, description="How often replicas ask Redis for each other's breakers."
+    )
     breaker_unanswered_s: float = Field(
         10.0, gt=0, description="A call that heard nothing for so long before its deadline counts as failed."
     )

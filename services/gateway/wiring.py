@@ -64,12 +64,11 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         accounting = Accounting(cost, policy, late_bills, SYSTEM_CLOCK, _accounting_limits(settings))
         stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
         admission = Admission(settings.max_concurrent_calls)
-        limit_store, cache_store = await stack.enter_async_context(_shared_stores(settings))
+        limit_store, cache_store, breakers = await stack.enter_async_context(_shared_stores(settings))
         limits = RateLimits(limit_store, SYSTEM_CLOCK, _limit_rules(settings))
         cache_rules = CacheRules(settings.cache_ttl_s, settings.cache_answer_max_bytes)
         cache = AnswerCache(cache_store, SYSTEM_CLOCK, cache_rules)
         reuser = Reuser(cache, Flights(settings.cache_answer_max_bytes), SYSTEM_CLOCK)
-        breakers = Breakers(SYSTEM_CLOCK, _breaker_rules(settings))
         retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
         router = Router(retries, SYSTEM_CLOCK, is_open=breakers.is_open)
         pipeline, embedding, automating = (
@@ -139,13 +138,15 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
 
 
 @asynccontextmanager
-async def _shared_stores(settings: GatewaySettings) -> AsyncIterator[tuple[LimitStore, CacheStore]]:
+async def _shared_stores(settings: GatewaySettings) -> AsyncIterator[tuple[LimitStore, CacheStore, Breakers]]:
     """What replicas share where there is a Redis, and each keeps in memory where there is none."""
     local = LocalLimits(SYSTEM_CLOCK, settings.limit_buckets_max)
+    rules = _breaker_rules(settings)
     if not settings.redis_url:
-        yield local, LocalCache(SYSTEM_CLOCK, settings.cache_max_bytes)
+        yield local, LocalCache(SYSTEM_CLOCK, settings.cache_max_bytes), Breakers(SYSTEM_CLOCK, rules)
         return
     # Loading the client of Redis takes some 0.3 s: only where it is used.
+    from services.gateway.redis_breakers import RedisBreakers
     from services.gateway.redis_cache import RedisCache
     from services.gateway.redis_limits import RedisLimits
     from services.gateway.redis_link import LinkRules, RedisLink
@@ -153,8 +154,11 @@ async def _shared_stores(settings: GatewaySettings) -> AsyncIterator[tuple[Limit
     async with RedisLink.open(settings.redis_url, LinkRules(settings.redis_timeout_ms / 1_000)) as link:
         limits = RedisLimits(link, local, settings.limit_share_without_redis)
         cache = RedisCache(link)
+        share = RedisBreakers(link, rules.probes_max)
+        breakers = Breakers(SYSTEM_CLOCK, rules, share=share)
         try:
-            yield limits, cache
+            async with share.followed_by(breakers, settings.breaker_share_every_ms / 1_000):
+                yield limits, cache, breakers
         finally:
             await limits.close()
             await cache.close()

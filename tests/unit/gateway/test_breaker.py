@@ -137,8 +137,8 @@ def test_calls_from_before_a_change_say_nothing_after_it(breaker: Breaker, clock
     assert breaker.view().calls == 0
 
 
-def guarded(breakers: Breakers, attempt: Attempt, failure: Failure | None, *, dispatched: bool = True) -> None:
-    with breakers.guarded(attempt):
+async def guarded(breakers: Breakers, attempt: Attempt, failure: Failure | None, *, dispatched: bool = True) -> None:
+    async with breakers.guarded(attempt):
         attempt.dispatched = dispatched
         attempt.failure = failure
 
@@ -154,58 +154,61 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("reason", sorted(RULES))
-def test_only_faults_of_the_deployment_count_against_it(clock: ManualClock, reason: str) -> None:
+async def test_only_faults_of_the_deployment_count_against_it(clock: ManualClock, reason: str) -> None:
     breakers = Breakers(clock, RULES_HERE)
-    guarded(breakers, attempt_of(call()), Failure(reason, "", dispatched=True))
+    await guarded(breakers, attempt_of(call()), Failure(reason, "", dispatched=True))
     (view,) = breakers.views()
     assert view.failures == (reason in FAULTS)
     assert view.calls == (reason not in ("CANCELLED", "INTERNAL", "DEADLINE_EXCEEDED"))
 
 
 @pytest.mark.parametrize(("heard", "duration_s", "failures"), [(False, 10.0, 1), (True, 10.0, 0), (False, 9.9, 0)])
-def test_a_provider_that_never_answers_fails(clock: ManualClock, heard: bool, duration_s: float, failures: int) -> None:
+async def test_a_provider_that_never_answers_fails(
+    clock: ManualClock, heard: bool, duration_s: float, failures: int
+) -> None:
     breakers = Breakers(clock, RULES_HERE)
     attempt = attempt_of(call())
     attempt.heard = heard
     attempt.duration_us = round(duration_s * 1_000_000)
-    guarded(breakers, attempt, Failure("DEADLINE_EXCEEDED", "", dispatched=True))
+    await guarded(breakers, attempt, Failure("DEADLINE_EXCEEDED", "", dispatched=True))
     assert breakers.views()[0].failures == failures
 
 
-def test_what_never_left_says_nothing_but_a_refused_connection_does(clock: ManualClock) -> None:
+async def test_what_never_left_says_nothing_but_a_refused_connection_does(clock: ManualClock) -> None:
     breakers = Breakers(clock, RULES_HERE)
-    guarded(breakers, attempt_of(call()), None, dispatched=False)
+    await guarded(breakers, attempt_of(call()), None, dispatched=False)
     assert breakers.views()[0].calls == 0
-    guarded(breakers, attempt_of(call()), Failure("NETWORK_ERROR", "", dispatched=False), dispatched=False)
+    await guarded(breakers, attempt_of(call()), Failure("NETWORK_ERROR", "", dispatched=False), dispatched=False)
     assert breakers.views()[0].failures == 1
 
 
-def test_every_exit_frees_a_probe(clock: ManualClock) -> None:
+async def test_every_exit_frees_a_probe(clock: ManualClock) -> None:
     breakers = Breakers(clock, RULES_HERE)
     for _ in range(6):
-        guarded(breakers, attempt_of(call()), Failure("NETWORK_ERROR", "", dispatched=True))
+        await guarded(breakers, attempt_of(call()), Failure("NETWORK_ERROR", "", dispatched=True))
     with pytest.raises(CallFailed, match="CIRCUIT_OPEN"):
-        guarded(breakers, attempt_of(call()), None)
+        await guarded(breakers, attempt_of(call()), None)
     clock.advance(4)
     for error in (asyncio.CancelledError(), ZeroDivisionError(), CallFailed(Failure("X", "", dispatched=False))):
-        with pytest.raises(type(error)), breakers.guarded(attempt_of(call())):
-            raise error
-    guarded(breakers, attempt_of(call()), None)
+        with pytest.raises(type(error)):
+            async with breakers.guarded(attempt_of(call())):
+                raise error
+    await guarded(breakers, attempt_of(call()), None)
     assert breakers.views()[0].state is BreakerState.CLOSED
 
 
-def test_a_call_that_ignores_it_is_neither_refused_nor_counted(clock: ManualClock) -> None:
+async def test_a_call_that_ignores_it_is_neither_refused_nor_counted(clock: ManualClock) -> None:
     breakers = Breakers(clock, RULES_HERE)
     for _ in range(20):
         ignoring = attempt_of(call(ignore_circuit_breaker=True))
-        guarded(breakers, ignoring, Failure("NETWORK_ERROR", "", dispatched=True))
+        await guarded(breakers, ignoring, Failure("NETWORK_ERROR", "", dispatched=True))
     assert breakers.views() == []
 
 
-def test_deployments_do_not_share_a_breaker_and_are_bounded(clock: ManualClock) -> None:
+async def test_deployments_do_not_share_a_breaker_and_are_bounded(clock: ManualClock) -> None:
     breakers = Breakers(clock, BreakerRules(consecutive_failures=1, deployments_max=2))
-    guarded(breakers, attempt_of(call(), model="a"), Failure("NETWORK_ERROR", "", dispatched=True))
-    guarded(breakers, attempt_of(call(), model="b"), None)
+    await guarded(breakers, attempt_of(call(), model="a"), Failure("NETWORK_ERROR", "", dispatched=True))
+    await guarded(breakers, attempt_of(call(), model="b"), None)
     assert [view.state for view in breakers.views()] == [BreakerState.OPEN, BreakerState.CLOSED]
-    guarded(breakers, attempt_of(call(), model="c"), None)
+    await guarded(breakers, attempt_of(call(), model="c"), None)
     assert [view.deployment for view in breakers.views()] == ["scripted/b", "scripted/c"]
