@@ -107,6 +107,14 @@ def _footnote(completion: gateway_pb2.Completion) -> str:
     return " · ".join(parts)
 
 
+def stands_for(model: gateway_pb2.Model) -> str:
+    """What calls to an alias or a routed model go to, with the share of each place."""
+    if model.alias_of:
+        return model.alias_of
+    total = sum(place.weight for place in model.deployments)
+    return ", ".join(f"{place.model} {place.weight / total:.0%}" for place in model.deployments)
+
+
 def models(
     provider: Annotated[str, typer.Option(help="Only those of this provider: openai, anthropic, mock ...")] = "",
     as_json: AsJson = False,
@@ -122,8 +130,10 @@ def models(
         table = Table(box=None, pad_edge=False)
         table.add_column("model")
         table.add_column("ready")
+        table.add_column("stands for")
         for model in found:
-            table.add_row(model.name, "yes" if model.configured else f"set {model.missing_setting}")
+            ready = "yes" if model.configured else f"set {model.missing_setting}"
+            table.add_row(model.name, ready, stands_for(model))
         console.print(table)
 
     run_async(command())

@@ -200,6 +200,17 @@ class Catalogue:
             raise refused("MODEL_NOT_FOUND", message, field=_FIELD)
         return entry
 
+    def limited(self, provider_name: str) -> dict[str, Deployment]:
+        """A configured provider's deployments that have limits, by name; not those that callers name freely."""
+        if provider_name not in {provider.entry.name for provider in self.configured}:
+            return {}
+        names = [
+            f"{provider_name}/{entry.name}"
+            for entry in self._entries[provider_name].values()
+            if entry.name != ANY_MODEL and (entry.requests_per_minute or entry.tokens_per_minute)
+        ]
+        return {name: self._deployment(name) for name in names}
+
     def check_references(self, file: CatalogueFile, text: CatalogueText) -> None:
         """Raises CatalogueError for a name in the file that stands for nothing."""
         for index, model in enumerate(file.models):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.gateway.attempts import Attempt
+from services.gateway.catalogue import Deployment
 from services.gateway.failures import refused
 from services.gateway.recent import Recent
 from services.gateway.usage import estimate_input_tokens
@@ -50,6 +51,10 @@ class Take:
         burst = max(1.0, burst_s * 1_000_000 / interval_us)
         return cls(key, interval_us, burst * interval_us, min(amount, burst))
 
+    def left(self, wait_us: float) -> float:
+        """What the bucket holds that is full again `wait_us` from now; below 0 it is in debt."""
+        return (self.tolerance_us - wait_us) / self.interval_us
+
     def at_share(self, share: float) -> Take:
         """The same from a bucket with this share of rate and burst."""
         interval_us = self.interval_us / share
@@ -65,6 +70,10 @@ class LimitStore(Protocol):
 
     def correct(self, takes: tuple[Take, ...]) -> None:
         """Take or give back whatever is there; a bucket may go into debt. Does not wait."""
+        ...
+
+    async def full_in_us(self, takes: tuple[Take, ...]) -> list[float]:
+        """How long each of these buckets takes to be full again; 0 where it is."""
         ...
 
 
@@ -90,6 +99,11 @@ class LocalLimits:
         """See LimitStore.correct."""
         self._write(takes, self._clock.monotonic_s() * 1_000_000)
 
+    async def full_in_us(self, takes: tuple[Take, ...]) -> list[float]:
+        """See LimitStore.full_in_us."""
+        now_us = self._clock.monotonic_s() * 1_000_000
+        return [max(0.0, self._buckets.get(take.key).full_at_us - now_us) for take in takes]
+
     def _full_at_us(self, take: Take, now_us: float) -> float:
         return max(self._buckets.get(take.key).full_at_us, now_us) + take.interval_us * take.amount
 
@@ -101,6 +115,15 @@ class LocalLimits:
 @dataclass(slots=True)
 class _Bucket:
     full_at_us: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """A limit for people to look at: what it gains a minute, what it holds when full, what it holds now."""
+
+    per_minute: int
+    burst: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +160,27 @@ class RateLimits:
             yield
         finally:
             self._correct(attempt, requests, tokens)
+
+    async def views(self, deployments: Sequence[Deployment]) -> list[tuple[LimitView | None, LimitView | None]]:
+        """The limits of requests and of tokens of each deployment; None where it has none."""
+        kinds = [
+            (deployment, kind, per_minute)
+            for deployment in deployments
+            for kind, per_minute in (("rpm", deployment.requests_per_minute), ("tpm", deployment.tokens_per_minute))
+        ]
+        takes = [
+            Take.of(f"deployment:{deployment.name}:{kind}", per_minute, deployment.burst_s, 0) if per_minute else None
+            for deployment, kind, per_minute in kinds
+        ]
+        asked = tuple(take for take in takes if take is not None)
+        waits_us = iter(await self._store.full_in_us(asked) if asked else ())
+        views = [
+            None
+            if take is None
+            else LimitView(per_minute, math.floor(take.left(0)), math.floor(take.left(next(waits_us))))
+            for take, (_, _, per_minute) in zip(takes, kinds, strict=True)
+        ]
+        return list(zip(views[::2], views[1::2], strict=True))
 
     async def _take(self, attempt: Attempt, takes: tuple[Take, ...]) -> None:
         patience_s = self._rules.wait_max_s if attempt.waits else 0.0

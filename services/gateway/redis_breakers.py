@@ -106,7 +106,7 @@ class RedisBreakers:
                 return True
         return False
 
-    def _claim(self, key: str, token: str) -> Callable[[], Awaitable[bool | None]]:
+    def _claim(self, key: str, token: str) -> Callable[[], Awaitable[object]]:
         return lambda: self._link.client.set(key, token, nx=True, px=_PROBE_LEASE_MS)
 
     def probed(self, deployment: str) -> None:

@@ -56,6 +56,17 @@ return waits
 """
 
 
+_LOOK = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local waits = {}
+for i, full_at in ipairs(redis.call('MGET', unpack(KEYS))) do
+  waits[i] = full_at and math.max(0, tonumber(full_at) - now) or 0
+end
+return waits
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     takes: tuple[Take, ...]
@@ -69,6 +80,7 @@ class RedisLimits:
         """While Redis is away `local` keeps the buckets, at this share of every limit."""
         self._link = link
         self._script = link.client.register_script(_SCRIPT)
+        self._look = link.client.register_script(_LOOK)
         self._local = local
         self._share_without = share_without
         self._batcher: Batcher[_Item, int] = Batcher(
@@ -91,6 +103,13 @@ class RedisLimits:
         task = asyncio.create_task(self._correct(takes))
         self._corrections.add(task)
         task.add_done_callback(self._corrections.discard)
+
+    async def full_in_us(self, takes: tuple[Take, ...]) -> list[float]:
+        """See LimitStore.full_in_us."""
+        keys = [_PREFIX + take.key for take in takes]
+        with contextlib.suppress(RedisAway):
+            return [float(wait) for wait in await self._link.ask(lambda: self._look(keys))]
+        return await self._local.full_in_us(self._own(takes))
 
     async def _correct(self, takes: tuple[Take, ...]) -> None:
         # One that gets lost errs to the strict side, until its bucket has filled up.

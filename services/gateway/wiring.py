@@ -90,7 +90,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         servicers = [
             GatewayServicer(pipeline, embedding, admission, fleet, settings),
             AutomationServicer(automating, admission, started, settings),
-            ProviderServicer(fleet, breakers, SYSTEM_CLOCK),
+            ProviderServicer(fleet, breakers, limits, SYSTEM_CLOCK),
         ]
         features = [f"provider:{provider.entry.name}" for provider in fleet.catalogue.configured]
         server = await stack.enter_async_context(serve(settings, servicers, verifier=verifier, features=features))

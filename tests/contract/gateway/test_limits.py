@@ -71,6 +71,17 @@ async def test_what_was_not_used_is_given_back_and_more_makes_a_debt(stores: lis
     assert 1_090_000 < await stores[-1].take((slow(1),)) <= 1_100_000
 
 
+async def test_how_full_a_bucket_is_can_be_seen_without_taking(stores: list[LimitStore]) -> None:
+    assert await stores[-1].full_in_us((slow(0), slow(0, "b"))) == [0, 0]
+    await stores[0].take((slow(4),))
+    for _ in range(2):
+        full, other = await stores[-1].full_in_us((slow(0), slow(0, "b")))
+        assert other == 0
+        assert 5.9 < slow(0).left(full) <= 6.1
+    await stores[0].take((slow(6),))
+    assert slow(0).left((await stores[-1].full_in_us((slow(0),)))[0]) < 0.1
+
+
 async def test_giving_back_never_fills_above_the_burst(stores: list[LimitStore]) -> None:
     stores[0].correct((slow(-50),))
     await settled(stores[0])

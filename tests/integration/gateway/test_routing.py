@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
-from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc, provider_pb2, provider_pb2_grpc
 from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import build
 from services.runtime.server import RunningServer
 from tests.support.gateway_rpc import Caller, refusal_of, rpc_call, token_of
 
+if TYPE_CHECKING:
+    from llmlab.api.gateway.v1.provider_pb2_grpc import ProviderServiceAsyncStub
+
 # Nothing listens on port 1.
 CATALOGUE = """
 providers:
-  - {name: away, kind: openai, base_url: "http://127.0.0.1:1/v1", models: [{name: m, capabilities: [tools]}]}
+  - name: away
+    kind: openai
+    base_url: "http://127.0.0.1:1/v1"
+    models: [{name: m, capabilities: [tools], requests_per_minute: 60, tokens_per_minute: 6000000, burst_s: 5}]
 models:
   - name: shaky
     deployments: [{model: away/m, weight: 9}]
@@ -36,10 +43,15 @@ class Routed:
     caller: Caller
     file: Path
     server: RunningServer
+    providers: ProviderServiceAsyncStub
 
     async def models(self) -> dict[str, gateway_pb2.Model]:
         answer = await self.caller.stub.ListModels(gateway_pb2.ListModelsRequest(page_size=1_000), metadata=token_of())
         return {model.name: model for model in answer.models}
+
+    async def states(self, provider: str) -> list[provider_pb2.DeploymentState]:
+        answer = await self.providers.ListProviders(provider_pb2.ListProvidersRequest(), metadata=token_of())
+        return next(list(found.deployments) for found in answer.providers if found.name == provider)
 
 
 @pytest.fixture
@@ -52,7 +64,8 @@ async def routed(settings: GatewaySettings, cost: RunningServer, tmp_path: Path)
         grpc.aio.insecure_channel(server.address) as channel,
         grpc.aio.insecure_channel(cost.address) as costs,
     ):
-        yield Routed(Caller(gateway_pb2_grpc.GatewayServiceStub(channel), costs), file, server)
+        caller = Caller(gateway_pb2_grpc.GatewayServiceStub(channel), costs)
+        yield Routed(caller, file, server, provider_pb2_grpc.ProviderServiceStub(channel))
 
 
 async def test_aliases_and_deployments_answer_and_say_who_did(routed: Routed) -> None:
@@ -88,6 +101,17 @@ async def test_models_are_listed_with_what_they_stand_for(routed: Routed) -> Non
     assert models["shaky"].fallbacks.general == ["mock/small"]
     assert models["away/m"].capabilities == gateway_pb2.Capabilities(tools=True)
     assert not models["mock/small"].HasField("capabilities")
+
+
+async def test_limits_are_shown_as_they_are_used(routed: Routed) -> None:
+    before = await routed.states("away")
+    assert [(state.model, state.requests.left, state.requests.burst) for state in before] == [("away/m", 5, 5)]
+    assert not before[0].HasField("circuit_breaker")
+    # Nothing can be sent there, so what was taken is given back, and the breaker has seen it.
+    await refusal_of(routed.caller.complete(rpc_call(model="away/m")))
+    (after,) = await routed.states("away")
+    assert (after.tokens.per_minute, after.tokens.burst) == (6_000_000, 500_000)
+    assert (after.requests.left, after.circuit_breaker.failed_calls) == (5, 1)
 
 
 async def test_what_a_model_cannot_do_names_the_field(routed: Routed) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from services.gateway.accounting import Reservation
 from services.gateway.attempts import Cause, Completion, FailedCall
 from services.gateway.calls import Call, Owner, ProviderRequest
 from services.gateway.chunks import Event, Started, TextDelta
+from services.gateway.cost_port import Reservation
 from services.gateway.failures import CallFailed, ProviderFault, classify
 from services.gateway.hedging import SAMPLES_MIN, FirstContentTimes
 from services.gateway.retries import RetryRules

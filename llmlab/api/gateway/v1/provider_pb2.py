@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from llmlab.api.common.v1 import options_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$llmlab/api/gateway/v1/provider.proto\x12\x15llmlab.api.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\"S\n\x14ListProvidersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"d\n\x15ListProvidersResponse\x12\x32\n\tproviders\x18\x01 \x03(\x0b\x32\x1f.llmlab.api.gateway.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nconfigured\x18\x03 \x01(\x08\x12\x17\n\x0fmissing_setting\x18\x04 \x01(\t\x12;\n\x0b\x64\x65ployments\x18\x05 \x03(\x0b\x32&.llmlab.api.gateway.v1.DeploymentState\"`\n\x0f\x44\x65ploymentState\x12\r\n\x05model\x18\x01 \x01(\t\x12>\n\x0f\x63ircuit_breaker\x18\x02 \x01(\x0b\x32%.llmlab.api.gateway.v1.CircuitBreaker\"\xb0\x01\n\x0e\x43ircuitBreaker\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.llmlab.api.gateway.v1.CircuitState\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12\x14\n\x0c\x66\x61iled_calls\x18\x03 \x01(\x03\x12\x12\n\nerror_rate\x18\x04 \x01(\x01\x12\x31\n\rnext_probe_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*|\n\x0c\x43ircuitState\x12\x1d\n\x19\x43IRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43IRCUIT_STATE_CLOSED\x10\x01\x12\x16\n\x12\x43IRCUIT_STATE_OPEN\x10\x02\x12\x1b\n\x17\x43IRCUIT_STATE_HALF_OPEN\x10\x03\x32\x9d\x01\n\x0fProviderService\x12\x89\x01\n\rListProviders\x12+.llmlab.api.gateway.v1.ListProvidersRequest\x1a,.llmlab.api.gateway.v1.ListProvidersResponse\"\x1d\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/providersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$llmlab/api/gateway/v1/provider.proto\x12\x15llmlab.api.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/options.proto\"S\n\x14ListProvidersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"d\n\x15ListProvidersResponse\x12\x32\n\tproviders\x18\x01 \x03(\x0b\x32\x1f.llmlab.api.gateway.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x90\x01\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nconfigured\x18\x03 \x01(\x08\x12\x17\n\x0fmissing_setting\x18\x04 \x01(\t\x12;\n\x0b\x64\x65ployments\x18\x05 \x03(\x0b\x32&.llmlab.api.gateway.v1.DeploymentState\"\xc6\x01\n\x0f\x44\x65ploymentState\x12\r\n\x05model\x18\x01 \x01(\t\x12>\n\x0f\x63ircuit_breaker\x18\x02 \x01(\x0b\x32%.llmlab.api.gateway.v1.CircuitBreaker\x12\x32\n\x08requests\x18\x03 \x01(\x0b\x32 .llmlab.api.gateway.v1.RateLimit\x12\x30\n\x06tokens\x18\x04 \x01(\x0b\x32 .llmlab.api.gateway.v1.RateLimit\"<\n\tRateLimit\x12\x12\n\nper_minute\x18\x01 \x01(\x03\x12\r\n\x05\x62urst\x18\x02 \x01(\x03\x12\x0c\n\x04left\x18\x03 \x01(\x03\"\xb0\x01\n\x0e\x43ircuitBreaker\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.llmlab.api.gateway.v1.CircuitState\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12\x14\n\x0c\x66\x61iled_calls\x18\x03 \x01(\x03\x12\x12\n\nerror_rate\x18\x04 \x01(\x01\x12\x31\n\rnext_probe_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*|\n\x0c\x43ircuitState\x12\x1d\n\x19\x43IRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43IRCUIT_STATE_CLOSED\x10\x01\x12\x16\n\x12\x43IRCUIT_STATE_OPEN\x10\x02\x12\x1b\n\x17\x43IRCUIT_STATE_HALF_OPEN\x10\x03\x32\x9d\x01\n\x0fProviderService\x12\x89\x01\n\rListProviders\x12+.llmlab.api.gateway.v1.ListProvidersRequest\x1a,.llmlab.api.gateway.v1.ListProvidersResponse\"\x1d\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/providersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,18 +41,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROVIDERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_PROVIDERSERVICE'].methods_by_name['ListProviders']._loaded_options = None
   _globals['_PROVIDERSERVICE'].methods_by_name['ListProviders']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\017\022\r/v1/providers'
-  _globals['_CIRCUITSTATE']._serialized_start=802
-  _globals['_CIRCUITSTATE']._serialized_end=926
+  _globals['_CIRCUITSTATE']._serialized_start=967
+  _globals['_CIRCUITSTATE']._serialized_end=1091
   _globals['_LISTPROVIDERSREQUEST']._serialized_start=191
   _globals['_LISTPROVIDERSREQUEST']._serialized_end=274
   _globals['_LISTPROVIDERSRESPONSE']._serialized_start=276
   _globals['_LISTPROVIDERSRESPONSE']._serialized_end=376
   _globals['_PROVIDER']._serialized_start=379
   _globals['_PROVIDER']._serialized_end=523
-  _globals['_DEPLOYMENTSTATE']._serialized_start=525
-  _globals['_DEPLOYMENTSTATE']._serialized_end=621
-  _globals['_CIRCUITBREAKER']._serialized_start=624
-  _globals['_CIRCUITBREAKER']._serialized_end=800
-  _globals['_PROVIDERSERVICE']._serialized_start=929
-  _globals['_PROVIDERSERVICE']._serialized_end=1086
+  _globals['_DEPLOYMENTSTATE']._serialized_start=526
+  _globals['_DEPLOYMENTSTATE']._serialized_end=724
+  _globals['_RATELIMIT']._serialized_start=726
+  _globals['_RATELIMIT']._serialized_end=786
+  _globals['_CIRCUITBREAKER']._serialized_start=789
+  _globals['_CIRCUITBREAKER']._serialized_end=965
+  _globals['_PROVIDERSERVICE']._serialized_start=1094
+  _globals['_PROVIDERSERVICE']._serialized_end=1251
 # @@protoc_insertion_point(module_scope)

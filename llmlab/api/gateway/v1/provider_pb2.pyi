@@ -123,7 +123,7 @@ class Provider(_message.Message):
     """The setting to fill in where `configured` is false."""
     @_builtins.property
     def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeploymentState]:
-        """Deployments that were called, by name; at most 1,000."""
+        """Deployments that were called or have limits, by name; at most 1,000."""
 
     def __init__(
         self,
@@ -150,25 +150,67 @@ class DeploymentState(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """"provider/model"."""
     @_builtins.property
     def circuit_breaker(self) -> Global___CircuitBreaker:
-        """Its circuit breaker."""
+        """Its circuit breaker; absent where it has none, or was not called."""
+
+    @_builtins.property
+    def requests(self) -> Global___RateLimit:
+        """Its limit of requests; absent where it has none."""
+
+    @_builtins.property
+    def tokens(self) -> Global___RateLimit:
+        """Its limit of tokens; absent where it has none."""
 
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         circuit_breaker: Global___CircuitBreaker | None = ...,
+        requests: Global___RateLimit | None = ...,
+        tokens: Global___RateLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breaker", b"circuit_breaker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breaker", b"circuit_breaker", "requests", b"requests", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit_breaker", b"circuit_breaker", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit_breaker", b"circuit_breaker", "model", b"model", "requests", b"requests", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeploymentState: _TypeAlias = DeploymentState  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """A rate limit of a deployment, shared by replicas where a Redis is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_MINUTE_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    per_minute: _builtins.int
+    """Requests or tokens that it gains a minute."""
+    burst: _builtins.int
+    """What it holds when full: at most so many at once."""
+    left: _builtins.int
+    """What it holds now; below 0 after calls that took more than was reserved for them."""
+    def __init__(
+        self,
+        *,
+        per_minute: _builtins.int = ...,
+        burst: _builtins.int = ...,
+        left: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "left", b"left", "per_minute", b"per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
 class CircuitBreaker(_message.Message):

@@ -48,7 +48,7 @@ class ProviderServiceServicer:
 
     def ListProviders(self, request, context):
         """Lists the providers of the catalogue by name, with the live state of the deployments that were called through the
-        replica that answers.
+        replica that answers, or that have limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

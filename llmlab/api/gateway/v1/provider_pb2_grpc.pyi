@@ -35,7 +35,7 @@ class ProviderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ProviderServiceAsyncStub: ...
     ListProviders: _grpc.UnaryUnaryMultiCallable[_provider_pb2.ListProvidersRequest, _provider_pb2.ListProvidersResponse]
     """Lists the providers of the catalogue by name, with the live state of the deployments that were called through the
-    replica that answers.
+    replica that answers, or that have limits.
     """
 
 @_typing.type_check_only
@@ -45,7 +45,7 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProviders: _aio.UnaryUnaryMultiCallable[_provider_pb2.ListProvidersRequest, _provider_pb2.ListProvidersResponse]  # type: ignore[assignment]
     """Lists the providers of the catalogue by name, with the live state of the deployments that were called through the
-    replica that answers.
+    replica that answers, or that have limits.
     """
 
 class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -58,7 +58,7 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provider_pb2.ListProvidersResponse, _abc.Awaitable[_provider_pb2.ListProvidersResponse]]:
         """Lists the providers of the catalogue by name, with the live state of the deployments that were called through the
-        replica that answers.
+        replica that answers, or that have limits.
         """
 
 def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
