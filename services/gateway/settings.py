@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -21,6 +22,10 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     batch_flush_bytes: int = Field(1_048_576, ge=1_024, description="Outcomes in one message of a batch, in bytes.")
     stream_chunks_max: int = Field(256, ge=1, description="Chunks of a stream that wait for a slow reader.")
 
+    accounting: Literal["cost", "off"] = Field(
+        "cost",
+        description="off: no cost service; nothing is held, no budget holds, and every call counts as unpriced.",
+    )
     cost_timeout_ms: int = Field(5_000, ge=1, description="Deadline of one RPC to the cost service.")
     hold_wait_ms: int = Field(5_000, ge=1, description="How long a call waits for its hold before it is given up.")
     hold_margin_ms: int = Field(30_000, ge=1_000, description="A hold expires so long after its call's deadline.")

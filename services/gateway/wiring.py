@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,11 +17,13 @@ from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCac
 from services.gateway.catalogue import ConfiguredProvider, load_catalogue
 from services.gateway.catalogue_file import CatalogueError
 from services.gateway.catalogue_watch import CatalogueWatch
+from services.gateway.cost_port import CostPort
 from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
 from services.gateway.hold_policy import HoldPolicy
 from services.gateway.late_bills import LateBills
 from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
+from services.gateway.no_accounting import NoAccounting
 from services.gateway.peers import CostPeer
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.automations import AutomationProvider
@@ -44,6 +47,8 @@ from services.runtime.server import RunningServer, serve
 from services.runtime.settings import SettingsError
 from services.runtime.signing_keys import fetch_signing_keys
 
+_log = logging.getLogger(__name__)
+
 
 @asynccontextmanager
 async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.environ) -> AsyncIterator[RunningServer]:
@@ -52,9 +57,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         fleet, watch = await stack.enter_async_context(_fleet(settings, environ))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
-        cost_channel = await stack.enter_async_context(open_channel(settings.cost_target, settings))
-        cost = CostPeer(cost_channel, ServiceTokenMinter.from_settings(settings), settings)
-        stack.push_async_callback(cost.close)
+        cost = await stack.enter_async_context(_cost(settings))
         policy = HoldPolicy(cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open)
         stack.push_async_callback(policy.close)
         journal = BillJournal(settings.home_directory / "gateway-late-bills.db", settings.late_bills_max)
@@ -92,9 +95,25 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
             AutomationServicer(automating, admission, started, settings),
             ProviderServicer(fleet, breakers, limits, SYSTEM_CLOCK),
         ]
-        features = [f"provider:{provider.entry.name}" for provider in fleet.catalogue.configured]
+        features = [f"accounting:{settings.accounting}"]
+        features += [f"provider:{provider.entry.name}" for provider in fleet.catalogue.configured]
         server = await stack.enter_async_context(serve(settings, servicers, verifier=verifier, features=features))
         yield replace(server, reload=watch.now)
+
+
+@asynccontextmanager
+async def _cost(settings: GatewaySettings) -> AsyncIterator[CostPort]:
+    """The cost service, or nobody."""
+    if settings.accounting == "off":
+        _log.warning("%s is off: nothing is held or billed, and no budget holds", settings.variable("accounting"))
+        yield NoAccounting()
+        return
+    async with open_channel(settings.cost_target, settings) as channel:
+        cost = CostPeer(channel, ServiceTokenMinter.from_settings(settings), settings)
+        try:
+            yield cost
+        finally:
+            await cost.close()
 
 
 @asynccontextmanager

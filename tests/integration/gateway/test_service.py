@@ -17,7 +17,7 @@ from services.gateway.wiring import build
 from services.runtime import failpoints
 from services.runtime.server import RunningServer
 from services.runtime.settings import SettingsError
-from tests.support.gateway_rpc import Caller, options, refusal_of, rpc_call, token_of
+from tests.support.gateway_rpc import SERVICE_KEY, Caller, options, refusal_of, rpc_call, token_of
 
 
 async def test_a_completion_is_answered_held_settled_and_priced(caller: Caller) -> None:
@@ -367,3 +367,12 @@ async def test_the_server_says_which_providers_are_ready(gateway: RunningServer)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         info = await server_pb2_grpc.ServerServiceStub(channel).GetServerInfo(server_pb2.GetServerInfoRequest())
     assert "provider:mock" in info.features
+
+
+async def test_without_accounting_calls_are_answered_and_count_as_unpriced(tmp_path: Path) -> None:
+    settings = GatewaySettings(port=0, home=tmp_path / "home", auth_service_key=SERVICE_KEY, accounting="off")
+    async with build(settings) as server, grpc.aio.insecure_channel(server.address) as channel:
+        caller = Caller(gateway_pb2_grpc.GatewayServiceStub(channel), channel)
+        completion = await caller.complete(rpc_call(model="mock/small"))
+    assert completion.parts[0].text
+    assert (completion.cost.cost_nano_usd, completion.cost.unpriced_calls) == (0, 1)
