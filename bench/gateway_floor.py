@@ -17,19 +17,17 @@ import grpc
 import orjson
 import uvloop
 
-from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from llmlab.api.gateway.v1 import gateway_pb2
 
 
-class Floor(gateway_pb2_grpc.GatewayServiceServicer):
+class Floor:
     """Complete and StreamComplete with nothing around them."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url
 
-    async def Complete(  # noqa: N802 (named by the contract)
-        self, request: gateway_pb2.CompleteRequest, context: Any
-    ) -> gateway_pb2.CompleteResponse:
+    async def complete(self, request: gateway_pb2.CompleteRequest, context: Any) -> gateway_pb2.CompleteResponse:
         """One POST, its events parsed."""
         async with self._session.post(self._url, data=_body(request.call)) as answer:
             for line in (await answer.read()).split(b"\n\n"):
@@ -37,7 +35,7 @@ class Floor(gateway_pb2_grpc.GatewayServiceServicer):
                     orjson.loads(line[6:])
         return gateway_pb2.CompleteResponse()
 
-    async def StreamComplete(  # noqa: N802 (named by the contract)
+    async def stream_complete(
         self, request: gateway_pb2.StreamCompleteRequest, context: Any
     ) -> AsyncIterator[gateway_pb2.StreamCompleteResponse]:
         """One POST, a message per piece that arrives."""
@@ -48,6 +46,26 @@ class Floor(gateway_pb2_grpc.GatewayServiceServicer):
                 yield gateway_pb2.StreamCompleteResponse(
                     chunks=[gateway_pb2.Chunk(text=text) for text in texts if text]
                 )
+
+
+def handlers_of(floor: Floor) -> grpc.GenericRpcHandler:
+    """The two RPCs under the gateway's names."""
+    name = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
+    return grpc.method_handlers_generic_handler(
+        name,
+        {
+            "Complete": grpc.unary_unary_rpc_method_handler(
+                floor.complete,
+                request_deserializer=gateway_pb2.CompleteRequest.FromString,
+                response_serializer=gateway_pb2.CompleteResponse.SerializeToString,
+            ),
+            "StreamComplete": grpc.unary_stream_rpc_method_handler(
+                floor.stream_complete,
+                request_deserializer=gateway_pb2.StreamCompleteRequest.FromString,
+                response_serializer=gateway_pb2.StreamCompleteResponse.SerializeToString,
+            ),
+        },
+    )
 
 
 def _body(call: gateway_pb2.Call) -> bytes:
@@ -65,9 +83,8 @@ async def main() -> None:
     """Serve until the process is ended."""
     server = grpc.aio.server()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=512)) as session:
-        gateway_pb2_grpc.add_GatewayServiceServicer_to_server(
-            Floor(session, f"http://127.0.0.1:{sys.argv[1]}/v1/chat/completions"), server
-        )
+        floor = Floor(session, f"http://127.0.0.1:{sys.argv[1]}/v1/chat/completions")
+        server.add_generic_rpc_handlers((handlers_of(floor),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         print(port, flush=True)
