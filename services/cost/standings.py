@@ -23,6 +23,7 @@ class Standings:
         """Budgets by their anchors; only those at anchors of calls that are asked for are needed."""
         self._by_anchor = by_anchor
         self._balances: dict[BalanceKey, Balance] = {}
+        self._at_anchors: dict[tuple[str, int], Sequence[Balance]] = {}
         self._found: dict[tuple[Target, int], tuple[Balance, ...]] = {}
         self._sealed = False
 
@@ -59,20 +60,25 @@ class Standings:
         quarter_us = at_us - at_us % QUARTER_US
         found = self._found.get((target, quarter_us))
         if found is None:
-            found = self._found[target, quarter_us] = tuple(self._match(target, quarter_us))
+            matching = [
+                balance
+                for anchor in anchors_of(target)
+                if anchor in self._by_anchor
+                for balance in self._at_anchor(anchor, quarter_us)
+                if balance.budget.scope.matches(target)
+            ]
+            matching.sort(key=_budget_id)
+            found = self._found[target, quarter_us] = tuple(matching)
         return found
 
-    def _match(self, target: Target, at_us: int) -> Iterator[Balance]:
-        matching = [
-            budget
-            for anchor in anchors_of(target)
-            for budget in self._by_anchor.get(anchor, ())
-            if budget.scope.matches(target)
-        ]
-        for budget in sorted(matching, key=lambda budget: budget.budget_id):
-            period = budget.period_at(at_us)
-            if period.ends_us > budget.since_us:
-                yield self._open(budget, period)
+    def _at_anchor(self, anchor: str, at_us: int) -> Sequence[Balance]:
+        """The balances of all budgets at an anchor, whatever else their scopes name."""
+        found = self._at_anchors.get((anchor, at_us))
+        if found is None:
+            budgets = [(budget, budget.period_at(at_us)) for budget in self._by_anchor[anchor]]
+            found = [self._open(budget, period) for budget, period in budgets if period.ends_us > budget.since_us]
+            self._at_anchors[anchor, at_us] = found
+        return found
 
     def _open(self, budget: Budget, period: Period) -> Balance:
         key = (budget.budget_id, period.key)
@@ -82,3 +88,7 @@ class Standings:
                 raise KeyError(f"the balance {key} was not loaded")
             balance = self._balances[key] = Balance(budget, period)
         return balance
+
+
+def _budget_id(balance: Balance) -> str:
+    return balance.budget.budget_id
