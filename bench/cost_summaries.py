@@ -44,7 +44,7 @@ COLUMNS = (
     "project_id source event_id digest provider model provider_model user_id key_id run_id tags input_tokens"
     " cache_read_tokens cache_write_5m_tokens cache_write_1h_tokens input_audio_tokens output_tokens reasoning_tokens"
     " output_audio_tokens steps usage_source succeeded priced cost_nano_usd cost_parts price_version held_nano_usd"
-    " occurred_us recorded_us service_tier metadata tag_count calls unpriced_calls sequence"
+    " occurred_us charged_us recorded_us service_tier metadata tag_count calls unpriced_calls sequence"
 ).split()
 
 
@@ -86,6 +86,7 @@ def rows(events: int, start_us: int) -> Iterator[tuple[Any, ...]]:
             "bench-1",
             0,
             at_us,
+            0,
             at_us,
             "",
             "{}",

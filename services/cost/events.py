@@ -131,6 +131,8 @@ class UsageEvent(NamedTuple):
     held_nano_usd: int
     """What was held for it; 0 where nothing was."""
     occurred_us: int
+    charged_us: int
+    """The time in whose period budgets are charged: of a settled call when it was held, else when it occurred."""
     recorded_us: int
     service_tier: str = ""
     """The tier that answered; empty for the standard one."""

@@ -158,7 +158,7 @@ def hold_of_event(event: UsageEvent) -> Hold:
         attribution=event.attribution,
         held_nano_usd=event.held_nano_usd,
         priced=event.cost.priced,
-        created_us=event.occurred_us,
+        created_us=event.charged_us,
         expires_us=event.recorded_us,
         service_tier=event.service_tier,
     )

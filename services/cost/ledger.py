@@ -186,7 +186,7 @@ class Ledger:
             return SettleOutcome(attempt_id, error=error)
         event = self._settled_event(hold, settlement)
         self._give_back(hold)
-        self._record(event, charged_us=hold.created_us)
+        self._record(event)
         self._move(hold, HoldState.SETTLED)
         return SettleOutcome(attempt_id, event.cost, event.above_hold)
 
@@ -247,12 +247,12 @@ class Ledger:
                 duplicates += 1
             outcome.costs.append(event.cost)
         for event in fresh.values():
-            self._record(event, charged_us=event.occurred_us)
+            self._record(event)
         return replace(outcome, duplicates=duplicates)
 
-    def adjust(self, adjustment: UsageEvent, charged_us: int) -> None:
+    def adjust(self, adjustment: UsageEvent) -> None:
         """Record the difference that a repricing makes for an event, in the budgets and the period of the event."""
-        self._record(adjustment, charged_us)
+        self._record(adjustment)
 
     def alerts(self) -> list[AlertDraft]:
         """What this transaction has to tell, judged by the balances as they are at its end."""
@@ -293,6 +293,7 @@ class Ledger:
             breakdown=breakdown,
             held_nano_usd=hold.held_nano_usd,
             occurred_us=occurred_us,
+            charged_us=hold.created_us,
             recorded_us=self.now_us,
             service_tier=service_tier,
         )
@@ -321,18 +322,19 @@ class Ledger:
             breakdown=breakdown,
             held_nano_usd=0,
             occurred_us=occurred_us,
+            charged_us=occurred_us,
             recorded_us=self.now_us,
             service_tier=report.service_tier,
             metadata=report.metadata,
         )
 
-    def _record(self, event: UsageEvent, charged_us: int) -> None:
+    def _record(self, event: UsageEvent) -> None:
         self.books.events[event.source, event.event_id] = event
         self.new_events.append(event)
         # A repricing that is taken back is no news of the model.
         if event.calls and not event.cost.priced:
             self._unpriced.add(f"{event.provider}/{event.model}")
-        self._change(self.books.standings.at(event.target, charged_us), settled=event.cost.nano_usd)
+        self._change(self.books.standings.at(event.target, event.charged_us), settled=event.cost.nano_usd)
 
     def _give_back(self, hold: Hold) -> None:
         """Take out of the balances what the hold stands for now."""

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from services.cost.periods import PeriodKind
 from services.cost.rollups import TAG
 from services.cost.usage import COUNT_FIELDS
+from services.cost.windows import AskedWindow, Window
 from services.runtime.errors import InvalidField
-
-if TYPE_CHECKING:
-    from services.cost.windows import AskedWindow
 
 
 class Dimension(StrEnum):
@@ -103,18 +100,10 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """From `start_us` to before `end_us`, microseconds UTC."""
-
-    start_us: int
-    end_us: int
-
-
-@dataclass(frozen=True, slots=True)
 class SpendQuery:
     """What is asked, and which page of the groups."""
 
-    asked: "AskedWindow"
+    asked: AskedWindow
     group_by: tuple[Dimension, ...] = ()
     spend_filter: SpendFilter = EVERYTHING
     tag_share: TagShare = TagShare.FULL

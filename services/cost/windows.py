@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from services.cost.periods import QUARTER_US, Period, PeriodKind, period_at
 from services.cost.rollups import DAY_US
-from services.cost.spend import Window
 from services.runtime.errors import InvalidField
 
 WINDOW_DEFAULT_US: Final = 30 * DAY_US
@@ -23,6 +22,14 @@ _PERIODS: Final = (
     (PeriodKind.QUARTERLY, re.compile(r"(\d{4})-Q([1-4])")),
     (PeriodKind.YEARLY, re.compile(r"(\d{4})")),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From `start_us` to before `end_us`, microseconds UTC."""
+
+    start_us: int
+    end_us: int
 
 
 @dataclass(frozen=True, slots=True)

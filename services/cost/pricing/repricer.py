@@ -2,24 +2,19 @@
 
 from typing import Final, Protocol
 
-from services.cost.events import UsageEvent
 from services.cost.pricing.repricing import (
     BEGINNING,
-    Adjustment,
     Difference,
+    Look,
     Place,
     Repricing,
     RepricingFilter,
     RepricingState,
-    Standing,
     check_filter,
-    place_of,
 )
 from services.runtime.errors import ResourceExhausted
 from services.runtime.ids import new_id
 
-Examined = tuple[UsageEvent, Standing, Adjustment | None]
-"""An event, what it counts as now, and what would change."""
 MODELS_MAX: Final = 1_000
 """Models that a preview tells apart; a window with more is refused."""
 
@@ -31,10 +26,8 @@ class RepricingBooks(Protocol):
         """The project's present revision of prices."""
         ...
 
-    async def look(
-        self, project_id: str, wanted: RepricingFilter, revision: int, after: Place, limit: int
-    ) -> list[Examined]:
-        """The next events after a place, by the prices of a revision."""
+    async def look(self, project_id: str, wanted: RepricingFilter, revision: int, after: Place, limit: int) -> Look:
+        """The next events after a place, at most `limit`, by the prices of a revision."""
         ...
 
     async def start(self, project_id: str, repricing_id: str, request_id: str, wanted: RepricingFilter) -> Repricing:
@@ -58,7 +51,7 @@ class Repricer:
         self._books = books
         self._batch_events = batch_events
         self._batches = max(1, call_events // batch_events)
-        self._preview_events = preview_events
+        self._preview_batches = max(1, preview_events // batch_events)
 
     async def preview(self, project_id: str, wanted: RepricingFilter) -> dict[tuple[str, str], Difference]:
         """What present prices would change, by provider and model. Nothing is written.
@@ -69,16 +62,17 @@ class Repricer:
         revision = await self._books.revision(project_id)
         found: dict[tuple[str, str], Difference] = {}
         place, seen = BEGINNING, 0
-        while True:
-            examined = await self._books.look(project_id, wanted, revision, place, self._batch_events)
-            for event, now, change in examined:
+        for _ in range(self._preview_batches):
+            look = await self._books.look(project_id, wanted, revision, place, self._batch_events)
+            for event, now, change in look.examined:
                 found.setdefault((event.provider, event.model), Difference()).add(now, change)
-            seen += len(examined)
-            if len(examined) < self._batch_events:
+            if not look.more:
                 return dict(sorted(found.items()))
-            if seen >= self._preview_events or len(found) > MODELS_MAX:
-                raise _too_many(seen)
-            place = place_of(examined[-1][0])
+            seen += len(look.examined)
+            if len(found) > MODELS_MAX:
+                break
+            place = look.place
+        raise _too_many(seen)
 
     async def apply(self, project_id: str, request_id: str, wanted: RepricingFilter) -> Repricing:
         """Price events anew. It is APPLIED when all are done; else the same request goes on with it.
@@ -110,5 +104,6 @@ class Repricer:
 def _too_many(seen: int) -> ResourceExhausted:
     return ResourceExhausted(
         "LIMIT_REACHED",
-        f"The window has more than {seen:,} events, or too many models; choose a shorter window, or one model.",
+        f"There is more in the window than the {seen:,} events that were priced, or it has too many models; choose a "
+        "shorter window, or one model.",
     )

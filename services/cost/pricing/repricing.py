@@ -7,7 +7,7 @@ and when the event was, so that sums and budgets of its period change. A reversa
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.cost.events import REPRICING_SOURCE, Cost, UsageEvent
 from services.cost.pricing.catalogue import PriceSource
@@ -67,8 +67,6 @@ class Adjustment:
 
     event: UsageEvent
     """The event as it is on record."""
-    charged_us: int
-    """The time in whose period its budgets were charged."""
     nano_usd: int
     """What is added; negative where the event becomes cheaper."""
     unpriced_calls: int
@@ -93,6 +91,25 @@ class Adjustment:
             calls=0,
             unpriced_delta=self.unpriced_calls,
         )
+
+
+class Examined(NamedTuple):
+    """An event that a repricing has looked at."""
+
+    event: UsageEvent
+    now: Standing
+    change: Adjustment | None
+    """None where the prices change nothing."""
+
+
+class Look(NamedTuple):
+    """What one step of a repricing has found."""
+
+    examined: list[Examined]
+    place: Place
+    """The last event that was looked at, whether it fits the filter or not."""
+    more: bool
+    """Whether the window may have events after it."""
 
 
 @dataclass(slots=True)
@@ -130,6 +147,8 @@ class Repricing:
     """A repricing as it is on record."""
 
     repricing_id: str
+    number: int
+    """Counts the repricings of the project in the order of their beginnings."""
     request_id: str
     wanted: RepricingFilter
     state: RepricingState
@@ -140,7 +159,7 @@ class Repricing:
     created_us: int
 
 
-def adjustment_of(event: UsageEvent, now: Standing, charged_us: int, prices: PriceSource) -> Adjustment | None:
+def adjustment_of(event: UsageEvent, now: Standing, prices: PriceSource) -> Adjustment | None:
     """What other prices make of an event; None where they change nothing.
 
     An event that they do not price keeps its cost: what is known of the past is not unlearnt. A call that took nothing
@@ -155,7 +174,7 @@ def adjustment_of(event: UsageEvent, now: Standing, charged_us: int, prices: Pri
     cost, _ = priced(quote, event.usage)
     if now.priced and cost.nano_usd == now.nano_usd:
         return None
-    return Adjustment(event, charged_us, cost.nano_usd - now.nano_usd, 0 if now.priced else -1, cost.price_version)
+    return Adjustment(event, cost.nano_usd - now.nano_usd, 0 if now.priced else -1, cost.price_version)
 
 
 def check_filter(wanted: RepricingFilter) -> RepricingFilter:

@@ -65,11 +65,11 @@ class RepricingServicer(RepricingServiceServicer):
         fingerprint = filter_fingerprint("ListRepricings", project_id)
         after = decode_page_token(fingerprint, request.page_token)
         size = request.page_size or _PAGE_SIZE_DEFAULT
-        found = await self._store.page(project_id, after_id=str(after[0]) if after else "", limit=size + 1)
+        found = await self._store.page(project_id, after=int(after[0]) if after else 0, limit=size + 1)
         page = found[:size]
         return pb.ListRepricingsResponse(
             repricings=[_message(repricing) for repricing in page],
-            next_page_token=encode_page_token(fingerprint, [page[-1].repricing_id]) if len(found) > size else "",
+            next_page_token=encode_page_token(fingerprint, [page[-1].number]) if len(found) > size else "",
         )
 
 

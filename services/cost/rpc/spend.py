@@ -16,9 +16,8 @@ from services.cost.spend import (
     SpendSummary,
     Sums,
     TagShare,
-    Window,
 )
-from services.cost.windows import AskedWindow
+from services.cost.windows import AskedWindow, Window
 from services.runtime.errors import InvalidField
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 

@@ -17,13 +17,13 @@ from services.cost.insights import (
     SearchLimits,
     series_to_watch,
 )
-from services.cost.spend import EVERYTHING, Dimension, Order, SpendFilter, SpendQuery, Window
+from services.cost.spend import EVERYTHING, Dimension, Order, SpendFilter, SpendQuery
 from services.cost.store.insight_tables import anomalies, anomaly_searches
 from services.cost.store.projects import lock_project
 from services.cost.store.spend import series_of
 from services.cost.store.spend_sql import Slot, SpendReader
 from services.cost.store.tables import projects
-from services.cost.windows import AskedWindow
+from services.cost.windows import AskedWindow, Window
 from services.runtime.database import Database
 from services.runtime.feeds import Kept
 

@@ -9,8 +9,9 @@ from services.cost.budgets import Budget
 from services.cost.forecast import HISTORY_MAX_HOURS
 from services.cost.insights import HOUR_US
 from services.cost.periods import QUARTER_US, Period
-from services.cost.spend import SpendFilter, Window
+from services.cost.spend import SpendFilter
 from services.cost.store.spend import series_of, spent_in
+from services.cost.windows import Window
 from services.runtime.database import Database
 
 

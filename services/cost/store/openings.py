@@ -8,10 +8,11 @@ from services.cost.budgets import Budget
 from services.cost.ledger import AHEAD_MAX_US
 from services.cost.periods import Period
 from services.cost.scopes import Target
-from services.cost.spend import SpendFilter, Window
+from services.cost.spend import SpendFilter
 from services.cost.store.rows import attribution_of
 from services.cost.store.spend import spent_in
 from services.cost.store.tables import CHARGED, LIVE, balances, holds
+from services.cost.windows import Window
 from services.runtime.database import Database
 
 

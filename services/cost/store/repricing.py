@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
-from services.cost.events import REPRICING_SOURCE, SETTLED_SOURCE, UsageEvent
-from services.cost.ledger import EventKey, Ledger
+from services.cost.ledger import Ledger
 from services.cost.posting import Posting
 from services.cost.pricing.catalogue import Catalogue, PriceSource
 from services.cost.pricing.overrides import ProjectPrices
@@ -16,14 +15,11 @@ from services.cost.pricing.repricing import (
     UNFINISHED,
     Adjustment,
     Difference,
+    Look,
     Place,
     Repricing,
     RepricingFilter,
     RepricingState,
-    Standing,
-    adjustment_of,
-    place_of,
-    standing_of,
     superseded,
     unfinished,
 )
@@ -31,8 +27,9 @@ from services.cost.store.alert_writer import AlertKey
 from services.cost.store.books import BookKeeper
 from services.cost.store.price_books import overrides_of
 from services.cost.store.projects import lock_project
+from services.cost.store.repricing_reader import RepricingReader
 from services.cost.store.rows import event_of
-from services.cost.store.tables import adjustments, holds, projects, repricings, usage_events
+from services.cost.store.tables import adjustments, projects, repricings, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import AlreadyExists, NotFound
 
@@ -53,20 +50,7 @@ class RepricingStore:
         self._database = database
         self._keeper = keeper
         self._catalogue = catalogue
-        among = database.among
-        self._adjusted = (
-            select(
-                adjustments.c.source,
-                adjustments.c.event_id,
-                func.sum(adjustments.c.nano_usd),
-                func.sum(adjustments.c.unpriced_calls),
-            )
-            .where(adjustments.c.project_id == bindparam("project_id"), among(adjustments.c.event_id, "event_ids"))
-            .group_by(adjustments.c.source, adjustments.c.event_id)
-        )
-        self._held = select(holds.c.attempt_id, holds.c.created_us).where(
-            holds.c.project_id == bindparam("project_id"), among(holds.c.attempt_id, "attempt_ids")
-        )
+        self._reader = RepricingReader(database)
 
     async def revision(self, project_id: str) -> int:
         """The project's present revision of prices."""
@@ -76,17 +60,15 @@ class RepricingStore:
         statement = select(projects.c.prices_revision).where(projects.c.project_id == project_id)
         return connection.execute(statement).scalar_one_or_none() or 0
 
-    async def look(
-        self, project_id: str, wanted: RepricingFilter, revision: int, after: Place, limit: int
-    ) -> list[tuple[UsageEvent, Standing, Adjustment | None]]:
+    async def look(self, project_id: str, wanted: RepricingFilter, revision: int, after: Place, limit: int) -> Look:
         """The next events after a place, with what they count as and what the prices of a revision would change."""
         return await self._database.read(self._look, project_id, wanted, revision, after, limit)
 
     def _look(
         self, connection: Connection, project_id: str, wanted: RepricingFilter, revision: int, after: Place, limit: int
-    ) -> list[tuple[UsageEvent, Standing, Adjustment | None]]:
+    ) -> Look:
         prices = self._prices(connection, project_id, revision, self._catalogue.version)
-        return self._examined(connection, project_id, wanted, prices, after, limit)
+        return self._reader.look(connection, project_id, wanted, prices, after, limit)
 
     async def start(self, project_id: str, repricing_id: str, request_id: str, wanted: RepricingFilter) -> Repricing:
         """Put a repricing on record, by the prices of now; a repeat of its request gives the one that is there.
@@ -110,8 +92,11 @@ class RepricingStore:
         running = connection.execute(own.where(repricings.c.state.in_(states))).mappings().first()
         if running is not None:
             raise unfinished(_repricing_of(running))
+        # Under the project's lock: no two have one number, and a later one has a higher number whatever clocks say.
+        last = select(func.max(repricings.c.number)).where(repricings.c.project_id == project_id)
         new = Repricing(
             repricing_id=repricing_id,
+            number=(connection.execute(last).scalar_one() or 0) + 1,
             request_id=request_id,
             wanted=wanted,
             state=RepricingState.APPLYING,
@@ -139,19 +124,17 @@ class RepricingStore:
             return found, []
         prices = self._prices(connection, project_id, found.prices_revision, found.catalogue_version)
         after = (row["after_us"], row["after_source"], row["after_event_id"])
-        examined = self._examined(connection, project_id, found.wanted, prices, after, limit)
+        look = self._reader.look(connection, project_id, found.wanted, prices, after, limit)
         difference = found.difference
-        for _, now, change in examined:
+        for _, now, change in look.examined:
             difference.add(now, change)
-        changes = [change for _, _, change in examined if change is not None]
+        changes = [change for _, _, change in look.examined if change is not None]
         raised = self._record(connection, project_id, repricing_id, row["adjustments"] + 1, changes, "")
-        more = len(examined) == limit
-        state = RepricingState.APPLYING if more else RepricingState.APPLIED
-        last = place_of(examined[-1][0]) if examined else after
+        state = RepricingState.APPLYING if look.more else RepricingState.APPLIED
         values = {
             "state": state.value,
             "adjustments": row["adjustments"] + len(changes),
-            **dict(zip(("after_us", "after_source", "after_event_id"), last, strict=True)),
+            **dict(zip(("after_us", "after_source", "after_event_id"), look.place, strict=True)),
             **{name: getattr(difference, name) for name in _DIFFERENCE},
         }
         self._update(connection, repricing_id, values)
@@ -174,7 +157,7 @@ class RepricingStore:
         found = _repricing_of(row)
         if found.state is RepricingState.REVERSED:
             return found, []
-        self._check_latest(connection, project_id, repricing_id)
+        self._check_latest(connection, project_id, repricing_id, row["number"])
         done = row["reversed"]
         changes = self._to_reverse(connection, project_id, repricing_id, done, limit)
         raised = self._record(connection, project_id, repricing_id, done + 1, changes, "r")
@@ -183,13 +166,13 @@ class RepricingStore:
         self._update(connection, repricing_id, {"state": state.value, "reversed": done + len(changes)})
         return replace(found, state=state), raised
 
-    async def page(self, project_id: str, *, after_id: str, limit: int) -> list[Repricing]:
-        """At most `limit` repricings in the order of their creation, after the one named."""
-        return await self._database.read(self._page, project_id, after_id, limit)
+    async def page(self, project_id: str, *, after: int, limit: int) -> list[Repricing]:
+        """At most `limit` repricings in the order of their beginnings, after the number given."""
+        return await self._database.read(self._page, project_id, after, limit)
 
-    def _page(self, connection: Connection, project_id: str, after_id: str, limit: int) -> list[Repricing]:
-        after = (repricings.c.project_id == project_id, repricings.c.repricing_id > after_id)
-        statement = select(repricings).where(*after).order_by(repricings.c.repricing_id).limit(limit)
+    def _page(self, connection: Connection, project_id: str, after: int, limit: int) -> list[Repricing]:
+        wanted = (repricings.c.project_id == project_id, repricings.c.number > after)
+        statement = select(repricings).where(*wanted).order_by(repricings.c.number).limit(limit)
         return [_repricing_of(row) for row in connection.execute(statement).mappings()]
 
     def _prices(self, connection: Connection, project_id: str, revision: int, version: str) -> PriceSource:
@@ -197,54 +180,6 @@ class RepricingStore:
         catalogue = self._catalogue if version == self._catalogue.version else Catalogue.load(version)
         known = [override.as_of(revision) for override in overrides_of(connection, project_id)]
         return ProjectPrices(catalogue, [override for override in known if override is not None])
-
-    def _examined(
-        self,
-        connection: Connection,
-        project_id: str,
-        wanted: RepricingFilter,
-        prices: PriceSource,
-        after: Place,
-        limit: int,
-    ) -> list[tuple[UsageEvent, Standing, Adjustment | None]]:
-        events = self._events(connection, project_id, wanted, after, limit)
-        if not events:
-            return []
-        named = {"project_id": project_id, "event_ids": [event.event_id for event in events]}
-        adjusted = {
-            (source, event_id): (int(nano_usd), int(unpriced_calls))
-            for source, event_id, nano_usd, unpriced_calls in connection.execute(self._adjusted, named)
-        }
-        attempt_ids = [event.event_id for event in events if event.source == SETTLED_SOURCE]
-        rows = connection.execute(self._held, {"project_id": project_id, "attempt_ids": attempt_ids})
-        held: dict[EventKey, int] = {(SETTLED_SOURCE, attempt_id): created_us for attempt_id, created_us in rows}
-        examined = []
-        for event in events:
-            now = standing_of(event, adjusted)
-            # A settled call is charged to the period in which it was held; a hold that is deleted by now was made when
-            # the call began, or moments before.
-            charged_us = held.get((event.source, event.event_id), event.occurred_us)
-            examined.append((event, now, adjustment_of(event, now, charged_us, prices)))
-        return examined
-
-    def _events(
-        self, connection: Connection, project_id: str, wanted: RepricingFilter, after: Place, limit: int
-    ) -> list[UsageEvent]:
-        columns = usage_events.c
-        place = (columns.occurred_us, columns.source, columns.event_id)
-        within = [
-            columns.project_id == project_id,
-            columns.occurred_us >= wanted.start_us,
-            columns.occurred_us < wanted.end_us,
-            columns.source != REPRICING_SOURCE,
-            tuple_(*place) > tuple_(*[literal(value) for value in after]),
-        ]
-        if wanted.provider:
-            within.append(columns.provider == wanted.provider)
-        if wanted.model:
-            within.append(columns.model == wanted.model)
-        statement = select(usage_events).where(*within).order_by(*place).limit(limit)
-        return [event_of(row) for row in connection.execute(statement).mappings()]
 
     def _record(
         self,
@@ -264,9 +199,9 @@ class RepricingStore:
 
         def apply(ledger: Ledger) -> None:
             for adjustment_id, _, each in numbered:
-                ledger.adjust(each.record(adjustment_id, ledger.now_us), each.charged_us)
+                ledger.adjust(each.record(adjustment_id, ledger.now_us))
 
-        charges = tuple([(each.event.target, each.charged_us) for each in changes])
+        charges = tuple([(each.event.target, each.event.charged_us) for each in changes])
         _, raised = self._keeper.post_within(connection, [Posting(project_id, apply, charges=charges)])
         rows = [
             {
@@ -278,7 +213,6 @@ class RepricingStore:
                 "number": -number if suffix else number,
                 "nano_usd": each.nano_usd,
                 "unpriced_calls": each.unpriced_calls,
-                "charged_us": each.charged_us,
                 "price_version": each.price_version,
             }
             for adjustment_id, number, each in numbered
@@ -297,7 +231,7 @@ class RepricingStore:
             & (usage_events.c.event_id == columns.event_id)
         )
         wanted = (columns.project_id == project_id, columns.repricing_id == repricing_id, columns.number > done)
-        made = [columns.nano_usd, columns.unpriced_calls.label("delta"), columns.charged_us, columns.price_version]
+        made = [columns.nano_usd, columns.unpriced_calls.label("delta"), columns.price_version]
         labelled = [column.label(f"adjustment_{column.key}") for column in made]
         statement = (
             select(usage_events, *labelled)
@@ -309,7 +243,6 @@ class RepricingStore:
         return [
             Adjustment(
                 event=event_of(row),
-                charged_us=row["adjustment_charged_us"],
                 nano_usd=row["adjustment_nano_usd"],
                 unpriced_calls=row["adjustment_delta"],
                 price_version=row["adjustment_price_version"],
@@ -317,14 +250,14 @@ class RepricingStore:
             for row in connection.execute(statement).mappings()
         ]
 
-    def _check_latest(self, connection: Connection, project_id: str, repricing_id: str) -> None:
+    def _check_latest(self, connection: Connection, project_id: str, repricing_id: str, number: int) -> None:
         columns = repricings.c
         later = select(columns.repricing_id).where(
             columns.project_id == project_id,
-            columns.repricing_id > repricing_id,
+            columns.number > number,
             columns.state != RepricingState.REVERSED.value,
         )
-        ids = list(connection.execute(later).scalars())
+        ids = list(connection.execute(later.order_by(columns.number)).scalars())
         if ids:
             raise superseded(repricing_id, ids)
 
@@ -350,6 +283,7 @@ def _reused(request_id: str) -> AlreadyExists:
 def _repricing_of(row: RowMapping) -> Repricing:
     return Repricing(
         repricing_id=row["repricing_id"],
+        number=row["number"],
         request_id=row["request_id"],
         wanted=RepricingFilter(row["start_us"], row["end_us"], row["provider"], row["model"]),
         state=RepricingState(row["state"]),
@@ -364,6 +298,7 @@ def _row_of(project_id: str, new: Repricing) -> dict[str, Any]:
     after_us, after_source, after_event_id = BEGINNING
     return {
         "repricing_id": new.repricing_id,
+        "number": new.number,
         "project_id": project_id,
         "request_id": new.request_id,
         "provider": new.wanted.provider,

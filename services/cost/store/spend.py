@@ -7,10 +7,10 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, select
 
-from services.cost.spend import Order, SpendFilter, SpendQuery, SpendRow, SpendSummary, Window
+from services.cost.spend import Order, SpendFilter, SpendQuery, SpendRow, SpendSummary
 from services.cost.store.spend_sql import Slot, SpendReader
 from services.cost.store.tables import projects
-from services.cost.windows import slots_of, window_before, window_of
+from services.cost.windows import Window, slots_of, window_before, window_of
 from services.runtime.database import Database
 from services.runtime.errors import DeadlineExceeded, ResourceExhausted
 

@@ -91,17 +91,18 @@ repricings: Final = Table(
     "repricings",
     metadata,
     _text("repricing_id", key=True),
+    _int("number"),
     *[_text(name) for name in ("project_id", "request_id", "provider", "model", "state", "catalogue_version")],
     *[_int(name) for name in ("start_us", "end_us", "prices_revision", "created_us", "adjustments", "reversed")],
     *[_int(name) for name in ("calls", "changed_calls", "newly_priced_calls", "unpriced_calls")],
     *[_int(name) for name in ("old_nano_usd", "new_nano_usd")],
     *[_text(name) for name in ("after_source", "after_event_id")],
     _int("after_us"),
-    Index("repricings_by_project", "project_id", "repricing_id"),
+    Index("repricings_in_order", "project_id", "number", unique=True),
     Index("repricings_by_request", "project_id", "request_id", unique=True),
 )
-"""Pricings anew. `after_...` name the last event that was looked at; `adjustments` and `reversed` count what was made
-and what was taken back."""
+"""Pricings anew. `number` counts those of a project in the order of their beginnings; `after_...` name the last event
+that was looked at; `adjustments` and `reversed` count what was made and what was taken back."""
 
 adjustments: Final = Table(
     "adjustments",
@@ -114,7 +115,6 @@ adjustments: Final = Table(
     _int("number"),
     _int("nano_usd"),
     _int("unpriced_calls"),
-    _int("charged_us"),
     _text("price_version"),
     Index("adjustments_by_repricing", "repricing_id", "number"),
     sqlite_with_rowid=False,
@@ -169,6 +169,7 @@ usage_events: Final = Table(
     _text("price_version"),
     _int("held_nano_usd"),
     _int("occurred_us"),
+    _int("charged_us"),
     _int("recorded_us"),
     _text("service_tier"),
     _text("metadata"),

@@ -22,14 +22,13 @@ from services.cost.spend import (
     SpendRow,
     SpendSummary,
     TagShare,
-    Window,
 )
 from services.cost.store import events as event_store
 from services.cost.store.rollups import Folder
 from services.cost.store.spend import SpendStore, series_of, spent_in
 from services.cost.store.tables import projects, spend_progress, spend_views, usage_events
 from services.cost.usage import Attribution
-from services.cost.windows import AskedWindow
+from services.cost.windows import AskedWindow, Window
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
 from services.runtime.errors import InvalidField, ResourceExhausted

@@ -7,8 +7,7 @@ import pytest
 
 from services.cost.periods import QUARTER_US, PeriodKind, period_at
 from services.cost.rollups import DAY_US, HOUR_US
-from services.cost.spend import Window
-from services.cost.windows import WINDOW_DEFAULT_US, AskedWindow, slots_of, window_before, window_of
+from services.cost.windows import WINDOW_DEFAULT_US, AskedWindow, Window, slots_of, window_before, window_of
 from services.runtime.errors import InvalidField
 from tests.support.cost import NOVEMBER_US
 

@@ -39,6 +39,7 @@ def event(cost: Cost, tokens: int = 100) -> UsageEvent:
         breakdown=Breakdown(),
         held_nano_usd=0,
         occurred_us=5,
+        charged_us=4,
         recorded_us=6,
     )
 
@@ -54,7 +55,7 @@ def test_any_history_of_repricings_can_be_taken_back(cost: Cost, tokens: int, hi
     made: list[Adjustment] = []
     for rate in history:
         prices = OnePrice(rate)
-        change = adjustment_of(used, _standing(used, made), 5, prices)
+        change = adjustment_of(used, _standing(used, made), prices)
         if change is not None:
             made.append(change)
         if prices.tariff is not None:
@@ -73,25 +74,25 @@ def _standing(used: UsageEvent, made: list[Adjustment]) -> Standing:
 
 def test_an_adjustment_is_charged_to_whom_and_when_the_event_was() -> None:
     used = event(UNPRICED)
-    change = adjustment_of(used, standing_of(used, {}), 4, OnePrice(1_000_000))
+    change = adjustment_of(used, standing_of(used, {}), OnePrice(1_000_000))
     assert change is not None
     row = change.record("rpr_1/1", now_us=9)
     assert (row.calls, row.unpriced_calls, row.usage.output_tokens, row.cost.nano_usd) == (0, -1, 0, 103)
-    assert (row.occurred_us, row.attribution, row.model, row.recorded_us) == (5, used.attribution, "m", 9)
+    assert (row.occurred_us, row.charged_us, row.attribution, row.recorded_us) == (5, 4, used.attribution, 9)
     assert change.opposite().record("rpr_1/1r", 9).unpriced_calls == 1
 
 
 def test_what_has_no_new_price_or_took_nothing_stays() -> None:
     used = event(Cost(7, True, "old"))
-    assert adjustment_of(used, standing_of(used, {}), 5, OnePrice(None)) is None
+    assert adjustment_of(used, standing_of(used, {}), OnePrice(None)) is None
     free = event(FREE)
-    assert adjustment_of(free, standing_of(free, {}), 5, OnePrice(1_000_000)) is None
+    assert adjustment_of(free, standing_of(free, {}), OnePrice(1_000_000)) is None
 
 
 def test_differences_add_up() -> None:
     used = event(UNPRICED)
     one, other, total = Difference(), Difference(), Difference()
-    one.add(standing_of(used, {}), adjustment_of(used, standing_of(used, {}), 5, OnePrice(1_000_000)))
+    one.add(standing_of(used, {}), adjustment_of(used, standing_of(used, {}), OnePrice(1_000_000)))
     other.add(standing_of(used, {}), None)
     total.merge(one)
     total.merge(other)
