@@ -18,6 +18,11 @@ from llmlab.cli.options import refuse
 from llmlab.cli.plain import enum_name, print_json, to_plain
 from llmlab.client import Client
 
+KINDS = {
+    enum_name(alert_pb2.AlertKind.DESCRIPTOR, number).lower(): number
+    for number in alert_pb2.AlertKind.values()
+    if number != alert_pb2.ALERT_KIND_UNSPECIFIED
+}
 LIST_SHOWN = 20
 LIST_SHOWN_MAX = 10_000
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
@@ -28,8 +33,8 @@ def alerts(
     after: Annotated[int, typer.Option(min=0, help="With --watch: begin after the alert of this number.")] = 0,
     budget: Annotated[str, typer.Option(metavar="BUDGET", help="Only of this budget, by its id.")] = "",
     limit: Annotated[
-        int, typer.Option(min=0, max=LIST_SHOWN_MAX, help=f"How many to show, {LIST_SHOWN} if nothing is said.")
-    ] = 0,
+        int | None, typer.Option(min=1, max=LIST_SHOWN_MAX, help=f"How many to show; {LIST_SHOWN} if absent.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show alerts on spending, newest first, or watch them; with --watch --json, one alert a line."""
@@ -90,14 +95,23 @@ def _time(alert: alert_pb2.Alert) -> str:
     return alert.create_time.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-webhooks = typer.Typer(help="Receive alerts by HTTP: signed messages to a URL of yours.", no_args_is_help=True)
+webhooks = typer.Typer(
+    help="Receive alerts by HTTP: signed messages to a URL of yours.",
+    no_args_is_help=True,
+    epilog="Example: llmlab webhooks create https://example.com/alerts",
+)
 
 
-@webhooks.command("create")
+@webhooks.command("create", epilog="Example: llmlab webhooks create https://example.com/alerts --kind anomaly")
 def create_webhook(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where alerts are posted, such as https://example.com/a.")],
-    kind: Annotated[list[str] | None, typer.Option(help="Only alerts of this kind; may be repeated.")] = None,
-    budget: Annotated[list[str] | None, typer.Option(help="Only alerts of this budget; may be repeated.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help=f"Only alerts of this kind: {', '.join(KINDS)}; may be repeated."),
+    ] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(metavar="BUDGET", help="Only alerts of this budget; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a webhook. Its secret, which proves a message's origin, is shown now and never again."""
@@ -118,10 +132,9 @@ def create_webhook(
 
 
 def _kind(name: str) -> alert_pb2.AlertKind.ValueType:
-    names = [one.removeprefix("ALERT_KIND_").lower() for one in alert_pb2.AlertKind.keys()[1:]]
-    if name.lower() not in names:
-        raise CommandError(f"--kind is one of {', '.join(names)}, not {name!r}.", EXIT_USAGE)
-    return alert_pb2.AlertKind.Value(f"ALERT_KIND_{name.upper()}")
+    if name.lower() not in KINDS:
+        raise CommandError(f"--kind is one of {', '.join(KINDS)}, not {name!r}.", EXIT_USAGE)
+    return KINDS[name.lower()]
 
 
 @webhooks.command("list")
@@ -161,7 +174,7 @@ def _webhooks_table(found: list[alert_pb2.Webhook]) -> Table:
     return table
 
 
-@webhooks.command("delete")
+@webhooks.command("delete", epilog="Example: llmlab webhooks delete whk_01m7y99n267c8r0j0yrk3z9d1k")
 def delete_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
     """Delete a webhook with what it has not delivered yet."""
 
@@ -176,7 +189,7 @@ def delete_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
     run_async(command())
 
 
-@webhooks.command("test")
+@webhooks.command("test", epilog="Example: llmlab webhooks test whk_01m7y99n267c8r0j0yrk3z9d1k")
 def try_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
     """Send a signed test message to a webhook, once and now."""
 
@@ -193,7 +206,7 @@ def try_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
     run_async(command())
 
 
-@webhooks.command("deliveries")
+@webhooks.command("deliveries", epilog="Example: llmlab webhooks deliveries whk_01m7y99n267c8r0j0yrk3z9d1k")
 def list_deliveries(webhook_id: WebhookId, as_json: AsJson = False) -> None:
     """List what was, is or was to be delivered to a webhook, newest first."""
 

@@ -8,11 +8,12 @@ import typer
 
 from llmlab.api.cost.v1 import price_pb2
 from llmlab.cli import money, price_tables
-from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
+from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.contract import bounds_of
 from llmlab.cli.options import Tier
 from llmlab.cli.plain import print_json, to_plain
+from llmlab.client import PreconditionError
 
 _ITEM = price_pb2.EstimateItem.DESCRIPTOR
 
@@ -22,7 +23,7 @@ def _count(field: str, meaning: str, low: int = 0) -> Any:
 
 
 def estimate(
-    model: Annotated[str, typer.Argument(help="The model, as provider/model.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model, as provider/model.")],
     input_tokens: Annotated[int, _count("input_tokens", "Input of one call, tokens.")] = 0,
     output_tokens: Annotated[int, _count("max_output_tokens", "Limit of the output of one answer, tokens.")] = 0,
     expected_output_tokens: Annotated[
@@ -52,7 +53,12 @@ def estimate(
             service_tier=tier,
         )
         async with connect() as client:
-            found = await client.estimate_cost([item])
+            try:
+                found = await client.estimate_cost([item])
+            except PreconditionError as error:  # it has no price
+                name = model.rpartition("/")[2]
+                advice = f"`llmlab prices --contains {name}` looks for it, `llmlab prices set` sets one."
+                raise CommandError(f"{error.message}\n  {advice}", EXIT_FAILED) from error
         if as_json:
             print_json(to_plain(found))
             return

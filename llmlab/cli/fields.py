@@ -28,6 +28,7 @@ _OPTIONS = {
     "filter.models": "--model",
     "filter.start_time": "--days",
     "group_by": "--by",
+    "items.expected_output_tokens": "--expected-output-tokens",
     "items.model": "MODEL",
     "items.service_tier": "--tier",
     "level_percent": "--level",

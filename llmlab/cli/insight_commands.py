@@ -28,8 +28,8 @@ _LEVEL = bounds_of(insight_pb2.GetForecastRequest.DESCRIPTOR, "level_percent")
 def anomalies(
     watch: Annotated[bool, typer.Option("--watch", help="Show those on record, then wait for more.")] = False,
     days: Annotated[
-        int, typer.Option(min=0, max=366, help=f"How many days back, {DAYS_DEFAULT} if nothing is said.")
-    ] = 0,
+        int | None, typer.Option(min=1, max=366, help=f"How many days back; {DAYS_DEFAULT} if absent.")
+    ] = None,
     provider: Annotated[str, typer.Option(help="Only of this provider and its models.")] = "",
     least: Annotated[
         int | None,
@@ -108,9 +108,7 @@ def _cells(anomaly: insight_pb2.Anomaly) -> list[str]:
 
 
 def forecast(
-    period: Annotated[
-        str, typer.Option(help=f"Of the running period: {', '.join(PERIODS)}; monthly if nothing is said.")
-    ] = "",
+    period: Annotated[str, typer.Option(help=f"Of the running period: {', '.join(PERIODS)}; monthly if absent.")] = "",
     budget: Annotated[str, typer.Option(metavar="BUDGET", help="Of this budget's scope and period instead.")] = "",
     time_zone: TimeZone = "",
     level: Annotated[

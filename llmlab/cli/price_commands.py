@@ -34,7 +34,7 @@ class ShowByDefault(TyperGroup):
 
 prices = typer.Typer(
     cls=ShowByDefault,
-    help="Show what models cost, set prices of your own, and price anew what is on record.",
+    help="Show what models cost, set prices of your own, and price again what is on record.",
     epilog="Example: llmlab prices openai/gpt-4o",
 )
 
@@ -54,7 +54,9 @@ def _fee(field: str, meaning: str) -> Any:
 
 @prices.command(epilog="Example: llmlab prices --provider anthropic")
 def show(
-    model: Annotated[str, typer.Argument(help="The model, as provider/model; without it, a list.")] = "",
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The model, as provider/model; without it, a list.")
+    ] = "",
     provider: Annotated[str, typer.Option(help="List only this provider.")] = "",
     contains: Annotated[str, typer.Option(help="List only names that contain this.")] = "",
     as_json: AsJson = False,
@@ -88,7 +90,7 @@ def show(
 
 @prices.command("set", epilog="Example: llmlab prices set my-vllm/qwen --input 0.10 --output 0.30")
 def set_price(
-    model: Annotated[str, typer.Argument(help="provider/model, or provider/* for all of a provider.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="provider/model, or provider/* for all of a provider.")],
     input_usd: Annotated[
         int, typer.Option("--input", parser=_rate_of, metavar="USD", help="USD per million input tokens; 0 if free.")
     ],
@@ -163,7 +165,8 @@ def overrides(as_json: AsJson = False) -> None:
 @prices.command(epilog="Example: llmlab prices unset ovr_01m7yj9h9szgf4v88nxt8k9yvb")
 def unset(
     override_id: Annotated[
-        str, typer.Argument(metavar="OVERRIDE", help="The id of a price of your own, ovr_..., see `prices overrides`.")
+        str,
+        typer.Argument(metavar="OVERRIDE", help="The id, ovr_..., as `llmlab prices overrides` lists it."),
     ],
     as_json: AsJson = False,
 ) -> None:

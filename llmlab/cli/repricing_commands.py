@@ -87,7 +87,8 @@ def repricings(as_json: AsJson = False) -> None:
 
 def reverse(
     repricing_id: Annotated[
-        str, typer.Argument(metavar="REPRICING", help="The id of a repricing, rpr_..., see `prices repricings`.")
+        str,
+        typer.Argument(metavar="REPRICING", help="The id, rpr_..., as `llmlab prices repricings` lists it."),
     ],
     as_json: AsJson = False,
 ) -> None:

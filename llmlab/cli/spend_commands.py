@@ -51,7 +51,7 @@ def spend(
         ),
     ] = "model",
     last: Annotated[
-        str, typer.Option(metavar="TIME", help=f"How far back: 30d, 48h, 8w. {_LAST_DEFAULT} if nothing is said.")
+        str, typer.Option(metavar="TIME", help=f"How far back: 30d, 48h, 8w. {_LAST_DEFAULT} if absent.")
     ] = "",
     period: Annotated[
         str,

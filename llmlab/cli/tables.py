@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
+from rich.console import OverflowMethod
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +28,9 @@ def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in columns:
         unbroken = numeric or heading in UNBROKEN_HEADINGS
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=unbroken, overflow="fold")
+        # What is cut shows an ellipsis: a number without its last digits would be another number.
+        overflow: OverflowMethod = "ellipsis" if unbroken else "fold"
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=unbroken, overflow=overflow)
     return table
 
 

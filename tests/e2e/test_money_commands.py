@@ -143,6 +143,8 @@ def test_wrong_input_is_told_by_the_name_of_the_option(home: Path, command: str,
         ("prices set mock/small --input 1 --output 1 --tier turbo", "at --tier"),
         ("prices unset ovr_1", "'ovr_1' does not exist"),
         ("prices reverse rpr_1", "'rpr_1' does not exist"),
+        ("estimate mock/smal --input-tokens 1", "-m llmlab.cli prices --contains smal`"),
+        ("estimate mock/small --input-tokens 1 --expected-output-tokens 9", "at --expected-output-tokens"),
         ("forecast", "two weeks"),
     ],
 )

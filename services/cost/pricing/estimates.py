@@ -109,8 +109,7 @@ def no_price(provider: str, model: str, service_tier: str) -> DomainError:
     name = model_name(provider, model, service_tier)
     return WrongState(
         "UNPRICED",
-        f"{name} has no price, so what it costs is unknown. Look for its name among the prices, or give it a price of "
-        "your own.",
+        f"{name} has no price, so what it costs is unknown. Check the name, or give it a price of your own.",
         subject=f"model:{provider}/{model}",
         metadata={"provider": provider, "model": model, "service_tier": service_tier},
     )
