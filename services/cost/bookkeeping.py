@@ -1,17 +1,21 @@
 """What the service does on the books of its projects; every write goes through one group commit."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from itertools import groupby
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome, Ledger, ReleaseOutcome, ReportOutcome, Resolution, SettleOutcome
 from services.cost.posting import Posting
 from services.runtime.batcher import Batcher
+from services.runtime.errors import DomainError
 from services.runtime.failpoints import failpoint
 
 R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 
 class BookStore(Protocol):
@@ -21,9 +25,17 @@ class BookStore(Protocol):
         """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
         ...
 
-    async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
-        """Live holds whose time is over, the oldest first, as (project id, attempt id)."""
+    async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
+        """Live holds whose time is over, the oldest first, as (project id, attempt id); not of the projects named."""
         ...
+
+
+class Expiry(NamedTuple):
+    """What came of a look for holds whose time is over."""
+
+    expired: int
+    failed: Collection[str]
+    """Projects whose holds are still there."""
 
 
 class Bookkeeping:
@@ -88,9 +100,13 @@ class Bookkeeping:
         charges = tuple([(report.target, report.occurred_us) for report in reports])
         return await self._post(Posting(project_id, apply, event_keys=keys, charges=charges))
 
-    async def expire(self, policy: ExpiryPolicy, limit: int) -> int:
-        """Stop waiting for at most `limit` holds whose time is over; returns how many were due."""
-        due = sorted(await self._store.expired_holds(limit))
+    async def expire(self, policy: ExpiryPolicy, limit: int, without: Collection[str] = ()) -> Expiry:
+        """Stop waiting for at most `limit` holds whose time is over, but for those of the projects named.
+
+        A project whose books cannot be changed now does not keep back the others.
+        """
+        due = sorted(await self._store.expired_holds(limit, without))
+        expired, failed = 0, set()
         for project_id, group in groupby(due, key=lambda hold: hold[0]):
             attempt_ids = tuple([attempt_id for _, attempt_id in group])
 
@@ -98,8 +114,17 @@ class Bookkeeping:
                 for attempt_id in attempt_ids:
                     ledger.expire(attempt_id, policy)
 
-            await self._post(Posting(project_id, apply, attempt_ids))
-        return len(due)
+            try:
+                await self._post(Posting(project_id, apply, attempt_ids))
+            except DomainError as error:
+                _log.warning("holds of project %s could not be expired now: %s", project_id, error)
+                failed.add(project_id)
+            except Exception:  # noqa: BLE001 (whatever it is, it concerns this project alone)
+                _log.exception("holds of project %s could not be expired", project_id)
+                failed.add(project_id)
+            else:
+                expired += len(attempt_ids)
+        return Expiry(expired, failed)
 
     async def _post(self, posting: Posting[R]) -> R:
         result: R = await self._batcher.submit(posting)

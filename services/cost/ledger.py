@@ -29,9 +29,9 @@ from services.cost.holds import (
     state_after_expiry,
     tombstone,
 )
+from services.cost.pricing.attempts import check_amount, cost_of, most_of
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.pricing.estimates import model_name, priced
-from services.cost.pricing.prices import Breakdown, worst_case
 from services.cost.standings import BalanceKey, Standings
 from services.cost.usage import NO_USAGE, Usage, check_usage, tier_named
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
@@ -131,22 +131,23 @@ class Ledger:
             if error is not None:
                 return HoldOutcome(order.attempt_id, error=error)
             return HoldOutcome(order.attempt_id, known.held_nano_usd, known.priced)
-        quote = self._prices.quote(order.provider, (order.model,), order.service_tier, self.now_us)
+        most = most_of(order, self._prices, self.now_us)
         balances = self.books.standings.at(order.target, self.now_us)
-        if quote is None:
+        if most is None:
             hard = next((balance.budget for balance in balances if not balance.budget.soft), None)
             if hard is not None:
                 self._unpriced.add(f"{order.provider}/{order.model}")
                 return HoldOutcome(order.attempt_id, error=_unpriced(order, hard))
-        amount = 0
-        if quote is not None:
-            worst = worst_case(order.input_tokens_max, order.output_tokens_max, quote.tariff, order.steps_max)
-            amount = worst.total_nano_usd
+        amount = most or 0
+        try:
+            check_amount(amount, "item")
+        except InvalidField as error:
+            return HoldOutcome(order.attempt_id, error=error)
         for balance in balances:
             if not balance.admits(amount):
                 error = budget_exceeded(balance, amount)
                 self._refusals.setdefault((balance.budget.budget_id, balance.period.key), amount)
-                return HoldOutcome(order.attempt_id, priced=quote is not None, error=error)
+                return HoldOutcome(order.attempt_id, priced=most is not None, error=error)
         self._change(balances, held=amount)
         self._add_hold(
             Hold(
@@ -157,14 +158,14 @@ class Ledger:
                 model=order.model,
                 attribution=order.attribution,
                 held_nano_usd=amount,
-                priced=quote is not None,
+                priced=most is not None,
                 created_us=self.now_us,
                 expires_us=self.now_us + order.expires_in_ms * 1_000,
                 service_tier=order.service_tier,
             )
         )
         self.books.held_nano_usd += amount
-        return HoldOutcome(order.attempt_id, amount, quote is not None)
+        return HoldOutcome(order.attempt_id, amount, most is not None)
 
     def settle(self, settlement: Settlement) -> SettleOutcome:
         """Record what an attempt took, at its price, and give its hold back.
@@ -181,10 +182,13 @@ class Ledger:
             if event.digest != settlement.digest():
                 return SettleOutcome(attempt_id, error=resolved(hold))
             return SettleOutcome(attempt_id, event.cost, event.above_hold)
-        error = refusal_of_settlement(hold) or self._wrong_settlement(settlement)
-        if error is not None:
+        refusal = refusal_of_settlement(hold)
+        if refusal is not None:
+            return SettleOutcome(attempt_id, error=refusal)
+        try:
+            event = self._settled_event(hold, settlement)
+        except InvalidField as error:
             return SettleOutcome(attempt_id, error=error)
-        event = self._settled_event(hold, settlement)
         self._give_back(hold)
         self._record(event)
         self._move(hold, HoldState.SETTLED)
@@ -261,24 +265,15 @@ class Ledger:
         refusals = [(balances[key], needed) for key, needed in self._refusals.items()]
         return drafts_of(changed, refusals, self._unpriced, self.now_us)
 
-    def _wrong_settlement(self, settlement: Settlement) -> DomainError | None:
-        try:
-            check_usage(settlement.usage or NO_USAGE, "usage")
-            if settlement.occurred_us is not None:
-                _check_time(settlement.occurred_us, self.now_us, "occurred_at")
-        except InvalidField as error:
-            return error
-        return None
-
     def _settled_event(self, hold: Hold, settlement: Settlement) -> UsageEvent:
-        occurred_us = hold.created_us if settlement.occurred_us is None else settlement.occurred_us
         usage = settlement.usage or NO_USAGE
-        service_tier = tier_named(settlement.service_tier) if settlement.service_tier else hold.service_tier
-        if settlement.usage is None:
-            cost, breakdown = FREE, Breakdown()
-        else:
-            models = (settlement.provider_model, hold.model) if settlement.provider_model else (hold.model,)
-            cost, breakdown = priced(self._prices.quote(hold.provider, models, service_tier, occurred_us), usage)
+        check_usage(usage, "usage")
+        occurred_us = hold.created_us
+        if settlement.occurred_us is not None:
+            occurred_us = settlement.occurred_us
+            _check_time(occurred_us, self.now_us, "occurred_at")
+        cost, breakdown = cost_of(hold, settlement, occurred_us, self._prices)
+        check_amount(cost.nano_usd, "usage")
         return UsageEvent(
             source=SETTLED_SOURCE,
             event_id=hold.attempt_id,
@@ -295,7 +290,7 @@ class Ledger:
             occurred_us=occurred_us,
             charged_us=hold.created_us,
             recorded_us=self.now_us,
-            service_tier=service_tier,
+            service_tier=tier_named(settlement.service_tier) if settlement.service_tier else hold.service_tier,
         )
 
     def _reported_event(self, report: UsageReport, field_path: str) -> UsageEvent:
@@ -308,6 +303,7 @@ class Ledger:
         _check_time(occurred_us, self.now_us, f"{field_path}.occurred_at")
         quote = self._prices.quote(report.provider, (report.model,), report.service_tier, occurred_us)
         cost, breakdown = priced(quote, report.usage)
+        check_amount(cost.nano_usd, f"{field_path}.usage")
         return UsageEvent(
             source=report.source,
             event_id=report.event_id,

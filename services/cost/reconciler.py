@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.holds import ExpiryPolicy
@@ -22,10 +22,15 @@ class Reconciler:
         self._books = books
         self._policy = policy
         self._expired = telemetry.counter("holds_expired", policy=policy.value)
+        self._resting: Collection[str] = ()
 
     async def run_once(self, limit: int) -> int:
-        """Expire at most `limit` holds; returns how many were due."""
-        expired = await self._books.expire(self._policy, limit)
+        """Expire at most `limit` holds; returns how many were.
+
+        A project whose holds could not be expired is left out the next time: its holds are the oldest, and would fill
+        every look.
+        """
+        expired, self._resting = await self._books.expire(self._policy, limit, self._resting)
         if expired:
             self._expired.add(expired)
             _log.info("%d holds expired without a settlement; policy: %s", expired, self._policy.value)

@@ -56,6 +56,9 @@ class PriceList:
             return None
         return Quote(Tariff((Tier(0, Rates(*rates[:1] * 8)),)), "test-1")
 
+    def changes(self, provider: str, model: str, service_tier: str, after_us: int, until_us: int) -> list[int]:
+        return []
+
     def name_of(self, provider: str, model: str) -> tuple[str, str]:
         return provider, model
 

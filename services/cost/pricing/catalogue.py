@@ -40,6 +40,10 @@ class PriceSource(Protocol):
         """
         ...
 
+    def changes(self, provider: str, model: str, service_tier: str, after_us: int, until_us: int) -> Sequence[int]:
+        """The times after one, up to another, at which the price of a model can become another."""
+        ...
+
     def name_of(self, provider: str, model: str) -> tuple[str, str]:
         """The names by which a provider and its model are known, in lower case; dated names mean their model."""
         ...
@@ -89,6 +93,11 @@ class Catalogue:
                 # A model that is known but not sold in the tier is unpriced: the next name would be a guess.
                 return None if tariff is None else Quote(tariff, self.version)
         return None
+
+    def changes(self, provider: str, model: str, service_tier: str, after_us: int, until_us: int) -> Sequence[int]:
+        """See PriceSource.changes."""
+        found = self.find(provider, model)
+        return () if found is None else found.changes(service_tier, after_us, until_us)
 
     def name_of(self, provider: str, model: str) -> tuple[str, str]:
         """See PriceSource.name_of."""

@@ -4,7 +4,7 @@ An override is never changed. A later one supersedes it from its own start on, a
 before keeps the price that held then. So prices of the past can be told at any time, and a repricing can be repeated.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -78,16 +78,27 @@ class ProjectPrices:
 
     def override(self, provider: str, models: Sequence[str], service_tier: str, at_us: int) -> Override | None:
         """The override that holds for a call; None where the catalogue decides."""
+        for override in self._of_call(provider, models, service_tier):
+            if override.holds_at(at_us):
+                return override
+        return None
+
+    def changes(self, provider: str, model: str, service_tier: str, after_us: int, until_us: int) -> Sequence[int]:
+        """See PriceSource.changes."""
+        times_us = set(self._catalogue.changes(provider, model, service_tier, after_us, until_us))
+        for override in self._of_call(provider, (model,), service_tier):
+            times_us.update(at_us for at_us in (override.effective_us, override.ended_us) if at_us is not None)
+        return sorted(at_us for at_us in times_us if after_us < at_us <= until_us)
+
+    def _of_call(self, provider: str, models: Sequence[str], service_tier: str) -> Iterator[Override]:
+        """The overrides that can price a call, at whatever time, those that take precedence first."""
         names = []
         owner = provider.lower()
         for model in models:
             owner, known_as = self._catalogue.name_of(provider, model)
             names += [model.lower(), known_as]
         for name in (*names, ANY_MODEL):
-            for override in self._overrides.get((owner, name, service_tier), ()):
-                if override.holds_at(at_us):
-                    return override
-        return None
+            yield from self._overrides.get((owner, name, service_tier), ())
 
 
 def check_start(effective_us: int, now_us: int, field: str) -> int:

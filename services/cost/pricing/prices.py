@@ -143,6 +143,17 @@ class ModelPrice:
                 return dated
         return None if service_tier else tariffs[0]
 
+    def changes(self, service_tier: str, after_us: int, until_us: int) -> list[int]:
+        """The times after one, up to another, at which another tariff can come into force."""
+        tariffs = self.service_tiers.get(service_tier, ()) if service_tier else self.tariffs
+        times_us = set()
+        for dated in tariffs if len(tariffs) > 1 or service_tier else ():
+            if dated.starts_us is not None:
+                times_us.add(dated.starts_us)
+            for midnight_us in range(after_us - after_us % DAY_US, until_us + 1, DAY_US):
+                times_us.update(midnight_us + time_us for time_us in dated.daily_us or ())
+        return sorted(at_us for at_us in times_us if after_us < at_us <= until_us)
+
 
 class Quote(NamedTuple):
     """The price of a call."""

@@ -1,6 +1,7 @@
 """HoldService: money before and after a call."""
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from llmlab.api.cost.v1 import hold_pb2 as pb
 from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceServicer
@@ -19,11 +20,15 @@ from services.cost.rpc.codec import (
 )
 from services.cost.usage import tier_named
 from services.runtime.context import current_principal
+from services.runtime.errors import InvalidField
 
 if TYPE_CHECKING:
     import grpc
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 _STATES: Final = {
     HoldState.HELD: pb.ATTEMPT_STATE_HELD,
@@ -50,7 +55,10 @@ class HoldServicer(HoldServiceServicer):
 
     async def HoldBatch(self, request: pb.HoldBatchRequest, context: "Context") -> pb.HoldBatchResponse:
         """Reserves for several attempts."""
-        outcomes = await self._books.hold(_project(), [_order(item) for item in request.items])
+        orders, refused = _readable(request.items, _order)
+        outcomes = await self._books.hold(_project(), orders)
+        for index, error in refused.items():
+            outcomes.insert(index, HoldOutcome(request.items[index].attempt_id, error=error))
         return pb.HoldBatchResponse(outcomes=[_hold_outcome(outcome) for outcome in outcomes])
 
     async def Settle(self, request: pb.SettleRequest, context: "Context") -> pb.SettleResponse:
@@ -62,7 +70,10 @@ class HoldServicer(HoldServiceServicer):
 
     async def SettleBatch(self, request: pb.SettleBatchRequest, context: "Context") -> pb.SettleBatchResponse:
         """Settles several attempts."""
-        outcomes = await self._books.settle(_project(), [_settlement(item) for item in request.items])
+        settlements, refused = _readable(request.items, _settlement)
+        outcomes = await self._books.settle(_project(), settlements)
+        for index, error in refused.items():
+            outcomes.insert(index, SettleOutcome(request.items[index].attempt_id, error=error))
         return pb.SettleBatchResponse(outcomes=[_settle_outcome(outcome) for outcome in outcomes])
 
     async def Release(self, request: pb.ReleaseRequest, context: "Context") -> pb.ReleaseResponse:
@@ -95,6 +106,18 @@ class HoldServicer(HoldServiceServicer):
 
 def _project() -> str:
     return current_principal().project_id
+
+
+def _readable(items: Sequence[Item], read: Callable[[Item], Read]) -> tuple[list[Read], dict[int, InvalidField]]:
+    """What the items say, and why those that cannot be read are refused, by their place in ascending order."""
+    found: list[Read] = []
+    refused: dict[int, InvalidField] = {}
+    for index, item in enumerate(items):
+        try:
+            found.append(read(item))
+        except InvalidField as error:
+            refused[index] = error
+    return found, refused
 
 
 def _order(item: pb.HoldItem) -> HoldOrder:

@@ -3,7 +3,7 @@
 A flush runs as many statements for one request as for a thousand, and locks each project once, in the order of the ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -31,14 +31,6 @@ _PUT_BALANCE: Final = (
     " settled_nano_usd = excluded.settled_nano_usd, held_nano_usd = excluded.held_nano_usd"
 )
 
-# Built once: building a statement costs more than running it.
-_EXPIRED: Final = (
-    select(holds.c.project_id, holds.c.attempt_id)
-    .where(LIVE, holds.c.expires_us <= bindparam("now_us"))
-    .order_by(holds.c.expires_us)
-    .limit(bindparam("max_holds"))
-)
-
 
 class BookKeeper:
     """Runs postings on the books of their projects."""
@@ -52,6 +44,12 @@ class BookKeeper:
         of_holds = (holds.c.project_id == bindparam("of_project"), database.among(holds.c.attempt_id, "attempt_ids"))
         self._load_holds = select(holds).where(*of_holds)
         self._move_holds = update(holds).where(*of_holds).values(state=bindparam("new_state"))
+        self._expired = (
+            select(holds.c.project_id, holds.c.attempt_id)
+            .where(LIVE, holds.c.expires_us <= bindparam("now_us"), ~database.among(holds.c.project_id, "without"))
+            .order_by(holds.c.expires_us)
+            .limit(bindparam("max_holds"))
+        )
         self._load_source = database.one_by_one(
             usage_events,
             usage_events.c.event_id,
@@ -69,13 +67,13 @@ class BookKeeper:
         self.committed(raised)
         return results
 
-    async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
-        """Live holds whose time is over, the oldest first, as (project id, attempt id)."""
-        return await self._database.read(self._expired_holds, limit)
+    async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
+        """Live holds whose time is over, the oldest first, as (project id, attempt id); not of the projects named."""
+        return await self._database.read(self._expired_holds, limit, without)
 
-    def _expired_holds(self, connection: Connection, limit: int) -> list[tuple[str, str]]:
-        due = {"now_us": self._database.now_us(connection), "max_holds": limit}
-        rows = connection.execute(_EXPIRED, due)
+    def _expired_holds(self, connection: Connection, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
+        due = {"now_us": self._database.now_us(connection), "max_holds": limit, "without": list(without)}
+        rows = connection.execute(self._expired, due)
         return [(row.project_id, row.attempt_id) for row in rows]
 
     def committed(self, raised: Sequence[AlertKey]) -> None:

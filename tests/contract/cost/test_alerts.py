@@ -45,7 +45,7 @@ async def test_a_balance_that_falls_and_rises_again_tells_nothing_new_until_the_
     await cost.books.hold(PROJECT, [hold])
     cost.clock.advance(2)
     # Charged at its worst case, then settled for nothing: down again.
-    assert await cost.books.expire(ExpiryPolicy.CHARGE, 10) == 1
+    assert (await cost.books.expire(ExpiryPolicy.CHARGE, 10)).expired == 1
     assert thresholds(await told(cost)) == [("2026-11", 50)]
     await cost.books.settle(PROJECT, [settlement("a", tokens=None)])
     # A new process, which remembers nothing.

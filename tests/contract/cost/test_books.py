@@ -86,8 +86,8 @@ async def test_expired_holds_are_charged_until_the_outcome_is_known(cost: Cost) 
     await cost.books.hold(PROJECT, [order("a"), order("b", expires_in_ms=3_600_000)])
     await cost.books.hold("prj_2", [order("a")])
     cost.clock.advance(61)
-    assert await cost.books.expire(ExpiryPolicy.CHARGE, 10) == 2
-    assert await cost.books.expire(ExpiryPolicy.CHARGE, 10) == 0
+    assert (await cost.books.expire(ExpiryPolicy.CHARGE, 10)).expired == 2
+    assert (await cost.books.expire(ExpiryPolicy.CHARGE, 10)).expired == 0
     assert await cost.standing(budget_id) == (worst_case_of(100), worst_case_of(100))
     assert (await cost.books.resolve(PROJECT, ["a"]))[0].state.value == "expired_charged"
     await cost.books.settle(PROJECT, [settlement("a", tokens=1), settlement("b", tokens=2)])

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ class TroubledStore:
     async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
         raise AssertionError("nothing is due")
 
-    async def expired_holds(self, limit: int) -> list[tuple[str, str]]:
+    async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
         if self._troubles:
             raise self._troubles.pop(0)
         self.quiet.set()
@@ -40,3 +40,29 @@ async def test_the_reconciler_outlives_an_absent_database_and_its_own_faults(cap
         await task
     assert "the database is away" in caplog.text
     assert "RuntimeError: a fault" in caplog.text
+
+
+class StoreWithABrokenProject:
+    """Three holds are due for ever in one project, whose books cannot be written, and one in each of two others."""
+
+    def __init__(self) -> None:
+        self.due = [("broken", "a"), ("broken", "b"), ("broken", "c"), ("prj_1", "d"), ("prj_2", "e")]
+
+    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
+        projects = {posting.project_id for posting in postings}
+        if "broken" in projects:
+            raise RuntimeError("its books cannot be written")
+        self.due = [(project_id, attempt_id) for project_id, attempt_id in self.due if project_id not in projects]
+        return [None] * len(postings)
+
+    async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
+        return [one for one in self.due if one[0] not in without][:limit]
+
+
+async def test_a_project_that_cannot_be_written_does_not_keep_back_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    store = StoreWithABrokenProject()
+    reconciler = Reconciler(Bookkeeping(store, max_batch=1, max_queue=1), policy=ExpiryPolicy.CHARGE)
+    # Its holds are the oldest and fill the first look; the next is for the others, and then it is tried again.
+    assert [await reconciler.run_once(3) for _ in range(4)] == [0, 2, 0, 0]
+    assert {project_id for project_id, _ in store.due} == {"broken"}
+    assert "holds of project broken could not be expired" in caplog.text

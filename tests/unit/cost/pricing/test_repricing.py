@@ -20,6 +20,9 @@ class OnePrice:
     def quote(self, provider: str, models: object, service_tier: str, at_us: int) -> Quote | None:
         return None if self.tariff is None else Quote(self.tariff, "new")
 
+    def changes(self, provider: str, model: str, service_tier: str, after_us: int, until_us: int) -> list[int]:
+        return []
+
     def name_of(self, provider: str, model: str) -> tuple[str, str]:
         return provider, model
 
