@@ -141,8 +141,8 @@ class Ledger:
         amount = most or 0
         try:
             check_amount(amount, "item")
-        except InvalidField as error:
-            return HoldOutcome(order.attempt_id, error=error)
+        except InvalidField as uncountable:
+            return HoldOutcome(order.attempt_id, error=uncountable)
         for balance in balances:
             if not balance.admits(amount):
                 error = budget_exceeded(balance, amount)
@@ -187,8 +187,8 @@ class Ledger:
             return SettleOutcome(attempt_id, error=refusal)
         try:
             event = self._settled_event(hold, settlement)
-        except InvalidField as error:
-            return SettleOutcome(attempt_id, error=error)
+        except InvalidField as wrong:
+            return SettleOutcome(attempt_id, error=wrong)
         self._give_back(hold)
         self._record(event)
         self._move(hold, HoldState.SETTLED)

@@ -81,7 +81,9 @@ class Collector:
             elif isinstance(event, Finished):
                 self.finish_reason = event.reason
             elif isinstance(event, Started):
-                self.provider_model = event.provider_model[:PROVIDER_MODEL_MAX] or self.provider_model
+                # Databases keep no U+0000, and the cost service refuses a settlement with it.
+                name = event.provider_model.replace("\0", "")[:PROVIDER_MODEL_MAX]
+                self.provider_model = name or self.provider_model
                 self.provider_request_id = event.provider_request_id or self.provider_request_id
                 self.streamed = event.streamed
             elif isinstance(event, RawBytes):

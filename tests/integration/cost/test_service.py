@@ -83,7 +83,14 @@ async def test_a_call_is_held_settled_and_seen_in_the_spend(callers: Callers) ->
 async def test_batches_answer_each_item(callers: Callers) -> None:
     await budget(callers, 3 * 1_000 * SMALL_OUTPUT_NANO_USD)
     service = callers.service()
-    wanted = [("a/1", "small"), ("x/1", "s\0"), ("b/1", "small"), ("c/1", "small"), ("\0/1", "small"), ("d/1", "unknown")]
+    wanted = [
+        ("a/1", "small"),
+        ("x/1", "s\0"),
+        ("b/1", "small"),
+        ("c/1", "small"),
+        ("\0/1", "small"),
+        ("d/1", "unknown"),
+    ]
     items = [hold_item(name, model=model) for name, model in wanted]
     held = await callers.holds.HoldBatch(hold_pb2.HoldBatchRequest(items=items), metadata=service)
     assert [one.attempt_id for one in held.outcomes] == [one.attempt_id for one in items]
@@ -92,8 +99,10 @@ async def test_batches_answer_each_item(callers: Callers) -> None:
     assert exceeded.error_class == error_pb2.ERROR_CLASS_RATE_LIMIT
     assert exceeded.grpc_code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert "'monthly'" in exceeded.message
-    assert "2026-12-01T00:00:00Z" in exceeded.message
-    settles = [settle_item(name, tokens=tokens) for name, tokens in (("\0", 1), ("a/1", 1_000), ("ghost/1", 1), ("b/1", -1))]
+    assert "2026-12-01 00:00 UTC" in exceeded.message
+    settles = [
+        settle_item(name, tokens=tokens) for name, tokens in (("\0", 1), ("a/1", 1_000), ("ghost/1", 1), ("b/1", -1))
+    ]
     settled = await callers.holds.SettleBatch(hold_pb2.SettleBatchRequest(items=settles), metadata=service)
     assert reasons(settled.outcomes) == ["INVALID_FIELD", "", "NOT_FOUND", "INVALID_FIELD"]
     released = await callers.holds.ReleaseBatch(

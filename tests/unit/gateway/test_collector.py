@@ -90,8 +90,9 @@ def test_how_text_is_cut_changes_nothing(pieces: list[str], reads: int) -> None:
 
 def test_a_model_name_of_any_length_fits_into_a_settlement() -> None:
     # One that is too long would have the cost service refuse the settlements of all calls in its batch.
-    collector = collect(Started("/models/" + "x" * 1_000, "id"))
+    collector = collect(Started("/models/" + "\0x" * 1_000, "id"))
 
     assert len(collector.provider_model) == PROVIDER_MODEL_MAX
+    assert "\0" not in collector.provider_model
     item = hold_pb2.SettleItem(attempt_id="a/1", provider_model=collector.provider_model)
     assert Validator().collect_violations(item) == []

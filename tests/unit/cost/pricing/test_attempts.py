@@ -72,9 +72,7 @@ def test_a_price_that_rises_before_the_hold_expires_is_held() -> None:
 
 
 @given(st.integers(0, DAY_US), st.integers(1, 86_400_000), st.integers(0, 3 * DAY_US))
-def test_no_price_until_a_hold_expires_is_above_what_is_held(
-    start_us: int, expires_in_ms: int, later: int
-) -> None:
+def test_no_price_until_a_hold_expires_is_above_what_is_held(start_us: int, expires_in_ms: int, later: int) -> None:
     now_us = MIDNIGHT_US + start_us
     prices = Dated(
         DatedTariff(flat(2)),
