@@ -66,6 +66,8 @@ async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endp
             runtime.prepare(log)
             for name in START_ORDER:
                 overrides: dict[str, Any] = {f"{peer}_target": target for peer, target in targets.items()}
+                if name == "gateway":
+                    overrides["chat_history"] = True
                 if not fixed_ports:
                     overrides["port"] = 0
                 targets[name] = await stack.enter_async_context(runtime.service(name, **shared, **overrides))

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from services.gateway.attempts import Cause, Completion, Cost, Reuse
 from services.gateway.calls import Call, Message, Part, TextPart, ToolCallPart, ToolResultPart
-from services.gateway.chunks import (
-    Event,
-    Finished,
-    FinishReason,
-    RawBytes,
-    Read,
-    ReasoningDelta,
-    Started,
-    TextDelta,
-    ToolCallDelta,
-    UsageSoFar,
-)
+from services.gateway.chunks import FinishReason, Read
 from services.gateway.collector import Collector
+from services.gateway.event_codec import plain_reads, reads_of, to_json
 from services.gateway.timing import Timing
 from services.gateway.usage import TokenUsage
 
 _VERSION = 1
 _WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
-_KINDS = (Started, TextDelta, ReasoningDelta, ToolCallDelta, UsageSoFar, Finished, RawBytes)
-_NAMES: Mapping[type, str] = {kind: kind.__name__ for kind in _KINDS}
-_DECODERS: Mapping[str, Any] = {
-    **{kind.__name__: kind for kind in (Started, TextDelta, ToolCallDelta)},
-    "ReasoningDelta": lambda text, provider_data: ReasoningDelta(text, base64.b64decode(provider_data)),
-    "UsageSoFar": lambda usage, **more: UsageSoFar(TokenUsage(**usage), **more),
-    "Finished": lambda reason: Finished(FinishReason(reason)),
-    "RawBytes": lambda data: RawBytes(base64.b64decode(data)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +62,8 @@ def may_be_kept(call: Call, answer: Completion) -> bool:
 
 def encode_kept(answer: KeptAnswer) -> bytes:
     """The answer in bytes."""
-    reads = [[read.offset_us, [[_NAMES[type(event)], event] for event in read.events]] for read in answer.reads]
-    value = [_VERSION, answer.attempt_id, answer.answered_at_us, answer.usage, answer.timing, reads]
-    return orjson.dumps(value, default=_base64)
+    reads = plain_reads(answer.reads)
+    return to_json([_VERSION, answer.attempt_id, answer.answered_at_us, answer.usage, answer.timing, reads])
 
 
 def decode_kept(value: bytes) -> KeptAnswer | None:
@@ -94,26 +72,9 @@ def decode_kept(value: bytes) -> KeptAnswer | None:
         version, attempt_id, answered_at_us, usage, timing, reads = orjson.loads(value)
         if version != _VERSION:
             return None
-        return KeptAnswer(
-            attempt_id,
-            answered_at_us,
-            TokenUsage(**usage),
-            Timing(**timing),
-            [Read(attempt_id, offset_us, [_event(*named) for named in events]) for offset_us, events in reads],
-        )
+        return KeptAnswer(attempt_id, answered_at_us, TokenUsage(**usage), Timing(**timing), reads_of(reads))
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _event(name: str, fields: dict[str, Any]) -> Event:
-    event: Event = _DECODERS[name](**fields)
-    return event
-
-
-def _base64(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} is not part of an answer")
 
 
 def _has_tool_error(messages: Sequence[Message]) -> bool:

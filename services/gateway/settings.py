@@ -84,6 +84,20 @@ class GatewaySettings(ServiceSettings, service="gateway"):
         10.0, gt=0, description="A call that heard nothing for so long before its deadline counts as failed."
     )
 
+    chat_history: bool = Field(
+        default=False, description="Keep chat sessions, in the database of LLMLAB_GATEWAY_DATABASE_URL."
+    )
+    chat_history_tokens: int = Field(
+        32_000, ge=1, description="Tokens of earlier turns sent along, where a session does not say."
+    )
+    chat_sessions_max: int = Field(10_000, ge=1, description="Chat sessions of one project.")
+    chat_session_turns_max: int = Field(1_000, ge=1, description="Turns of one chat session.")
+    chat_turns_max: int = Field(1_000, ge=1, description="Chat turns under way in this process.")
+    chat_alive_s: float = Field(
+        20.0, ge=1, description="A turn that shows no life for so long is given up: its gateway was lost."
+    )
+    chat_poll_ms: int = Field(500, ge=10, description="How often a turn's followers look where nobody hints at news.")
+
     automations_max: int = Field(1_000, ge=1, description="Started automations that are remembered, ended or not.")
 
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
@@ -95,6 +109,11 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     mock_tokens_per_second: float | None = Field(
         None, ge=0, description="Token rate of all mock models, 0: at once; empty: theirs."
     )
+
+    @property
+    def has_database(self) -> bool:
+        """Only chat sessions need one."""
+        return self.chat_history
 
     @property
     def mock_overrides(self) -> dict[str, float]:

@@ -17,6 +17,8 @@ from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCac
 from services.gateway.catalogue import ConfiguredProvider, load_catalogue
 from services.gateway.catalogue_file import CatalogueError
 from services.gateway.catalogue_watch import CatalogueWatch
+from services.gateway.chat.sessions import ChatStore
+from services.gateway.chat.turns import ChatRules, ChatTurns, lost_outcome
 from services.gateway.cost_port import CostPort
 from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
@@ -35,6 +37,7 @@ from services.gateway.retries import Retries, RetryRules
 from services.gateway.reuse import Reuser
 from services.gateway.routing import Router
 from services.gateway.rpc.automations import AutomationServicer
+from services.gateway.rpc.chat import ChatServicer, seal_outcome
 from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
@@ -45,6 +48,7 @@ from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.server import RunningServer, serve
 from services.runtime.settings import SettingsError
+from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
 
 _log = logging.getLogger(__name__)
@@ -90,8 +94,10 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         )
         started = StartedAutomations(settings.automations_max)
         stack.push_async_callback(started.close)
+        chat = await stack.enter_async_context(_chat(settings, pipeline, admission))
         servicers = [
             GatewayServicer(pipeline, embedding, admission, fleet, settings),
+            ChatServicer(chat, settings),
             AutomationServicer(automating, admission, started, settings),
             ProviderServicer(fleet, breakers, limits, SYSTEM_CLOCK),
         ]
@@ -154,6 +160,31 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
         later_s=settings.settle_later_s,
         later_max=settings.settle_later_max,
     )
+
+
+@asynccontextmanager
+async def _chat(
+    settings: GatewaySettings, pipeline: Pipeline, admission: Admission
+) -> AsyncIterator[tuple[ChatStore, ChatTurns] | None]:
+    """Where chat is kept and what runs its turns; None where no sessions are to be kept."""
+    if not settings.chat_history:
+        yield None
+        return
+    # SQLAlchemy takes long to load: only where there is a database.
+    from services.gateway.store.chats import ChatLimits, SqlChatStore
+    from services.runtime.service_database import open_service_database
+
+    limits = ChatLimits(settings.chat_sessions_max, settings.chat_session_turns_max, settings.chat_alive_s)
+    rules = ChatRules(
+        turns_max=settings.chat_turns_max, life_s=settings.chat_alive_s / 4, poll_s=settings.chat_poll_ms / 1_000
+    )
+    async with open_service_database(settings) as database, open_hints(settings.redis_url, "gateway") as hints:
+        store = SqlChatStore(database, limits, lambda turn: seal_outcome(lost_outcome(turn)))
+        turns = ChatTurns(store, pipeline, admission, hints, seal_outcome, rules)
+        try:
+            yield store, turns
+        finally:
+            await turns.close()
 
 
 @asynccontextmanager

@@ -34,6 +34,8 @@ async def migrate_services() -> list[str]:
         if importlib.util.find_spec(f"services.{service}.migrations") is None:
             continue
         settings = settings_of(service)
+        if not settings.has_database:
+            continue
         async with open_service_database(settings):
             lines.append(f"{service}: up to date in {make_url(database_url(settings)).render_as_string()}")
     return lines

@@ -138,6 +138,11 @@ class ServiceSettings(BaseSettings):
         return shared if os.environ.get(shared) and not os.environ.get(own) else own
 
     @property
+    def has_database(self) -> bool:
+        """Whether the service keeps anything in a database of its own, as it is set."""
+        return True
+
+    @property
     def home_directory(self) -> Path:
         """`home` with `~` resolved."""
         return self.home.expanduser()

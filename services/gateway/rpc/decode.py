@@ -60,14 +60,14 @@ def decode_call(
         raise InvalidField(f"{field}.tool_choice", f"{choice!r} is not auto, none, required or the name of a tool")
     timeout_ms = message.timeout_ms or default_timeout_ms
     resilience = message.resilience
-    parameters = _parameters(message.parameters) if message.HasField("parameters") else Parameters()
+    parameters = decode_parameters(message.parameters) if message.HasField("parameters") else Parameters()
     return Call(
         call_id=message.call_id or new_id("call"),
         model=message.model,
         messages=tuple(
             Message(
                 _ROLES[entry.role],
-                tuple(_part(part, f"{field}.messages[{index}]") for part in entry.parts),
+                tuple(decode_part(part, f"{field}.messages[{index}]") for part in entry.parts),
             )
             for index, entry in enumerate(message.messages)
         ),
@@ -94,7 +94,8 @@ def _caching(message: gateway_pb2.CacheControl, *, by_default: bool) -> Caching:
     return Caching(mode, message.max_age_s)
 
 
-def _part(part: content_pb2.ContentPart, field: str) -> Part:
+def decode_part(part: content_pb2.ContentPart, field: str) -> Part:
+    """A part of a message. Raises InvalidField for an empty one."""
     match part.WhichOneof("kind"):
         case "text":
             return TextPart(part.text)
@@ -110,7 +111,8 @@ def _part(part: content_pb2.ContentPart, field: str) -> Part:
     raise InvalidField(f"{field}.parts", "a part is empty: set text, image, tool_call, tool_result or reasoning")
 
 
-def _parameters(message: gateway_pb2.Parameters) -> Parameters:
+def decode_parameters(message: gateway_pb2.Parameters) -> Parameters:
+    """How to sample."""
     return Parameters(
         temperature=message.temperature if message.HasField("temperature") else None,
         top_p=message.top_p if message.HasField("top_p") else None,

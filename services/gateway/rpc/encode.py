@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import grpc
 
-from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2
+from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2, value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from services.gateway.attempts import AttemptRecord, CallOutcome, Cause, Completion, Cost, FailedCall, Reuse
-from services.gateway.calls import Part, ReasoningPart, TextPart, ToolCallPart
+from services.gateway.calls import ImagePart, OptionValue, Parameters, Part, ReasoningPart, TextPart, ToolCallPart
 from services.gateway.catalogue import ModelInfo
 from services.gateway.catalogue_file import Capability
 from services.gateway.chunks import (
@@ -28,6 +27,7 @@ from services.gateway.timing import Timing
 from services.runtime.errors import DomainError, FieldViolation, error_of_code
 
 _CODE_NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
+_CODE_NAMES = {number: name for name, number in _CODE_NUMBERS.items()}
 _CLASSES = {
     "network_error": error_pb2.ERROR_CLASS_NETWORK_ERROR,
     "rate_limit": error_pb2.ERROR_CLASS_RATE_LIMIT,
@@ -71,7 +71,7 @@ def encode_completion(completion: Completion, *, with_parts: bool = True) -> gat
         call_id=completion.call_id,
         model=completion.model,
         provider_model=completion.provider_model,
-        parts=[_part(part) for part in completion.parts] if with_parts else (),
+        parts=[encode_part(part) for part in completion.parts] if with_parts else (),
         finish_reason=_FINISH_REASONS[completion.finish_reason],
         usage=encode_usage(completion.usage),
         timing=_timing(completion.timing),
@@ -102,24 +102,25 @@ def encode_failure(failure: Failure) -> error_pb2.CallError:
 
 def error_of(failed: FailedCall) -> DomainError:
     """A failure as the status of a unary or streamed completion, with the CallError among its details."""
-    failure = replace(
-        failed.failure,
-        message=failed.failure.message[:_STATUS_MESSAGE_MAX],
-        partial_text=failed.failure.partial_text[:_STATUS_PARTIAL_TEXT_MAX],
-    )
-    rule = failure.rule
+    return error_of_call(failed.call_id, encode_failure(failed.failure), field=failed.failure.field)
+
+
+def error_of_call(call_id: str, failure: error_pb2.CallError, *, field: str = "") -> DomainError:
+    """The same for a failure that is a value already; it is cut to what a status takes."""
+    failure.message = failure.message[:_STATUS_MESSAGE_MAX]
+    failure.partial_text = failure.partial_text[:_STATUS_PARTIAL_TEXT_MAX]
     retry_after_ms = failure.retry_after_ms or None
-    if failure.reason == "RATE_LIMITED" and retry_after_ms is None:
+    if failure.reason == error_pb2.ERROR_REASON_RATE_LIMITED and retry_after_ms is None:
         # The contract promises RetryInfo for a rate limit, also where the provider does not say how long it lasts.
         retry_after_ms = 1_000
     return error_of_code(
-        rule.code,
-        failure.reason,
+        _CODE_NAMES[failure.grpc_code],
+        error_pb2.ErrorReason.Name(failure.reason).removeprefix("ERROR_REASON_"),
         failure.message,
         retry_after_ms=retry_after_ms,
-        violations=[FieldViolation(failure.field, failure.message)] if failure.field else (),
-        metadata={"call_id": failed.call_id},
-        details=[encode_failure(failure)],
+        violations=[FieldViolation(field, failure.message)] if field else (),
+        metadata={"call_id": call_id},
+        details=[failure],
     )
 
 
@@ -180,16 +181,52 @@ def _capabilities(known: frozenset[Capability]) -> gateway_pb2.Capabilities:
     )
 
 
-def _part(part: Part) -> content_pb2.ContentPart:
+def encode_part(part: Part) -> content_pb2.ContentPart:
+    """A part of an answer, or of a question in a chat."""
     match part:
         case TextPart(text):
             return content_pb2.ContentPart(text=text)
+        case ImagePart(url, data, media_type):
+            if url:
+                return content_pb2.ContentPart(image=content_pb2.Image(url=url, media_type=media_type))
+            return content_pb2.ContentPart(image=content_pb2.Image(data=data, media_type=media_type))
         case ToolCallPart(id, name, arguments):
             call = content_pb2.ToolCall(id=id, name=name, arguments_json=arguments)
             return content_pb2.ContentPart(tool_call=call)
         case ReasoningPart(text, data):
             return content_pb2.ContentPart(reasoning=content_pb2.Reasoning(text=text, provider_data=data))
     raise AssertionError(f"a model does not answer with {type(part).__name__}")
+
+
+def encode_parameters(parameters: Parameters) -> gateway_pb2.Parameters:
+    """How to sample."""
+    return gateway_pb2.Parameters(
+        temperature=parameters.temperature,
+        top_p=parameters.top_p,
+        max_output_tokens=parameters.max_output_tokens,
+        seed=parameters.seed,
+        stop=parameters.stop,
+        frequency_penalty=parameters.frequency_penalty,
+        presence_penalty=parameters.presence_penalty,
+        reasoning_effort=parameters.reasoning_effort,
+        provider_options={name: _value(value) for name, value in parameters.provider_options.items()},
+    )
+
+
+def _value(value: OptionValue) -> value_pb2.Value:
+    match value:
+        case bool():
+            return value_pb2.Value(bool_value=value)
+        case int():
+            return value_pb2.Value(int_value=value)
+        case float():
+            return value_pb2.Value(double_value=value)
+        case str():
+            return value_pb2.Value(string_value=value)
+        case list():
+            return value_pb2.Value(list_value=value_pb2.ValueList(values=[_value(item) for item in value]))
+        case None:
+            return value_pb2.Value()
 
 
 def _timing(timing: Timing) -> gateway_pb2.Timing:

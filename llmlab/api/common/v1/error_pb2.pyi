@@ -114,6 +114,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The call id has been dispatched before under another nonce; it is not sent again. ALREADY_EXISTS."""
     ERROR_REASON_PROVIDER_NOT_CONFIGURED: _ErrorReason.ValueType  # 218
     """The provider is known but has no key in the gateway's settings. FAILED_PRECONDITION."""
+    ERROR_REASON_CHAT_NOT_CONFIGURED: _ErrorReason.ValueType  # 219
+    """The gateway has no database for chat sessions. FAILED_PRECONDITION."""
     ERROR_REASON_TOO_MANY_CELLS: _ErrorReason.ValueType  # 300
     """The product of prompts, rows, models, parameters and repeats is above the limit. INVALID_ARGUMENT."""
     ERROR_REASON_TEMPLATE_VARIABLE_MISSING: _ErrorReason.ValueType  # 301
@@ -243,6 +245,8 @@ ERROR_REASON_CALL_ALREADY_DISPATCHED: ErrorReason.ValueType  # 217
 """The call id has been dispatched before under another nonce; it is not sent again. ALREADY_EXISTS."""
 ERROR_REASON_PROVIDER_NOT_CONFIGURED: ErrorReason.ValueType  # 218
 """The provider is known but has no key in the gateway's settings. FAILED_PRECONDITION."""
+ERROR_REASON_CHAT_NOT_CONFIGURED: ErrorReason.ValueType  # 219
+"""The gateway has no database for chat sessions. FAILED_PRECONDITION."""
 ERROR_REASON_TOO_MANY_CELLS: ErrorReason.ValueType  # 300
 """The product of prompts, rows, models, parameters and repeats is above the limit. INVALID_ARGUMENT."""
 ERROR_REASON_TEMPLATE_VARIABLE_MISSING: ErrorReason.ValueType  # 301
