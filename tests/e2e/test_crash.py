@@ -7,10 +7,12 @@ with what the provider saw. Each row of the crash table in ARCHITECTURE.md is a 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -40,6 +42,7 @@ class Laboratory:
     cluster: Cluster
     mock: MockProvider
     database_url: str
+    catalogue: Path
 
     def rows(self, statement: str, run_id: str) -> list[dict[str, Any]]:
         """Reads the orchestrator's own tables."""
@@ -60,7 +63,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
             "LLMLAB_ORCHESTRATOR_UNKNOWN_AFTER_MS": "500",
         }
         with cluster(folder, database_url=database_url, redis_url=fresh_redis_url(), **settings) as running:
-            yield Laboratory(running, mock, database_url)
+            yield Laboratory(running, mock, database_url, catalogue)
 
 
 def study(cells: int, ttft_ms: int) -> experiment_pb2.ExperimentSpec:
@@ -156,6 +159,41 @@ def _attempt_of(call: dict[str, Any], run_id: str) -> tuple[int, int]:
 
 def _count(attempts: list[dict[str, Any]], outcome: str) -> int:
     return sum(row["outcome"].lower() == outcome for row in attempts)
+
+
+async def leave_dead(laboratory: Laboratory, call_ids: list[str]) -> None:
+    """A streamed call whose gateway is killed at its first text; its id goes into `call_ids`."""
+    slow = {"tokens_per_second": value_pb2.Value(int_value=4)}
+    async with laboratory.cluster.client() as client:
+        async for chunk in client.stream_complete("witness/small", "Why is it so?", provider_options=slow):
+            if chunk.HasField("started"):
+                call_ids.append(chunk.started.call_id)
+            elif chunk.text and "gateway" in laboratory.cluster.processes:
+                laboratory.cluster.kill("gateway")
+
+
+async def test_a_direct_call_whose_gateway_dies_is_not_made_again(laboratory: Laboratory) -> None:
+    call_ids: list[str] = []
+    with pytest.raises(NetworkError):
+        await leave_dead(laboratory, call_ids)
+    laboratory.cluster.start("gateway")
+    async with laboratory.cluster.client() as client:
+        # It answers again, so that whatever it could have repeated it has.
+        await client.complete("witness/small", "And now?")
+    seen = [call["idempotency_key"] for call in laboratory.mock.calls()]
+    assert [attempt_id for attempt_id in seen if attempt_id.startswith(call_ids[0])] == [f"{call_ids[0]}/1"]
+
+
+async def test_a_signal_makes_the_gateway_read_its_catalogue_again(laboratory: Laboratory) -> None:
+    async with laboratory.cluster.client() as client:
+        with laboratory.catalogue.open("a") as file:
+            file.write("aliases: {fast: witness/small}\n")
+        laboratory.cluster.processes["gateway"].send_signal(signal.SIGHUP)
+        async with asyncio.timeout(RUN_TIMEOUT_S):
+            while "fast" not in {model.name async for model in client.list_models()}:
+                pass
+        answer = await client.complete("fast", "Why is it so?")
+    assert answer.attempts[0].deployment == "witness/small"
 
 
 @pytest.mark.parametrize("victim", ["orchestrator", "gateway"])

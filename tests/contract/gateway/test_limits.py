@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from services.gateway.limits import LimitStore, LocalLimits, Take
 from services.gateway.redis_limits import RedisLimits
 from services.gateway.redis_link import LinkRules, RedisLink
-from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.clock import SYSTEM_CLOCK, ManualClock
 from tests.support.redis import RedisServer
 
 PATIENT = LinkRules(timeout_s=10.0, probe_every_s=0.01)
@@ -87,6 +88,35 @@ async def test_giving_back_never_fills_above_the_burst(stores: list[LimitStore])
     await settled(stores[0])
     assert await stores[0].take((slow(10),)) == 0
     assert await stores[0].take((slow(1),)) > 0
+
+
+async def test_four_replicas_whose_clocks_are_wrong_admit_what_one_node_does_in_one_round_trip_each(
+    own_redis: RedisServer,
+) -> None:
+    async with AsyncExitStack() as stack:
+        replicas: list[RedisLimits] = []
+        for hours in (0, 1, -2, 24):
+            clock = ManualClock(1_800_000_000_000_000 + hours * 3_600_000_000)
+            link = await stack.enter_async_context(RedisLink.open(own_redis.url, PATIENT))
+            replicas.append(RedisLimits(link, LocalLimits(clock)))
+        await replicas[0].take((slow(0, "other"),))
+        before = await script_calls(link)
+        takes = [replicas[turn % 4].take((slow(1), slow(3, "tokens"))) for turn in range(200)]
+        waits = await asyncio.gather(*takes)
+        # One node grants three: ten requests, but tokens for three calls.
+        assert waits.count(0) == 3
+        assert await script_calls(link) - before <= 200
+        alone = await script_calls(link)
+        for turn in range(10):
+            await replicas[turn % 4].take((slow(1), slow(3, "tokens")))
+        assert await script_calls(link) - alone == 10
+        for replica in replicas:
+            await replica.close()
+
+
+async def script_calls(link: RedisLink) -> int:
+    counts = await link.client.info("commandstats")
+    return int(counts["cmdstat_evalsha"]["calls"])
 
 
 async def test_without_redis_a_share_is_kept_and_redis_is_taken_up_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -187,6 +188,17 @@ async def test_an_attempt_that_failed_is_followed_by_another_with_its_own_hold(l
     assert [request.attempt_id for request in provider.requests] == ids
     assert seen == [TextDelta("Because of "), TextDelta("scattering.")]
     assert outcome.timing.queue_us <= outcome.timing.latency_us
+
+
+async def test_nothing_is_sent_before_a_retry_after_is_over(ledger: InMemoryLedger) -> None:
+    asked_s = [0.01, 0.04, 0.16, 0.3]
+    scripts = [(CallFailed(classify(ProviderFault(429, "slow down", retry_after=str(wait_s)))),) for wait_s in asked_s]
+    made, _ = pipeline(FlakyProvider(*scripts, ANSWER), ledger, retrying=QUICK)
+    outcome = await made.run(call(retries_max=4), OWNER)
+    assert isinstance(outcome, Completion)
+    sent_us = [attempt.started_at_us for attempt in outcome.attempts]
+    gaps_us = [after - before for before, after in pairwise(sent_us)]
+    assert [gap_us >= wait_s * 1_000_000 for gap_us, wait_s in zip(gaps_us, asked_s, strict=True)] == [True] * 4
 
 
 async def test_a_call_that_never_works_lists_what_was_sent(ledger: InMemoryLedger) -> None:
