@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from llmlab.api.cost.v1 import budget_pb2, insight_pb2
@@ -84,13 +86,14 @@ async def _follow(found: AsyncIterator[insight_pb2.Anomaly], *, as_json: bool) -
 
 
 def _table(found: list[insight_pb2.Anomaly]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("hour (UTC)", "of"):
-        table.add_column(name, no_wrap=True)
-    for name in ("cost", "expected", "band", "difference", "score"):
-        table.add_column(name, justify="right")
+    """An entry has two lines, so that it fits a narrow terminal."""
+    table = Table(title="Anomalies", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("hour (UTC)\nof", overflow="fold")
+    for heading in ("cost\nband expected", "difference\nscore"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for anomaly in found:
-        table.add_row(*_cells(anomaly))
+        hour, series, cost, _, band, difference, score = _cells(anomaly)
+        table.add_row(f"{hour}\n{escape(series)}", f"{cost}\n{band}", f"{difference}\n{score}")
     return table
 
 

@@ -19,7 +19,7 @@ async def pick_run(client: Client, run: str) -> run_pb2.Run:
         try:
             return await client.get_run(run)
         except NotFoundError as error:
-            raise CommandError(f"{error.message}. `llmlab runs` lists those that exist.", EXIT_FAILED) from error
+            raise CommandError(f"{error.message} `llmlab runs` lists those that exist.", EXIT_FAILED) from error
     async for newest in client.list_runs():
         return newest
     raise CommandError("There are no runs yet. `llmlab demo` makes one.", EXIT_USAGE)

@@ -101,7 +101,8 @@ class NotFound(DomainError):
 
     def __init__(self, kind: str, identifier: str, reason: str = "NOT_FOUND", **more: Any) -> None:
         more.setdefault("metadata", {"kind": kind, "id": identifier})
-        super().__init__(reason, f"{kind} {identifier!r} does not exist in this project; check the id", **more)
+        subject = f"{kind[:1].upper()}{kind[1:].replace('_', ' ')} {identifier!r}"
+        super().__init__(reason, f"{subject} does not exist in this project; check the id.", **more)
 
 
 class AlreadyExists(DomainError):

@@ -38,7 +38,7 @@ def test_an_invalid_field_names_the_field() -> None:
 def test_not_found_says_what_is_missing() -> None:
     error = NotFound("run", "run_1")
 
-    assert "run 'run_1'" in error.message
+    assert error.message.startswith("Run 'run_1' does not exist")
     assert error.metadata == {"kind": "run", "id": "run_1"}
     assert error.field == ""
 
