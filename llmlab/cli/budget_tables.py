@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from llmlab.api.cost.v1 import budget_pb2
-from llmlab.cli import money
+from llmlab.cli import figures, money
 
 BAR_CHARACTERS = 20
 _SCOPE_NAMES = {"user_id": "user", "key_id": "key", "run_id": "run", "tag": "tag", "model": "model"}
@@ -58,16 +55,7 @@ def reset_text(budget: budget_pb2.Budget) -> str:
     status = budget.status
     if not status.HasField("resets_at"):
         return "never resets"
-    return f"resets {_local(status.resets_at, budget.time_zone)}"
-
-
-def _local(at: Timestamp, zone: str) -> str:
-    """A time by the clock of a zone, with the zone; UTC where this machine does not know the zone."""
-    try:
-        local: datetime = at.ToDatetime(tzinfo=UTC).astimezone(ZoneInfo(zone))
-    except ZoneInfoNotFoundError:
-        local, zone = at.ToDatetime(tzinfo=UTC), "UTC"
-    return f"{local:%Y-%m-%d %H:%M} {zone}"
+    return f"resets {figures.local_time(status.resets_at, budget.time_zone)}"
 
 
 def _amounts(budget: budget_pb2.Budget) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
@@ -50,3 +54,12 @@ def quantile(figures: Iterable[metrics_pb2.Estimate], wanted: float) -> str:
 def tokens(usage: usage_pb2.TokenUsage) -> str:
     """Formats tokens as "input > output"."""
     return f"{usage.input_tokens:,} > {usage.output_tokens:,}"
+
+
+def local_time(at: Timestamp, zone: str) -> str:
+    """Formats a time by the clock of a zone: "2026-12-01 00:00 Europe/Berlin"; UTC where the zone is not known here."""
+    try:
+        local: datetime = at.ToDatetime(tzinfo=UTC).astimezone(ZoneInfo(zone))
+    except ZoneInfoNotFoundError:
+        local, zone = at.ToDatetime(tzinfo=UTC), "UTC"
+    return f"{local:%Y-%m-%d %H:%M} {zone}"

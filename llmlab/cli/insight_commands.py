@@ -16,6 +16,7 @@ from llmlab.cli import budget_commands
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.contract import bounds_of
+from llmlab.cli.figures import local_time
 from llmlab.cli.known_values import window_of, without_usage
 from llmlab.cli.money import amount_of, dollars
 from llmlab.cli.options import TimeZone, refuse
@@ -127,6 +128,7 @@ def forecast(
         if period and period not in PERIODS:
             raise CommandError(f"--period takes {', '.join(PERIODS)}, not {period!r}.", EXIT_USAGE)
         async with connect() as client:
+            zone = (await client.get_budget(budget)).time_zone if budget else time_zone or "UTC"
             found = await client.get_forecast(
                 budget_id=budget,
                 period=PERIODS[period] if period else budget_pb2.BUDGET_PERIOD_UNSPECIFIED,
@@ -136,12 +138,10 @@ def forecast(
         if as_json:
             print_json(to_plain(found))
             return
-        console.print(
-            f"{found.period}: {dollars(found.total_nano_usd)} by {found.end_time.ToDatetime():%Y-%m-%d %H:%M} UTC, "
-            f"with {found.level_percent} % between {dollars(found.lower_nano_usd)} and {dollars(found.upper_nano_usd)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        total = f"{dollars(found.total_nano_usd)} by {local_time(found.end_time, zone)}"
+        interval = f"between {dollars(found.lower_nano_usd)} and {dollars(found.upper_nano_usd)}"
+        sure = f"{found.level_percent} % sure to be {interval}"
+        console.print(f"{found.period}: {total}, {sure}", highlight=False, soft_wrap=True)
         console.print(f"spent until now: {dollars(found.spent_nano_usd)}", highlight=False)
         if found.limit_nano_usd:
             console.print(_against(found), highlight=False)
