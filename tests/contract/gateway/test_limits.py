@@ -97,8 +97,9 @@ async def test_four_replicas_whose_clocks_are_wrong_admit_what_one_node_does_in_
         replicas: list[RedisLimits] = []
         for hours in (0, 1, -2, 24):
             clock = ManualClock(1_800_000_000_000_000 + hours * 3_600_000_000)
-            link = await stack.enter_async_context(RedisLink.open(own_redis.url, PATIENT))
-            replicas.append(RedisLimits(link, LocalLimits(clock)))
+            own = await stack.enter_async_context(RedisLink.open(own_redis.url, PATIENT))
+            replicas.append(RedisLimits(own, LocalLimits(clock)))
+        link = await stack.enter_async_context(RedisLink.open(own_redis.url, PATIENT))
         await replicas[0].take((slow(0, "other"),))
         before = await script_calls(link)
         takes = [replicas[turn % 4].take((slow(1), slow(3, "tokens"))) for turn in range(200)]
