@@ -75,6 +75,8 @@ def open_channel(target: str) -> grpc.aio.Channel:
         target,
         options=[
             ("grpc.service_config", _SERVICE_CONFIG),
+            # Or else a client finds a service down because another client of this process did a moment ago.
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
