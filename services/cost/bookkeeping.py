@@ -42,10 +42,10 @@ class Bookkeeping:
     """Holds, settlements, releases and reports, durable when a method returns."""
 
     def __init__(self, store: BookStore, *, max_batch: int, max_queue: int) -> None:
-        """At most `max_batch` requests share a transaction, and `max_queue` wait beside it."""
+        """Requests share a transaction for at most `max_batch` holds, settlements and reports; `max_queue` wait."""
         self._store = store
         self._batcher: Batcher[Posting[Any], Any] = Batcher(
-            store.post, max_batch=max_batch, max_queue=max_queue, name="cost"
+            store.post, max_batch=max_batch, max_queue=max_queue, weight=_weight, name="cost"
         )
 
     async def close(self) -> None:
@@ -129,3 +129,8 @@ class Bookkeeping:
     async def _post(self, posting: Posting[R]) -> R:
         result: R = await self._batcher.submit(posting)
         return result
+
+
+def _weight(posting: Posting[Any]) -> int:
+    """The records that a request reads and writes."""
+    return len(posting.attempt_ids) + len(posting.event_keys)

@@ -32,7 +32,11 @@ class CostSettings(WatchSettings, service="cost"):
     )
     hold_retention_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks for old holds.")
     hold_retention_max_holds: int = Field(500, ge=1, le=10_000, description="Old holds that one look deletes.")
-    commit_max_requests: int = Field(64, ge=1, description="Requests that share one transaction at most.")
+    commit_max_items: int = Field(
+        1_024,
+        ge=1,
+        description="Holds, settlements and reported events that share one transaction at most; no request is divided.",
+    )
     commit_max_waiting: int = Field(2_048, ge=1, description="Requests that may wait for their transaction.")
     max_price_overrides_per_project: int = Field(
         1_000, ge=1, le=10_000, description="Price overrides that a project may have, ended ones counted."

@@ -69,7 +69,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         keeper = BookKeeper(database, prices, writer)
         books = Bookkeeping(
             keeper,
-            max_batch=settings.commit_max_requests,
+            max_batch=settings.commit_max_items,
             max_queue=settings.commit_max_waiting,
         )
         stack.push_async_callback(books.close)

@@ -1,7 +1,7 @@
 """Group commit by leading edge: many callers, one write in flight, never a fixed wait.
 
 An idle batcher flushes the first item at once. While that flush is in flight it gathers what arrives, and flushes all
-of it (at most `max_batch` items) when the flight has landed. So a lone caller pays no delay and a crowd shares one
+of it (at most `max_batch`) when the flight has landed. So a lone caller pays no delay and a crowd shares one
 transaction.
 """
 
@@ -18,10 +18,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+def _one(_item: object) -> int:
+    return 1
+
+
 class Batcher(Generic[T, R]):
     """Gathers items into batches and gives each caller its own item's result.
 
-    `flush` receives 1 to `max_batch` items in the order of their submission and returns one result or exception for
+    `flush` receives at least one item, in the order of their submission and returns one result or exception for
     each, in the same order. When it raises, that exception reaches every caller of that batch and of no other.
     """
 
@@ -32,16 +36,19 @@ class Batcher(Generic[T, R]):
         max_batch: int,
         max_queue: int,
         reject_when_full: bool = False,
+        weight: Callable[[T], int] = _one,
         name: str = "batch",
     ) -> None:
-        """Let `max_queue` items wait beside the batch in flight.
+        """Let `max_queue` items wait beside the batch in flight, which weighs `max_batch` at most.
 
+        An item weighs 1, or what `weight` says; one that weighs more than a batch is flushed by itself.
         A full queue makes `submit` wait, or raise ResourceExhausted(OVERLOADED) with `reject_when_full`.
         """
         if max_batch < 1 or max_queue < 1:
             raise ValueError(f"max_batch and max_queue must be at least 1, not {max_batch} and {max_queue}")
         self._flush = flush
         self._max_batch = max_batch
+        self._weight = weight
         self._reject_when_full = reject_when_full
         self._name = name
         self._space = asyncio.Semaphore(max_queue)
@@ -84,7 +91,7 @@ class Batcher(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch))]
+                batch = self._next_batch()
                 for _ in batch:
                     self._space.release()
                 await self._flush_batch(batch)
@@ -93,6 +100,14 @@ class Batcher(Generic[T, R]):
             # Only a cancelled loop leaves items behind; their callers must not wait for ever.
             while self._queue:
                 self._queue.popleft()[1].cancel()
+
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
+        """At least one item, and as many as a batch can bear."""
+        batch = [self._queue.popleft()]
+        left = self._max_batch - self._weight(batch[0][0])
+        while self._queue and (left := left - self._weight(self._queue[0][0])) >= 0:
+            batch.append(self._queue.popleft())
+        return batch
 
     async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:

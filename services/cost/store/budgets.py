@@ -12,7 +12,7 @@ from services.cost.budgets import Balance, Budget, budget_overlaps
 from services.cost.periods import Period, PeriodKind
 from services.cost.scopes import Scope
 from services.cost.store.alert_writer import AlertKey, AlertWriter
-from services.cost.store.openings import put_opening_balances
+from services.cost.store.openings import SpentBefore, put_opening_balances, spent_before
 from services.cost.store.projects import count_change_of_budgets, lock_project
 from services.cost.store.rows import budget_of, row_of_budget
 from services.cost.store.tables import balances, budgets, request_ids
@@ -43,12 +43,16 @@ class BudgetStore:
         Raises AlreadyExists(BUDGET_OVERLAPS) where one has its scope and kind of period, and
         ResourceExhausted(LIMIT_REACHED) where there are too many.
         """
-        balance, raised = await self._database.write(self._create, key, payload, budget)
+        before = await self._database.read(self._before, budget)
+        balance, raised = await self._database.write(self._create, key, payload, budget, before)
         self._alerts.committed(raised)
         return balance
 
+    def _before(self, connection: Connection, budget: Budget) -> SpentBefore:
+        return spent_before(connection, budget, self._database.now_us(connection))
+
     def _create(
-        self, connection: Connection, key: RequestKey, payload: bytes, budget: Budget
+        self, connection: Connection, key: RequestKey, payload: bytes, budget: Budget, before: SpentBefore
     ) -> tuple[Balance, list[AlertKey]]:
         raised: list[AlertKey] = []
 
@@ -58,7 +62,7 @@ class BudgetStore:
             created = replace(budget, created_us=locked.now_us, since_us=locked.now_us)
             connection.execute(budgets.insert(), row_of_budget(created))
             count_change_of_budgets(connection, budget.project_id, locked)
-            put_opening_balances(connection, self._database, created)
+            put_opening_balances(connection, self._database, created, before)
             return _encode(self._told(connection, created, raised))
 
         return _decode(self._remembered.once(connection, key, payload, create)), raised
@@ -85,12 +89,22 @@ class BudgetStore:
 
     async def update(self, key: RequestKey, payload: bytes, budget_id: str, changes: Mapping[str, Any]) -> Balance:
         """Change fields of a budget, by their names in `Budget`; NotFound as in `get`, and as `create` for a scope."""
-        balance, raised = await self._database.write(self._update, key, payload, budget_id, changes)
+        before = None
+        if "scope" in changes:
+            found = await self.get(key.project_id, budget_id)
+            before = await self._database.read(self._before, replace(found.budget, **changes))
+        balance, raised = await self._database.write(self._update, key, payload, budget_id, changes, before)
         self._alerts.committed(raised)
         return balance
 
     def _update(
-        self, connection: Connection, key: RequestKey, payload: bytes, budget_id: str, changes: Mapping[str, Any]
+        self,
+        connection: Connection,
+        key: RequestKey,
+        payload: bytes,
+        budget_id: str,
+        changes: Mapping[str, Any],
+        before: SpentBefore | None,
     ) -> tuple[Balance, list[AlertKey]]:
         raised: list[AlertKey] = []
 
@@ -98,15 +112,15 @@ class BudgetStore:
             locked = lock_project(connection, self._database, key.project_id)
             found = self._find(connection, key.project_id, budget_id)
             changed = replace(found, **changes)
-            anew = changed.scope != found.scope
-            if anew:
+            opening = before if changed.scope != found.scope else None
+            if opening is not None:
                 self._check_room(connection, changed)
                 changed = replace(changed, since_us=locked.now_us)
             connection.execute(update(budgets).where(budgets.c.budget_id == budget_id).values(row_of_budget(changed)))
             count_change_of_budgets(connection, key.project_id, locked)
-            if anew:
+            if opening is not None:
                 connection.execute(delete(balances).where(balances.c.budget_id == budget_id))
-                put_opening_balances(connection, self._database, changed)
+                put_opening_balances(connection, self._database, changed, opening)
             return _encode(self._told(connection, changed, raised))
 
         return _decode(self._remembered.once(connection, key, payload, change)), raised

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, sele
 
 from services.cost.events import EventPage, EventQuery, UsageEvent
 from services.cost.rollups import TAG, TAIL_EVENTS_MAX
+from services.cost.spend import SpendFilter
 from services.cost.store.rollups import fold_events
 from services.cost.store.rows import event_of
 from services.cost.store.tables import spend_progress, usage_events
@@ -81,7 +82,9 @@ class EventStore:
         last = connection.execute(reach).one_or_none()
         if last is not None:
             within.append(tuple_(*place) >= tuple_(*[literal(value) for value in last]))
-        wanted = (*within, usage_events.c.calls == 1, *_fitting(query))
+        wanted = [*within, usage_events.c.calls == 1, *matching(query.spend_filter)]
+        if query.source:
+            wanted.append(usage_events.c.source == query.source)
         statement = select(usage_events).where(*wanted).order_by(*latest_first).limit(query.page_size + 1)
         events = [event_of(row) for row in connection.execute(statement).mappings()]
         if len(events) > query.page_size:
@@ -90,11 +93,10 @@ class EventStore:
         return EventPage(events, tuple(last) if last is not None else ())
 
 
-def _fitting(query: EventQuery) -> list[ColumnElement[bool]]:
-    wanted = query.spend_filter.conditions()
+def matching(spend_filter: SpendFilter) -> list[ColumnElement[bool]]:
+    """The conditions that events have to meet to fit a filter."""
+    wanted = spend_filter.conditions()
     tag = wanted.pop(TAG, "")
-    if query.source:
-        wanted["source"] = query.source
     conditions = [usage_events.c[name] == value for name, value in wanted.items()]
     if tag:
         # Inside a JSON text every quote follows a backslash: a comma and a quote begin an entry, and nothing else does.

@@ -1,35 +1,40 @@
 """Deletes holds whose outcome is final, once nobody can ask for them any more."""
 
-from typing import Final
+from sqlalchemy import Connection, Delete, TextClause, bindparam, delete, select, tuple_
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select, tuple_
-
-from services.cost.holds import HoldState
 from services.cost.ledger import LATE_MAX_US
-from services.cost.store.tables import holds
+from services.cost.store.tables import EXPIRED, FINAL, holds
 from services.runtime.database import Database
 
-# The outcome of an expired hold can still come: these are kept for as long as a late settlement is taken.
-_EXPIRED: Final = (HoldState.EXPIRED_CHARGED, HoldState.EXPIRED_RELEASED)
-_FINAL: Final = (HoldState.SETTLED, HoldState.RELEASED, HoldState.TOMBSTONED)
+
+def _delete_older(states: TextClause) -> Delete:
+    """Deletes the oldest holds in states that have a partial index of their own."""
+    key = (holds.c.project_id, holds.c.attempt_id)
+    due = (
+        select(*key)
+        .where(states, holds.c.created_us < bindparam("before_us"))
+        .order_by(holds.c.created_us)
+        .limit(bindparam("max_holds"))
+        # Replicas delete different holds, and wait for no transaction that resolves one.
+        .with_for_update(skip_locked=True)
+    )
+    return delete(holds).where(tuple_(*key).in_(due))
+
+
+_DELETE_FINAL = _delete_older(FINAL)
+_DELETE_EXPIRED = _delete_older(EXPIRED)
 
 
 class HoldRetention:
     """Deletes old holds. What was settled stays on record as its usage event, and answers a settlement sent again."""
 
     def __init__(self, database: Database, *, keep_us: int) -> None:
-        """Keep what is final for so long after it was made, and expired holds for 366 days."""
+        """Keep what is final for so long after it was made.
+
+        The outcome of an expired hold can still come: it is kept for as long as a late settlement is taken, 366 days.
+        """
         self._database = database
         self._keep_us = keep_us
-        key = (holds.c.project_id, holds.c.attempt_id)
-        due = (
-            select(*key)
-            .where(or_(_older(_FINAL, "final_before_us"), _older(_EXPIRED, "expired_before_us")))
-            .limit(bindparam("max_holds"))
-            # Replicas delete different holds, and wait for no transaction that resolves one.
-            .with_for_update(skip_locked=True)
-        )
-        self._delete = delete(holds).where(tuple_(*key).in_(due))
 
     async def run_once(self, limit: int) -> int:
         """Delete at most `limit` holds; returns how many were."""
@@ -37,11 +42,9 @@ class HoldRetention:
 
     def _delete_old(self, connection: Connection, limit: int) -> int:
         now_us = self._database.now_us(connection)
-        before = {"final_before_us": now_us - self._keep_us, "expired_before_us": now_us - LATE_MAX_US}
-        return connection.execute(
-            self._delete, {**before, "max_holds": limit}, execution_options={"preserve_rowcount": True}
-        ).rowcount
-
-
-def _older(states: tuple[HoldState, ...], parameter: str) -> ColumnElement[bool]:
-    return holds.c.state.in_([state.value for state in states]) & (holds.c.created_us < bindparam(parameter))
+        deleted = 0
+        for statement, keep_us in ((_DELETE_FINAL, self._keep_us), (_DELETE_EXPIRED, LATE_MAX_US)):
+            due = {"before_us": now_us - keep_us, "max_holds": limit - deleted}
+            done = connection.execute(statement, due, execution_options={"preserve_rowcount": True})
+            deleted += done.rowcount
+        return deleted

@@ -124,6 +124,8 @@ Each is a row of `usage_events` too, under its own id and the source of repricin
 
 LIVE: Final = text(f"state = '{HoldState.HELD.value}'")
 CHARGED: Final = text(f"state = '{HoldState.EXPIRED_CHARGED.value}'")
+FINAL: Final = text(f"state IN ('{HoldState.SETTLED}', '{HoldState.RELEASED}', '{HoldState.TOMBSTONED}')")
+EXPIRED: Final = text(f"state IN ('{HoldState.EXPIRED_CHARGED}', '{HoldState.EXPIRED_RELEASED}')")
 """The conditions of the partial indexes below; a query has to state one in these words to be served by its index."""
 
 holds: Final = Table(
@@ -143,8 +145,8 @@ holds: Final = Table(
     _text("service_tier"),
     Index("live_holds_by_expiry", "expires_us", sqlite_where=LIVE, postgresql_where=LIVE),
     Index("charged_holds_by_project", "project_id", sqlite_where=CHARGED, postgresql_where=CHARGED),
-    # Block ranges cost next to nothing to keep, and rows are added in the order of their creation.
-    Index("holds_by_creation", "created_us", postgresql_using="brin"),
+    Index("final_holds_by_creation", "created_us", sqlite_where=FINAL, postgresql_where=FINAL),
+    Index("expired_holds_by_creation", "created_us", sqlite_where=EXPIRED, postgresql_where=EXPIRED),
     sqlite_with_rowid=False,
 )
 """Every attempt that was held or given up, whatever became of it, until its retention ends."""

@@ -1,6 +1,7 @@
 """Budgets on both databases: what they begin with, how they change, which calls they count."""
 
 import pytest
+from sqlalchemy import Connection
 
 from services.cost.budgets import Balance
 from services.cost.holds import ExpiryPolicy
@@ -8,6 +9,7 @@ from services.cost.periods import PeriodKind
 from services.cost.rollups import DAY_US
 from services.cost.scopes import Scope
 from services.cost.store import budget_books
+from services.cost.store.openings import SpentBefore, put_opening_balances, spent_before
 from services.cost.usage import Attribution
 from services.runtime.errors import AlreadyExists, NotFound, ResourceExhausted
 from services.runtime.requests import RequestKey
@@ -37,6 +39,26 @@ async def test_budgets_are_made_once_changed_and_deleted(cost: Cost) -> None:
     with pytest.raises(NotFound):
         await cost.budgets.delete(PROJECT, "bud_x")
     assert await cost.balances() == {}
+
+
+async def test_what_is_spent_while_the_past_is_summed_is_counted_in(cost: Cost) -> None:
+    """The past is summed before the project is locked; what comes until then has to be neither lost nor doubled."""
+    scope = Scope(user_id="usr_1", tag="team=research")
+    await cost.books.report(PROJECT, [report("before", attribution=ANNE), report("other", attribution=BEN)])
+    new = budget(10**9, scope=scope)
+
+    def look(connection: Connection) -> SpentBefore:
+        return spent_before(connection, new, NOVEMBER_US)
+
+    def put(connection: Connection, before: SpentBefore) -> None:
+        put_opening_balances(connection, cost.database, new, before)
+
+    before = await cost.database.read(look)
+    assert before.sequence == 2
+    await cost.books.report(PROJECT, [report("since", tokens=7, attribution=ANNE), report("more", attribution=BEN)])
+    await cost.books.report(PROJECT, [report("past", attribution=ANNE, occurred_us=NOVEMBER_US - 40 * DAY_US)])
+    await cost.database.write(put, before)
+    assert await cost.balances() == {("bud_1", "2026-11"): (107_000, 0)}
 
 
 async def test_what_a_replica_remembers_of_budgets_is_as_good_as_new(cost: Cost) -> None:

@@ -176,6 +176,18 @@ async def test_a_cancelled_flush_leaves_no_caller_waiting() -> None:
     assert all(task.cancelled() for task in tasks)
 
 
+async def test_a_batch_bears_a_weight_and_a_heavier_item_goes_alone() -> None:
+    sink = Sink()
+    batcher: Batcher[int, int] = Batcher(sink.flush, max_batch=10, max_queue=20, weight=lambda item: item)
+    first = submit_all(batcher, [1])
+    await settle()
+    others = submit_all(batcher, [4, 5, 1, 2, 30, 8, 3])
+    await settle()
+    sink.open()
+    assert await asyncio.gather(*first, *others) == [2, 8, 10, 2, 4, 60, 16, 6]
+    assert sink.batches == [[1], [4, 5, 1], [2], [30], [8], [3]]
+
+
 @pytest.mark.parametrize(("max_batch", "max_queue"), [(0, 1), (1, 0)])
 def test_limits_are_at_least_one(max_batch: int, max_queue: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
