@@ -101,7 +101,8 @@ class Way:
         self._tried = {route.name}
         self._retried = 0
         self._hedged = False
-        self._no_room: dict[str, int] = {}
+        self._no_room: set[str] = set()
+        self._waits_ms: dict[str, int] = {}
         self._failed: dict[str, int] = {}
         self.first = self._step(Cause.FIRST)
 
@@ -124,8 +125,10 @@ class Way:
         """The attempt that follows a failed one; None: there is none."""
         name = attempt.deployment.name
         if not attempt.reserved:
-            self._no_room[name] = failure.retry_after_ms
-            return self._where_there_is_room(attempt) or self._instead(failure)
+            self._no_room.add(name)
+            if failure.reason == "RATE_LIMITED" and not attempt.waits:
+                self._waits_ms[name] = failure.retry_after_ms
+            return self._where_there_is_room() or self._instead(failure)
         self.failed(attempt)
         return self._again(attempt) or self._instead(failure)
 
@@ -141,13 +144,14 @@ class Way:
         other = self._pick({attempt.deployment.name, *self._no_room, *self._failed})
         return Step(other or attempt.deployment, Cause.HEDGE, waits=False)
 
-    def _where_there_is_room(self, attempt: Attempt) -> Step | None:
+    def _where_there_is_room(self) -> Step | None:
         if len(self._no_room) < _REFUSALS_MAX and (other := self._pick({*self._no_room, *self._failed})):
-            return Step(other, Cause.REROUTE, waits=not self._others_than(other))
-        if attempt.waits:
+            return Step(other, Cause.REROUTE, waits=False)
+        if not self._waits_ms:
             return None
-        # All were asked without waiting: wait where it takes the shortest time.
-        name = min(self._no_room, key=lambda name: self._no_room[name])
+        # Those with a limit were asked without waiting: wait where it takes the shortest time, once.
+        name = min(self._waits_ms, key=lambda name: self._waits_ms[name])
+        self._waits_ms.clear()
         deployment = next(choice for choice, _ in self._route.deployments if choice.name == name)
         return Step(deployment, Cause.REROUTE)
 
@@ -159,7 +163,7 @@ class Way:
         if pause_s is None:
             return None
         self._retried += 1
-        return Step(deployment, Cause.RETRY, pause_s, waits=not other or not self._others_than(other))
+        return Step(deployment, Cause.RETRY, pause_s, waits=self._is_alone)
 
     def _soonest(self, default: Deployment) -> Deployment:
         """Of the deployments that failed, the one that asked for the shortest wait; the last one among equals."""
@@ -182,7 +186,7 @@ class Way:
             except CallFailed:
                 # No key for it, or it cannot do what the call needs.
                 continue
-            self._no_room, self._failed = {}, {}
+            self._no_room, self._waits_ms, self._failed = set(), {}, {}
             return self._step(Cause.FALLBACK)
         return None
 
@@ -190,15 +194,15 @@ class Way:
         deployment = self._pick(())
         if deployment is None:
             raise AssertionError("a route has at least one deployment")
-        return Step(deployment, cause, waits=not self._others_than(deployment))
+        return Step(deployment, cause, waits=self._is_alone)
 
     def _pick(self, excluded: Collection[str]) -> Deployment | None:
         return self._router.pick(self._route, excluded, ignores_breakers=self._call.ignore_circuit_breaker)
 
-    def _others_than(self, deployment: Deployment) -> bool:
-        """Whether the model may have room elsewhere."""
-        excluded = {deployment.name, *self._no_room, *self._failed}
-        return any(choice.name not in excluded for choice, _ in self._route.deployments)
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the model has no other deployment, which may have room at once."""
+        return len(self._route.deployments) == 1
 
 
 @dataclass(slots=True)

@@ -194,3 +194,11 @@ def test_a_models_limits_and_a_providers_breaker_reach_its_deployments(tmp_path:
     assert (deployment.requests_per_minute, deployment.tokens_per_minute, deployment.burst_s) == (60, 9_000, 2.0)
     shipped = place_of(load_catalogue({}), "mock/small")
     assert (shipped.circuit_breaker, shipped.requests_per_minute) == (False, 0)
+
+
+def test_the_shipped_catalogue_says_what_models_can_do() -> None:
+    catalogue = load_catalogue({"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"})
+    assert place_of(catalogue, "openai/o3-mini").capabilities == frozenset({"tools", "json_schema"})
+    assert place_of(catalogue, "openai/text-embedding-3-small").capabilities == frozenset()
+    # Of what a server lists itself nothing is known.
+    assert place_of(catalogue, "groq/anything").capabilities is None

@@ -155,10 +155,21 @@ def test_where_there_is_no_room_the_next_is_asked_and_then_the_shortest_wait_is_
     assert (second.cause, second.waits, second.pause_s) == (Cause.REROUTE, False, 0.0)
     third = refused(way, second, wait_ms=200)
     assert third is not None
-    # It is the last one, so it is waited for at once.
-    assert third.waits
     assert {first.deployment.name, second.deployment.name, third.deployment.name} == {"a/m", "b/m", "c/m"}
-    assert refused(way, third, wait_ms=2_000) is None
+    fourth = refused(way, third, wait_ms=2_000)
+    assert fourth is not None
+    assert (fourth.deployment, fourth.waits) == (second.deployment, True)
+    assert refused(way, fourth, wait_ms=100) is None
+
+
+def test_an_open_breaker_at_the_end_leaves_the_wait_for_a_limit(clock: ManualClock) -> None:
+    way = router(clock).way(catalogue_of(TWO), asked(retries_max=0, fallbacks=False))
+    second = refused(way, way.first, wait_ms=50)
+    assert second is not None
+    third = refused(way, second, reason="CIRCUIT_OPEN")
+    assert third is not None
+    assert (third.deployment, third.waits) == (way.first.deployment, True)
+    assert refused(way, third) is None
 
 
 def test_only_a_few_are_asked_for_room(clock: ManualClock) -> None:
