@@ -1,9 +1,11 @@
-"""Commands about single calls: chat, models."""
+"""Commands about single calls: complete, models."""
 
 from __future__ import annotations
 
-import asyncio
+import mimetypes
 import sys
+from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,100 +13,101 @@ from rich.table import Table
 
 from llmlab.api.common.v1 import content_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from llmlab.cli import figures, money
-from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, notes, run_async
+from llmlab.cli.answers import chunks_of, show_answer
+from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
-from llmlab.client import Client, LlmlabError
 
-CHAT_TEMPERATURE = 0.7
-CHAT_OUTPUT_TOKENS_MAX = 10_000
-CHAT_MESSAGES_MAX = 200
+_URLS = ("http://", "https://", "data:")
 
 
-def chat(
-    message: Annotated[str, typer.Argument(help="One message; without it, talk until an empty line.")] = "",
+class Cache(Enum):
+    """What a call does about kept answers."""
+
+    USE = "use"
+    REFRESH = "refresh"
+    OFF = "off"
+
+
+class Effort(Enum):
+    """How hard a model thinks."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+def complete(
+    prompt: Annotated[str, typer.Argument(help="The prompt; without it, or as -, standard input is read.")] = "-",
     model: Annotated[str, typer.Option(help="The model, as provider/model.")] = "mock/medium",
     system: Annotated[str, typer.Option(help="Instructions to the model.")] = "",
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="How random the answer is.")] = CHAT_TEMPERATURE,
-    max_output_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")] = CHAT_OUTPUT_TOKENS_MAX,
+    image: Annotated[list[str] | None, typer.Option(help="A picture, by file or URL; may be repeated.")] = None,
+    schema: Annotated[Path | None, typer.Option(help="File with the JSON schema that the answer follows.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="How random the answer is.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Nucleus sampling.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable where the provider can.")] = None,
+    max_output_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, tokens.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends the answer; may be repeated.")] = None,
+    effort: Annotated[Effort | None, typer.Option(help="How hard to think.")] = None,
+    cache: Annotated[Cache | None, typer.Option(help="Kept answers: use, refresh, off.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Talk to a model; the answer appears as it arrives."""
+    """Ask a model once; the answer appears as it arrives."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise typer.BadParameter("there is no prompt: give one, or pipe one in", param_hint="PROMPT")
 
     async def command() -> None:
-        history = [_message(content_pb2.ROLE_SYSTEM, system)] if system else []
+        messages = [_message(content_pb2.ROLE_SYSTEM, [content_pb2.ContentPart(text=system)])] if system else []
+        parts = [content_pb2.ContentPart(text=text), *(image_part(source) for source in image or ())]
+        messages.append(_message(content_pb2.ROLE_USER, parts))
         async with connect() as client:
-            text = message or await _ask()
-            while text:
-                history.append(_message(content_pb2.ROLE_USER, text))
-                answer = await _turn(
-                    client, model, history, as_json, temperature=temperature, max_output_tokens=max_output_tokens
-                )
-                history.append(_message(content_pb2.ROLE_ASSISTANT, answer or " "))
-                if message:
-                    return
-                if len(history) >= CHAT_MESSAGES_MAX:
-                    raise CommandError(f"This conversation has reached {CHAT_MESSAGES_MAX} messages.", EXIT_USAGE)
-                text = await _ask()
+            stream = client.stream_complete(
+                model,
+                messages,
+                json_schema=_text_of(schema) if schema else "",
+                cache=None if cache is None else gateway_pb2.CacheControl(mode=_cache_mode(cache)),
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                max_output_tokens=max_output_tokens,
+                stop=stop,
+                reasoning_effort=None if effort is None else effort.value,
+            )
+            await show_answer(chunks_of(stream), as_json=as_json)
 
     run_async(command())
 
 
-def _message(role: content_pb2.Role.ValueType, text: str) -> content_pb2.Message:
-    return content_pb2.Message(role=role, parts=[content_pb2.ContentPart(text=text)])
-
-
-async def _ask() -> str:
-    """Reads a line without holding up the services that may run in this process; an empty one, or the end, is ""."""
-    if sys.stdin.isatty():
-        notes.print("[bold]you>[/bold] ", end="")
-    line: str = await asyncio.to_thread(sys.stdin.readline)
-    return line.strip()
-
-
-async def _turn(
-    client: Client,
-    model: str,
-    history: list[content_pb2.Message],
-    as_json: bool,
-    *,
-    temperature: float,
-    max_output_tokens: int,
-) -> str:
-    pieces: list[str] = []
-    finished: gateway_pb2.Completion | None = None
+def image_part(source: str) -> content_pb2.ContentPart:
+    """Returns a picture for a message, from a URL or a file."""
+    if source.startswith(_URLS):
+        return content_pb2.ContentPart(image=content_pb2.Image(url=source))
+    media_type = mimetypes.guess_type(source)[0] or ""
+    if not media_type.startswith("image/"):
+        raise CommandError(f"--image: {source} is not named like a picture (.png, .jpg, .webp, .gif).", EXIT_USAGE)
     try:
-        async for chunk in client.stream_complete(
-            model, history, temperature=temperature, max_output_tokens=max_output_tokens
-        ):
-            if chunk.WhichOneof("event") == "text":
-                pieces.append(chunk.text)
-                if not as_json:
-                    console.out(chunk.text, end="", highlight=False)
-            elif chunk.HasField("finished"):
-                finished = chunk.finished
-    except LlmlabError:
-        if pieces and not as_json:
-            console.out("")
-        raise
-    answer = "".join(pieces)
-    if as_json and finished is not None:
-        print_json({"text": answer, **to_plain(finished)})
-    elif finished is not None:
-        console.out("")
-        notes.print(_footnote(finished), style="dim", highlight=False)
-    return answer
+        data = Path(source).expanduser().read_bytes()
+    except OSError as error:
+        raise CommandError(f"--image: {source} can't be read: {error.strerror}.", EXIT_USAGE) from error
+    return content_pb2.ContentPart(image=content_pb2.Image(data=data, media_type=media_type))
 
 
-def _footnote(completion: gateway_pb2.Completion) -> str:
-    timing = completion.timing
-    parts = [completion.model, f"{figures.tokens(completion.usage)} tokens"]
-    if timing.HasField("ttft_output_us"):
-        parts.append(f"first token {figures.milliseconds(timing.ttft_output_us)}")
-    parts.append(f"total {figures.milliseconds(timing.latency_us)}")
-    parts.append(money.cost(completion.cost) if completion.HasField("cost") else "cost not confirmed yet")
-    return " · ".join(parts)
+def _message(role: content_pb2.Role.ValueType, parts: list[content_pb2.ContentPart]) -> content_pb2.Message:
+    return content_pb2.Message(role=role, parts=parts)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--schema: {file} can't be read: {error}.", EXIT_USAGE) from error
+
+
+def _cache_mode(cache: Cache) -> gateway_pb2.CacheMode.ValueType:
+    return gateway_pb2.CacheMode.Value(f"CACHE_MODE_{cache.name}")
 
 
 def stands_for(model: gateway_pb2.Model) -> str:

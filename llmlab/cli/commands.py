@@ -11,6 +11,7 @@ from llmlab.cli import (
     alert_commands,
     budget_commands,
     call_commands,
+    chat_commands,
     estimate_command,
     insight_commands,
     price_commands,
@@ -34,7 +35,8 @@ COMMANDS = (
     (STUDIES, run_commands.results, "llmlab results latest --state failed"),
     (STUDIES, run_commands.export, "llmlab export latest --format csv -o answers.csv"),
     (STUDIES, run_commands.cancel, "llmlab cancel latest"),
-    (CALLS, call_commands.chat, "llmlab chat 'Say hello.' --model mock/small"),
+    (CALLS, call_commands.complete, "llmlab complete 'Name a colour.' --temperature 0 --json"),
+    (CALLS, chat_commands.chat, "llmlab chat 'Say hello.' --model mock/small"),
     (CALLS, call_commands.models, "llmlab models --provider openai"),
     (CALLS, spend_commands.spend, "llmlab spend --by day,model --last 7d"),
     (CALLS, alert_commands.alerts, "llmlab alerts --watch"),
@@ -68,6 +70,7 @@ for priced_again, example in REPRICING_COMMANDS:
 app.add_typer(
     budget_commands.app, name="budgets", rich_help_panel=CALLS, epilog="Example: llmlab budgets create --limit 10usd"
 )
+app.add_typer(chat_commands.chats, name="chats", rich_help_panel=CALLS, epilog="Example: llmlab chats list")
 app.add_typer(alert_commands.webhooks, name="webhooks", rich_help_panel=CALLS)
 app.add_typer(price_commands.prices, name="prices", rich_help_panel=CALLS)
 

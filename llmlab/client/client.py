@@ -9,6 +9,7 @@ from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
 from llmlab.client.alert_calls import AlertCalls
 from llmlab.client.automation_calls import AutomationCalls
 from llmlab.client.budget_calls import BudgetCalls
+from llmlab.client.chat_calls import ChatCalls
 from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
 from llmlab.client.insight_calls import InsightCalls
@@ -25,6 +26,7 @@ STATUS_TIMEOUT_S = 5.0
 class Client(
     OrchestratorCalls,
     GatewayCalls,
+    ChatCalls,
     AutomationCalls,
     ProviderCalls,
     MetricsCalls,

@@ -200,5 +200,10 @@ class Connection:
 
 
 def _resumable(error: LlmlabError) -> bool:
-    """Says whether a cut watch can go on: the network, a full server, or the deadline of a long stream."""
+    """Says whether a cut watch can go on: the network, a full server, or the deadline of a long stream.
+
+    The failure of a model call is what a watch had to tell, not a cut.
+    """
+    if error.call is not None:
+        return False
     return isinstance(error, NetworkError | RateLimitError) or error.code in ("DEADLINE_EXCEEDED", "CANCELLED")

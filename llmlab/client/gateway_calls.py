@@ -25,13 +25,26 @@ def messages_of(prompt: Prompt) -> list[content_pb2.Message]:
     return list(prompt)
 
 
-def call_of(model: str, prompt: Prompt, timeout_s: float, parameters: dict[str, Any]) -> gateway_pb2.Call:
+def parameters_of(parameters: dict[str, Any]) -> gateway_pb2.Parameters:
+    """Builds parameters; None leaves a field out."""
+    return gateway_pb2.Parameters(**{name: value for name, value in parameters.items() if value is not None})
+
+
+def call_of(
+    model: str,
+    prompt: Prompt,
+    timeout_s: float,
+    json_schema: str,
+    cache: gateway_pb2.CacheControl | None,
+    parameters: dict[str, Any],
+) -> gateway_pb2.Call:
     """Builds a call; `parameters` are fields of `Parameters`, None leaves one out."""
-    given = {name: value for name, value in parameters.items() if value is not None}
     return gateway_pb2.Call(
         model=model,
         messages=messages_of(prompt),
-        parameters=gateway_pb2.Parameters(**given),
+        parameters=parameters_of(parameters),
+        response_json_schema=json_schema,
+        cache=cache,
         timeout_ms=round(timeout_s * 1000),
     )
 
@@ -44,7 +57,15 @@ class GatewayCalls(Connection):
         return GatewayServiceStub(self._channel("gateway"))
 
     async def complete(
-        self, /, model: str, prompt: Prompt, *, timeout_s: float = COMPLETION_TIMEOUT_S, **parameters: Any
+        self,
+        /,
+        model: str,
+        prompt: Prompt,
+        *,
+        timeout_s: float = COMPLETION_TIMEOUT_S,
+        json_schema: str = "",
+        cache: gateway_pb2.CacheControl | None = None,
+        **parameters: Any,
     ) -> gateway_pb2.Completion:
         """Calls a model and returns its whole answer.
 
@@ -52,17 +73,32 @@ class GatewayCalls(Connection):
             model: "provider/model".
             prompt: A text, or messages.
             timeout_s: Seconds that the call may take.
+            json_schema: The text of a JSON schema that the answer has to follow.
+            cache: What to do about kept answers; by default deterministic calls use them.
             parameters: Fields of `Parameters`, for example temperature=0.2, max_output_tokens=500.
         """
-        request = gateway_pb2.CompleteRequest(call=call_of(model, prompt, timeout_s, parameters))
+        request = gateway_pb2.CompleteRequest(call=call_of(model, prompt, timeout_s, json_schema, cache, parameters))
         response = await self._unary("gateway", self._gateway.Complete, request, timeout_s)
         return response.completion
 
     async def stream_complete(
-        self, /, model: str, prompt: Prompt, *, timeout_s: float = COMPLETION_TIMEOUT_S, **parameters: Any
+        self,
+        /,
+        model: str,
+        prompt: Prompt,
+        *,
+        timeout_s: float = COMPLETION_TIMEOUT_S,
+        json_schema: str = "",
+        cache: gateway_pb2.CacheControl | None = None,
+        **parameters: Any,
     ) -> AsyncIterator[gateway_pb2.Chunk]:
-        """Calls a model and yields its answer as it arrives; `finished` comes last. Leaving stops the provider."""
-        request = gateway_pb2.StreamCompleteRequest(call=call_of(model, prompt, timeout_s, parameters))
+        """Calls a model and yields its answer as it arrives; `finished` comes last. Leaving stops the provider.
+
+        The arguments are those of `complete`.
+        """
+        request = gateway_pb2.StreamCompleteRequest(
+            call=call_of(model, prompt, timeout_s, json_schema, cache, parameters)
+        )
         async for message in self._stream("gateway", self._gateway.StreamComplete, request, timeout_s):
             for chunk in message.chunks:
                 yield chunk

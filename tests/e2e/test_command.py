@@ -96,6 +96,48 @@ def test_an_export_holds_every_result(home: Path, run_id: str, tmp_path: Path, f
     assert typed("export", run_id, "--format", file_format, home=home).output == text
 
 
+def test_complete_takes_prompt_picture_schema_and_parameters(home: Path, tmp_path: Path) -> None:
+    picture, schema = tmp_path / "dot.png", tmp_path / "schema.json"
+    picture.write_bytes(b"\x89PNG")
+    schema.write_text('{"type": "object"}')
+    asked = ("complete", "Name a colour.", "--image", str(picture), "--schema", str(schema), "--temperature", "0")
+    first = typed(*asked, "--seed", "7", "--stop", "END", "--json", home=home).json()
+    assert (first["model"], first["finish_reason"]) == ("mock/medium", "STOP")
+    again = typed(*asked, "--seed", "7", "--stop", "END", "--json", "--cache", "off", home=home).json()
+    assert "reuse" not in again
+    piped = typed("complete", "--temperature", "0", "--system", "Be short.", home=home, stdin="Name a colour.\n")
+    repeated = typed("complete", "--temperature", "0", "--system", "Be short.", home=home, stdin="Name a colour.\n")
+    assert (repeated.exit_code, repeated.output) == (0, piped.output)
+    assert "from the cache" in repeated.notes
+    for wrong in (("complete", "x", "--image", "none.png"), ("complete",), ("complete", "x", "--schema", "none.json")):
+        assert typed(*wrong, home=home).exit_code == 2
+
+
+def test_a_kept_conversation_is_gone_on_with_resumed_shown_and_deleted(home: Path) -> None:
+    begun = typed("chat", "My name is Ada.", "--session", "new", "--model", "mock/instant", "--json", home=home)
+    assert begun.exit_code == 0, begun.notes
+    session_id = begun.json()["session_id"]
+    assert session_id in begun.notes
+    more = typed("chat", "--session", session_id, home=home, stdin="And yours?\nSure?\n")
+    assert more.exit_code == 0, more.notes
+    resumed = typed("chat", "--session", session_id, "--resume", home=home)
+    assert resumed.output.strip() == more.output.strip().splitlines()[-1]
+    (listed,) = [row for row in typed("chats", "list", "--json", home=home).json() if row["session_id"] == session_id]
+    assert (listed["turns"], listed["title"], listed["model"]) == (3, "My name is Ada.", "mock/instant")
+    shown = typed("chats", "show", session_id, home=home).output
+    assert [line[:15] for line in shown.splitlines() if line.startswith("you> ")] == [
+        "you> My name is",
+        "you> And yours?",
+        "you> Sure?",
+    ]
+    refused = typed("chat", "Hello", "--session", session_id, "--model", "mock/small", home=home)
+    assert (refused.exit_code, "--model" in refused.notes) == (2, True)
+    assert typed("chat", "Hello", "--resume", home=home).exit_code == 2
+    assert typed("chats", "delete", session_id, home=home).exit_code == 0
+    gone = typed("chat", "Hello", "--session", session_id, home=home)
+    assert (gone.exit_code, "NOT_FOUND" in gone.notes) == (1, True)
+
+
 def test_chat_streams_an_answer_and_says_what_it_took(home: Path) -> None:
     finished = typed("chat", "Hello there", home=home)
     assert finished.exit_code == 0

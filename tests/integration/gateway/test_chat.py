@@ -12,6 +12,7 @@ import pytest
 
 from llmlab.api.common.v1 import content_pb2, error_pb2
 from llmlab.api.gateway.v1 import chat_pb2, chat_pb2_grpc, gateway_pb2, gateway_pb2_grpc
+from llmlab.client import Client, Endpoints, LlmlabError
 from services.gateway import wiring as gateway_wiring
 from services.gateway.settings import GatewaySettings
 from services.runtime.server import RunningServer
@@ -25,6 +26,7 @@ class Chatter:
     """Somebody in prj_1 who chats through one replica."""
 
     stub: Any
+    address: str
 
     async def create(self, **fields: Any) -> chat_pb2.ChatSession:
         fields.setdefault("parameters", options(text=ANSWER, ttft_ms=1.0, tokens_per_second=1_000.0, chunk_size=1))
@@ -67,7 +69,10 @@ async def replicas(chat_settings: GatewaySettings) -> AsyncIterator[tuple[Chatte
         grpc.aio.insecure_channel(one.address) as first,
         grpc.aio.insecure_channel(other.address) as second,
     ):
-        yield Chatter(chat_pb2_grpc.ChatServiceStub(first)), Chatter(chat_pb2_grpc.ChatServiceStub(second))
+        yield (
+            Chatter(chat_pb2_grpc.ChatServiceStub(first), one.address),
+            Chatter(chat_pb2_grpc.ChatServiceStub(second), other.address),
+        )
 
 
 @pytest.fixture
@@ -140,6 +145,28 @@ async def test_a_failed_call_is_told_to_all_and_its_turn_is_not_sent_along(repli
     assert call_error.dispatched
 
 
+async def test_the_client_asks_follows_and_tells_a_failed_turn_at_once(replicas: tuple[Chatter, Chatter]) -> None:
+    async with Client(
+        Endpoints(gateway=replicas[1].address), access_token=dict(token_of())["authorization"][7:]
+    ) as client:
+        session = await client.create_chat_session("mock/instant", system="Be short.")
+        asked = [event async for event in client.send_chat_message(session.session_id, "Hello", turn_id="t1")]
+        watched = [event async for event in client.watch_chat_turn(session.session_id, "t1", 0)]
+        assert text_of(watched) == text_of(asked)
+        assert [turn.turn_id async for turn in client.list_chat_turns(session.session_id)] == ["t1"]
+        failing = await replicas[0].create(parameters=options(error_rate=1.0, error_kinds="overloaded"))
+        with pytest.raises(LlmlabError) as failed:
+            async for _ in client.send_chat_message(failing.session_id, "Hello", turn_id="t1"):
+                pass
+        assert failed.value.reason == "PROVIDER_OVERLOADED"
+        with pytest.raises(LlmlabError):
+            async for _ in client.watch_chat_turn(failing.session_id, "t1"):
+                pass
+        await client.delete_chat_session(session.session_id)
+        titles = [kept.session_id async for kept in client.list_chat_sessions()]
+        assert titles == [failing.session_id]
+
+
 async def test_sessions_are_listed_got_and_deleted_with_a_turn_under_way(replicas: tuple[Chatter, Chatter]) -> None:
     here, there = replicas
     slow = options(text=ANSWER, ttft_ms=1.0, tokens_per_second=0.1, chunk_size=1)
@@ -164,7 +191,7 @@ async def test_sessions_are_listed_got_and_deleted_with_a_turn_under_way(replica
 
 async def test_without_a_database_the_refusal_says_what_to_set(gateway: RunningServer) -> None:
     async with grpc.aio.insecure_channel(gateway.address) as channel:
-        error, _ = await refusal_of(Chatter(chat_pb2_grpc.ChatServiceStub(channel)).create())
+        error, _ = await refusal_of(Chatter(chat_pb2_grpc.ChatServiceStub(channel), gateway.address).create())
     assert (error.code, error.reason) == ("FAILED_PRECONDITION", "CHAT_NOT_CONFIGURED")
     assert "LLMLAB_GATEWAY_CHAT_HISTORY" in error.message
 
@@ -176,12 +203,12 @@ async def test_a_stopping_gateway_settles_and_keeps_what_came(
         gateway_wiring.build(chat_settings, environ={}) as other,
         grpc.aio.insecure_channel(other.address) as channel,
     ):
-        there = Chatter(chat_pb2_grpc.ChatServiceStub(channel))
+        there = Chatter(chat_pb2_grpc.ChatServiceStub(channel), other.address)
         async with (
             gateway_wiring.build(chat_settings.model_copy(update={"grace_s": 0.1}), environ={}) as one,
             grpc.aio.insecure_channel(one.address) as leaving,
         ):
-            here = Chatter(chat_pb2_grpc.ChatServiceStub(leaving))
+            here = Chatter(chat_pb2_grpc.ChatServiceStub(leaving), one.address)
             slow = options(text=ANSWER, ttft_ms=1.0, tokens_per_second=0.1, chunk_size=1)
             session = await here.create(parameters=slow)
             stream = here.send(session.session_id, turn_id="t1")
