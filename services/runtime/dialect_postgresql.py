@@ -115,10 +115,11 @@ class PostgresqlDialect(Dialect):
         timeout_ms = max(1, int((deadline - monotonic()) * 1_000))
         # A reader sees one snapshot for all its statements, as it does on SQLite.
         mode = "" if write else " ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        # Reports look at much or at little, as their parameters say: each is planned for its own.
-        planning = "" if write else " SET LOCAL plan_cache_mode = force_custom_plan;"
         connection.exec_driver_sql(
-            f"BEGIN{mode}; SET LOCAL search_path = {self._schema};{planning}"
+            f"BEGIN{mode}; SET LOCAL search_path = {self._schema};"
+            # A prepared statement is parsed once but planned each time: a plan that was made while a table was small
+            # would read all of it when it has grown, until somebody analyses it.
+            " SET LOCAL plan_cache_mode = force_custom_plan;"
             f" SET LOCAL statement_timeout = {timeout_ms};"
             # A process that stalls in mid-transaction must not keep its row locks.
             f" SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
