@@ -19,6 +19,11 @@ from llmlab.client import LlmlabError
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+NEXT_STEPS = {
+    "BUDGET_EXCEEDED": "`llmlab budgets` shows what is left; `llmlab budgets update BUDGET --limit USD` raises it.",
+    "UNPRICED": "`llmlab prices --contains NAME` looks for a model's price; `llmlab prices set` makes one of your own.",
+}
+"""What to type next, by the reason of a refusal."""
 
 console = Console()
 # What is not a result goes to standard error, so that `--json` and exports can be piped.
@@ -74,6 +79,8 @@ def _fail(message: str, exit_code: int) -> None:
 
 def _explain(error: LlmlabError) -> str:
     lines = _wrong_fields(error) or [error.message]
+    if error.reason in NEXT_STEPS:
+        lines.append(f"  {NEXT_STEPS[error.reason]}")
     if error.retry_after_ms:
         lines.append(f"  Try again in {error.retry_after_ms / 1000:.1f} s.")
     lines.append(f"  ({error.reason}{f', request {error.request_id}' if error.request_id else ''})")

@@ -8,12 +8,11 @@ import typer
 
 from llmlab.api.cost.v1 import price_pb2
 from llmlab.cli import money, price_tables
-from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, run_async
+from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.contract import bounds_of
 from llmlab.cli.options import Tier
 from llmlab.cli.plain import print_json, to_plain
-from llmlab.client import PreconditionError
 
 _ITEM = price_pb2.EstimateItem.DESCRIPTOR
 
@@ -53,12 +52,7 @@ def estimate(
             service_tier=tier,
         )
         async with connect() as client:
-            try:
-                found = await client.estimate_cost([item])
-            except PreconditionError as error:  # it has no price
-                name = model.rpartition("/")[2]
-                advice = f"`llmlab prices --contains {name}` looks for it, `llmlab prices set` sets one."
-                raise CommandError(f"{error.message}\n  {advice}", EXIT_FAILED) from error
+            found = await client.estimate_cost([item])
         if as_json:
             print_json(to_plain(found))
             return

@@ -12,7 +12,7 @@ import typer
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import tables
-from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
+from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, NEXT_STEPS, AsJson, CommandError, console, hint, notes, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.files import STANDARD_OUTPUT, written_file
 from llmlab.cli.listing import taken
@@ -105,6 +105,8 @@ def _tell_failures(results: Iterable[run_pb2.Result]) -> None:
     """Prints the first message of each kind of failure: tables have no room for it."""
     for reason, message in tables.failures(results).items():
         hint(f"{reason}: {message}")
+        if reason in NEXT_STEPS:
+            hint(f"  {NEXT_STEPS[reason]}")
 
 
 def watch(run_id: RunId, as_json: AsJson = False) -> None:

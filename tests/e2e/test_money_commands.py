@@ -143,7 +143,7 @@ def test_wrong_input_is_told_by_the_name_of_the_option(home: Path, command: str,
         ("prices set mock/small --input 1 --output 1 --tier turbo", "at --tier"),
         ("prices unset ovr_1", "'ovr_1' does not exist"),
         ("prices reverse rpr_1", "'rpr_1' does not exist"),
-        ("estimate mock/smal --input-tokens 1", "-m llmlab.cli prices --contains smal`"),
+        ("estimate mock/smal --input-tokens 1", "-m llmlab.cli prices --contains NAME` looks"),
         ("estimate mock/small --input-tokens 1 --expected-output-tokens 9", "at --expected-output-tokens"),
         ("forecast", "two weeks"),
     ],
@@ -198,6 +198,7 @@ def test_a_run_that_a_budget_refuses_says_why_in_full(home: Path, tmp_path: Path
         assert f"({budget_id}) for" in text
         assert "0 USD left of 0.000000001 USD" in text
         assert "begins anew at" in text
+        assert "budgets update BUDGET --limit USD` raises" in text
         assert "Europe/Berlin" in text
     assert "BUDGET_EXCEEDED" in results.output
 
