@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from services.gateway import catalogue_file
 from services.gateway.catalogue import Catalogue, Deployment, load_catalogue
 from services.gateway.catalogue_file import CatalogueError, CatalogueText
 from tests.support.gateway import raises_call_failed
@@ -202,3 +204,13 @@ def test_the_shipped_catalogue_says_what_models_can_do() -> None:
     assert place_of(catalogue, "openai/text-embedding-3-small").capabilities == frozenset()
     # Of what a server lists itself nothing is known.
     assert place_of(catalogue, "groq/anything").capabilities is None
+
+
+def test_the_example_in_the_documentation_is_a_good_catalogue(tmp_path: Path) -> None:
+    explanation = catalogue_file.__doc__ or ""
+    example = explanation[explanation.index("    providers:") : explanation.index("\nAdding")]
+    file = tmp_path / "own.yaml"
+    file.write_text(textwrap.dedent(example))
+    catalogue = load_catalogue({"TOGETHER_API_KEY": "k", "MY_VLLM_KEY": "k"}, file)
+    route = catalogue.route("fast")
+    assert (route.places, len(route.fallbacks), route.hedge_after_ms) == ("my-vllm/llama,together/llama", 3, 0)
