@@ -63,6 +63,8 @@ class View:
     name: str
     columns: tuple[str, ...]
     grains: tuple[Grain, ...] = ALL_GRAINS
+    turned: tuple[str, ...] = ()
+    """Its columns in another order, by which rows are found too; empty where the first column is all that filters."""
 
     @property
     def table(self) -> str:
@@ -82,7 +84,7 @@ VIEWS: Final = (
     View("by_user", ("user_id",), _TO_HOURS),
     View("by_tag_model", (TAG, "provider", "model"), _TO_HOURS),
     View("by_key_model", ("key_id", "provider", "model"), _TO_DAYS),
-    View("by_user_model", ("user_id", "provider", "model"), _TO_DAYS),
+    View("by_user_model", ("user_id", "provider", "model"), _TO_DAYS, ("provider", "model", "user_id")),
     View("by_tag_user", (TAG, "user_id"), _TO_DAYS),
 )
 """The cheapest first."""

@@ -152,7 +152,7 @@ def following_indexes(connection: Connection) -> Iterator[None]:
 
 
 def _set_planner(connection: Connection, value: str) -> None:
-    names = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+    names = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_bitmapscan")
     connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = {value}" for name in names))
 
 

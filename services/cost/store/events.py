@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select, tuple_
 
 from services.cost.events import EventPage, EventQuery, UsageEvent
 from services.cost.rollups import TAG, TAIL_EVENTS_MAX
 from services.cost.spend import SpendFilter
+from services.cost.store.event_sums import tag_entry
 from services.cost.store.rollups import fold_events
 from services.cost.store.rows import event_of
 from services.cost.store.tables import spend_progress, usage_events
@@ -99,9 +99,6 @@ def matching(spend_filter: SpendFilter) -> list[ColumnElement[bool]]:
     tag = wanted.pop(TAG, "")
     conditions = [usage_events.c[name] == value for name, value in wanted.items()]
     if tag:
-        # Inside a JSON text every quote follows a backslash: a comma and a quote begin an entry, and nothing else does.
-        name, _, value = tag.partition("=")
-        entry = f",{orjson.dumps(name).decode()}:{orjson.dumps(value).decode()}"
         entries = literal(",") + func.substr(usage_events.c.tags, 2)
-        conditions.append(func.replace(entries, entry, "") != entries)
+        conditions.append(func.replace(entries, tag_entry(tag), "") != entries)
     return conditions

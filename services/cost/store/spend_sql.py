@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, text
 from services.cost.periods import FOREVER_US, QUARTER_US
 from services.cost.rollups import ALL_GRAINS, TAG, Span, View, parts_of, view_of
 from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, Sums, TagShare
-from services.cost.store.event_sums import events_by, rows_of_tags, tag_sets
+from services.cost.store.event_sums import events_by, rows_of_tags, tag_entry, tag_sets
 from services.cost.store.rows import sums_of
 from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_events
 from services.runtime.dialects import following_indexes
@@ -31,6 +31,8 @@ _SPANS: Final = "spans CROSS JOIN usage_events AS events"
 _IN_SPANS: Final = (
     "events.project_id = :project_id AND events.occurred_us >= spans.start_us AND events.occurred_us < spans.end_us"
 )
+_ENTRIES: Final = "',' || substr(events.tags, 2)"
+_HAS_TAG: Final = f"replace({_ENTRIES}, :tag_entry, '') <> {_ENTRIES}"
 _PROGRESS: Final = select(spend_progress.c.folded_sequence, spend_progress.c.closed_us).where(
     spend_progress.c.project_id == bindparam("project_id")
 )
@@ -116,7 +118,8 @@ class SpendReader:
         while True:
             folded, closed_us = self._progress()
             whole = text(self._statement(slots, columns, cost, statement, closed_us))
-            bound = {"project_id": self._project_id, **self._filter, **named, "folded": folded}
+            entry = {"tag_entry": tag_entry(self._filter.get(TAG, ""))}
+            bound = {"project_id": self._project_id, **self._filter, **entry, **named, "folded": folded}
             with following_indexes(self._connection):
                 rows = list(self._connection.execute(whole, bound).mappings())
             if folded == self._progress()[0]:
@@ -165,8 +168,8 @@ class _Sources:
         self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
         self._tagged = TAG in (*columns, *filtered)
         self._wanted = "".join(f" AND {name} = :{name}" for name in filtered)
-        # Tags are told apart only after an event has been given a row for each.
-        self._wanted_events = "".join(f" AND events.{name} = :{name}" for name in filtered if name != TAG)
+        of_events = [_HAS_TAG if name == TAG else f"events.{name} = :{name}" for name in filtered]
+        self._wanted_events = "".join(f" AND {condition}" for condition in of_events)
         self._wanted_tags = f" WHERE {TAG} = :{TAG}" if TAG in filtered else ""
 
     def tables(self) -> str:
@@ -208,8 +211,9 @@ class _Sources:
             return
         self._spans = f"spans(start_us, end_us, sign, slot) AS (VALUES {', '.join(rows)})"
         self._tables.append(self._spans)
-        folded = "<= :folded" if folded_only else "> 0"
-        condition = f"{_IN_SPANS} AND events.sequence {folded}{self._wanted_events}"
+        # A sum, so that nobody takes the index of sequences: nearly all events are folded, and times tell them apart.
+        folded = " AND events.sequence + 0 <= :folded" if folded_only else ""
+        condition = f"{_IN_SPANS}{folded}{self._wanted_events}"
         keys = {"slot": "spans.slot", "sign": "spans.sign"}
         self._add_grouped("times", keys, condition, _SPANS)
         self._parts.append(f"SELECT slot, sign{self._columns}, {self._summed} FROM times")  # noqa: S608 - our own names

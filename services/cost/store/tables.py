@@ -190,6 +190,7 @@ project's lock. An event is one call; a correction of its price is a row of no c
 
 def _view(view: View) -> Table:
     split = [_int(SPLIT)] if TAG in view.columns else []
+    turned = [Index(f"{view.table}_turned", "project_id", "grain", "bucket_us", *view.turned)] if view.turned else []
     return Table(
         view.table,
         metadata,
@@ -199,6 +200,7 @@ def _view(view: View) -> Table:
         *[_text(name, key=True) for name in view.columns],
         *[_int(name) for name in SUMMED],
         *split,
+        *turned,
         sqlite_with_rowid=False,
         postgresql_with={"fillfactor": "80"},
     )
