@@ -78,9 +78,13 @@ async def test_what_a_replica_remembers_of_budgets_is_as_good_as_new(cost: Cost)
     assert await refused("deleted") == [None]
 
 
-async def test_the_memory_of_budgets_is_bounded(cost: Cost, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole_max", [1, 2])
+async def test_the_memory_of_budgets_is_bounded(cost: Cost, monkeypatch: pytest.MonkeyPatch, whole_max: int) -> None:
+    monkeypatch.setattr(budget_books, "WHOLE_MAX", whole_max)
+    monkeypatch.setattr(budget_books, "PROJECTS_CACHED_MAX", 1)
     monkeypatch.setattr(budget_books, "ANCHORS_CACHED_MAX", 7)
     await cost.budget(3 * HELD)
+    await cost.budget(1, number=2, scope=Scope(user_id="usr_9"))
     for number in range(5):
         some = Attribution(f"usr_{number}", f"key_{number}")
         await cost.books.hold(PROJECT, [order(f"a{number}", attribution=some)])
