@@ -56,9 +56,6 @@ CALLS_AT_ONCE: Final = 1_000
 DEMAND: Final = 20
 """What the calls ask for together, in limits of the tightest budget."""
 OUTPUT_TOKENS: Final = 1_000
-HOLD_LIFE_MS: Final = 4_000
-LATE_S: Final = 6.0
-"""A settlement that waits so long finds its hold expired."""
 RPC_DEADLINE_S: Final = 5.0
 PAUSE_S: Final = 0.25
 """Between two tries; shorter ones take the processor from the service that is starting."""
@@ -87,6 +84,9 @@ class Scale:
     """Calls that the tightest budget lets through."""
     kills: int = 2
     """Kills of the service; on PostgreSQL as many of the database."""
+    hold_life_ms: int = 4_000
+    late_s: float = 6.0
+    """A settlement that waits so long finds its hold expired."""
 
     @property
     def calls(self) -> int:
@@ -148,7 +148,7 @@ class Chaos:
 
     async def _set_up(self, channel: grpc.aio.Channel, stub: HoldServiceAsyncStub) -> None:
         """Learn what a call costs, from one that is given back, and make budgets for so many of them."""
-        probe = hold_pb2.HoldRequest(item=_hold_item("probe/1"))
+        probe = hold_pb2.HoldRequest(item=_hold_item("probe/1", self.scale.hold_life_ms))
         metadata = self.server.metadata(PROJECT)
         self.call_nano_usd = (await stub.Hold(probe, metadata=metadata)).outcome.held_nano_usd
         await stub.Release(hold_pb2.ReleaseRequest(attempt_id="probe/1"), metadata=metadata)
@@ -188,7 +188,7 @@ class Chaos:
         """Hold a group, and let each of its calls meet its fate."""
         try:
             self.outcome.calls += len(group)
-            items = [_hold_item(attempt_id, key) for attempt_id in group]
+            items = [_hold_item(attempt_id, self.scale.hold_life_ms, key) for attempt_id in group]
             held = await self._ask(lambda metadata: _hold(stub, items, metadata))
             settles: list[hold_pb2.SettleItem] = []
             releases: list[str] = []
@@ -275,7 +275,7 @@ class Chaos:
 
     async def _check(self, channel: grpc.aio.Channel, stub: HoldServiceAsyncStub) -> None:
         budgets: BudgetServiceAsyncStub = BudgetServiceStub(channel)
-        await asyncio.sleep(LATE_S)
+        await asyncio.sleep(self.scale.late_s)
         await self._nothing_is_held(budgets)
         # Abandoned and late calls are charged at their worst case now; what late ones cost corrects it.
         await self._settle(stub, self.late)
@@ -326,7 +326,8 @@ class Chaos:
         """What was given back at the very end can still be used: no phantom blocks."""
         for key in (0, 1):
             for number in range(self.scale.granted):
-                item = _hold_item(f"seed{self.outcome.seed}/fill{key}/{number}/1", key)
+                attempt_id = f"seed{self.outcome.seed}/fill{key}/{number}/1"
+                item = _hold_item(attempt_id, self.scale.hold_life_ms, key)
                 (held,) = await _hold(stub, [item], self.server.metadata(PROJECT))
                 if held.HasField("error"):
                     break
@@ -375,7 +376,7 @@ async def _hold(
         return [hold_pb2.HoldOutcome(attempt_id=items[0].attempt_id, error=refusal)]
 
 
-def _hold_item(attempt_id: str, key: int = 0) -> hold_pb2.HoldItem:
+def _hold_item(attempt_id: str, life_ms: int, key: int = 0) -> hold_pb2.HoldItem:
     return hold_pb2.HoldItem(
         attempt_id=attempt_id,
         nonce=f"nonce-{attempt_id}",
@@ -383,7 +384,7 @@ def _hold_item(attempt_id: str, key: int = 0) -> hold_pb2.HoldItem:
         model="small",
         output_tokens_max=OUTPUT_TOKENS,
         attribution=spend_pb2.Attribution(key_id=f"key_{key}", tags={"team": "chaos"}),
-        expires_in_ms=HOLD_LIFE_MS,
+        expires_in_ms=life_ms,
     )
 
 
