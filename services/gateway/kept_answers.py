@@ -9,7 +9,7 @@ import orjson
 
 from services.gateway.attempts import Cause, Completion, Cost, Reuse
 from services.gateway.calls import Call, Message, Part, TextPart, ToolCallPart, ToolResultPart
-from services.gateway.chunks import FinishReason, Read
+from services.gateway.chunks import Finished, FinishReason, Read
 from services.gateway.collector import Collector
 from services.gateway.event_codec import plain_reads, reads_of, to_json
 from services.gateway.timing import Timing
@@ -72,9 +72,11 @@ def decode_kept(value: bytes) -> KeptAnswer | None:
         version, attempt_id, answered_at_us, usage, timing, reads = orjson.loads(value)
         if version != _VERSION:
             return None
-        return KeptAnswer(attempt_id, answered_at_us, TokenUsage(**usage), Timing(**timing), reads_of(reads))
+        kept = KeptAnswer(attempt_id, answered_at_us, TokenUsage(**usage), Timing(**timing), reads_of(reads))
     except (ValueError, TypeError, KeyError):
         return None
+    finished = any(isinstance(event, Finished) for read in kept.reads for event in read.events)
+    return kept if finished else None
 
 
 def _has_tool_error(messages: Sequence[Message]) -> bool:

@@ -74,6 +74,13 @@ class ChatTurns:
         if len(self._running) >= self._rules.turns_max:
             message = f"this gateway has {self._rules.turns_max} chat turns under way, which is its limit; try again"
             raise refused("OVERLOADED", message)
+        # A caller who leaves meanwhile must not leave a turn behind that nobody runs.
+        beginning = asyncio.create_task(self._begin(owner, session_id, turn_id, question, timeout_ms))
+        return await asyncio.shield(beginning)
+
+    async def _begin(
+        self, owner: Owner, session_id: str, turn_id: str, question: tuple[Part, ...], timeout_ms: int
+    ) -> Turn:
         begun = await self._store.begin(owner.project_id, session_id, turn_id, question)
         if not begun.repeated:
             call_id = begun.turn.call_id

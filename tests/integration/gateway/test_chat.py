@@ -205,7 +205,9 @@ async def test_a_stopping_gateway_settles_and_keeps_what_came(
     ):
         there = Chatter(chat_pb2_grpc.ChatServiceStub(channel), other.address)
         async with (
-            gateway_wiring.build(chat_settings.model_copy(update={"grace_s": 0.1}), environ={}) as one,
+            gateway_wiring.build(
+                chat_settings.model_copy(update={"grace_s": 0.1, "chat_turns_max": 1}), environ={}
+            ) as one,
             grpc.aio.insecure_channel(one.address) as leaving,
         ):
             here = Chatter(chat_pb2_grpc.ChatServiceStub(leaving), one.address)
@@ -216,6 +218,8 @@ async def test_a_stopping_gateway_settles_and_keeps_what_came(
                 if message.event.chunks and message.event.chunks[-1].text:
                     break
             stream.cancel()
+            full, _ = await refusal_of(anext(aiter(here.send((await here.create()).session_id))))
+            assert full.reason == "OVERLOADED"
         async with asyncio.timeout(30):
             error, _ = await refusal_of(events_of(there.watch(session.session_id, "t1")))
         assert error.reason == "CANCELLED"

@@ -152,7 +152,16 @@ def test_a_kept_answer_as_one_to_another_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{}", b"[]", b"[9,1,2,3,4,5]", b"\xff", encode_kept(KEPT).replace(b"Text", b"X")]
+    "value",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"[9,1,2,3,4,5]",
+        b"\xff",
+        encode_kept(KEPT).replace(b"Text", b"X"),
+        encode_kept(replace(KEPT, reads=READS[:3])),
+    ],
 )
 def test_what_nobody_here_wrote_is_not_found(value: bytes) -> None:
     assert decode_kept(value) is None
