@@ -152,7 +152,8 @@ def following_indexes(connection: Connection) -> Iterator[None]:
 
 
 def _set_planner(connection: Connection, value: str) -> None:
-    names = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_bitmapscan")
+    # What it thinks so dear it would compile first, for longer than the statement then takes.
+    names = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_bitmapscan", "jit")
     connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = {value}" for name in names))
 
 
