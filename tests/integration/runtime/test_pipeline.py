@@ -139,7 +139,7 @@ async def test_a_peer_s_refusal_is_passed_on() -> None:
             error = await refusal(echo.stub.Echo(request(), metadata=echo.metadata()))
 
     assert (error.code, error.reason) == ("NOT_FOUND", "NOT_FOUND")
-    assert "budget 'bud_1'" in error.message
+    assert "Budget 'bud_1'" in error.message
 
 
 async def test_a_peer_that_rejects_this_server_s_credential_is_this_server_s_fault() -> None:
