@@ -48,7 +48,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(params=DIALECTS)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a fresh database without a row; a test that uses it runs once on SQLite and once on PostgreSQL."""
+    """The URL of a fresh, empty database; a test that uses it runs once on SQLite and once on PostgreSQL."""
     with fresh_database(request.param, tmp_path) as url:
         yield url
 
@@ -62,7 +62,7 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def postgresql_url(tmp_path: Path) -> Iterator[str]:
-    """The URL of a fresh PostgreSQL database without a row."""
+    """The URL of a fresh, empty PostgreSQL database."""
     with fresh_database("postgresql", tmp_path) as url:
         yield url
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import psycopg
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from psycopg import sql
-from sqlalchemy import URL, Connection, MetaData, make_url
+from sqlalchemy import Connection, MetaData, make_url
 
 from services.runtime.database import Database
 from services.runtime.ids import new_id
@@ -22,10 +20,6 @@ from tests.support.redis import DATABASES
 from tests.support.servers import shared_server_url
 
 DIALECTS = ("sqlite", "postgresql")
-MIGRATED_SERVICES = ("cost", "gateway", "identity", "orchestrator")
-
-_TEMPLATE = "llmlab_migrated"
-_TEMPLATE_LOCK = 5_401
 
 
 def postgres_server_url() -> str:
@@ -35,47 +29,18 @@ def postgres_server_url() -> str:
 
 @contextmanager
 def fresh_database(dialect: str, directory: Path) -> Iterator[str]:
-    """The URL of a database without a row that is gone at the end: a file in `directory`, or one on the test server.
-
-    On the session's own server it has the services' tables already: migrating is most of the time of a small test.
-    """
+    """The URL of an empty database that is gone at the end: a file in `directory`, or one on the test server."""
     if dialect == "sqlite":
         yield f"sqlite:///{directory / 'test.db'}"
         return
     server = make_url(postgres_server_url())
     name = new_id("llmlab_test")
     with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as admin:
-        template = "template0" if "LLMLAB_TEST_POSTGRES_URL" in os.environ else _migrated_template(admin, server)
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        admin.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         try:
             yield server.set(database=name).render_as_string(hide_password=False)
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _migrated_template(admin: psycopg.Connection[Any], server: URL) -> str:
-    """The database that others are copies of, made by the first test process that asks for it."""
-    if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone():
-        return _TEMPLATE
-    admin.execute("SELECT pg_advisory_lock(%s)", [_TEMPLATE_LOCK])
-    try:
-        if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone():
-            unfinished = f"{_TEMPLATE}_unfinished"
-            admin.execute(f"CREATE DATABASE {unfinished} TEMPLATE template0")
-            url = server.set(database=unfinished).render_as_string(hide_password=False)
-            with ThreadPoolExecutor(1) as thread:  # the caller may be inside an event loop
-                thread.submit(asyncio.run, _migrate(url)).result()
-            admin.execute(f"ALTER DATABASE {unfinished} RENAME TO {_TEMPLATE}")
-    finally:
-        admin.execute("SELECT pg_advisory_unlock(%s)", [_TEMPLATE_LOCK])
-    return _TEMPLATE
-
-
-async def _migrate(url: str) -> None:
-    for service in MIGRATED_SERVICES:
-        async with Database.open(url, schema=service, migrations=f"services.{service}.migrations"):
-            pass
 
 
 def fresh_redis_url() -> str:
