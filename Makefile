@@ -35,7 +35,7 @@ demo: setup
 
 ## test: run all tests (JOBS=4, ARGS="-k budgets", COVERAGE=1)
 test: setup
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(COVERAGE_ARGS) $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(COVERAGE_ARGS) $(ARGS)
 
 ## coverage: run all tests and fail when too little of the code is covered
 coverage:

@@ -40,6 +40,16 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
+# Modules whose tests start processes take minutes: begun last, they would leave the other test processes idle.
+_SLOW = ("e2e", "simulation", "test_test_servers", "test_crash")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow modules; the order is otherwise as it is (shuffled)."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _SLOW))
+
+
 def pytest_sessionfinish() -> None:
     """End what the session started; a worker of xdist leaves it to the controller, which finishes last."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
