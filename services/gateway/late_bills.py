@@ -105,15 +105,23 @@ class LateBills:
                 pause_s = self._pause_s
             except (DomainError, JournalFull) as error:
                 _log.debug("late bills wait: %s", error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _PAUSE_AT_MOST_S)
+                pause_s = await self._paused(pause_s)
+            except Exception:  # noqa: BLE001 (a bill that nobody can read must not keep the others for ever)
+                _log.exception("a late bill could not be sent")
+                pause_s = await self._paused(pause_s)
+
+    @staticmethod
+    async def _paused(pause_s: float) -> float:
+        """Wait; returns how long to wait the next time."""
+        await asyncio.sleep(pause_s)
+        return min(pause_s * 2, _PAUSE_AT_MOST_S)
 
     async def _send_oldest(self) -> bool:
         """Send some; returns whether there were any. Raises DomainError where the cost service is still away."""
         kept = await self._journal.oldest(_BATCH)
         if not kept:
             return False
-        sent = await asyncio.gather(*(self.send(decode_bill(bill)) for _, bill in kept), return_exceptions=True)
+        sent = await asyncio.gather(*(self._send_kept(bill) for _, bill in kept), return_exceptions=True)
         failures = [error for error in sent if isinstance(error, BaseException)]
         done = [attempt_id for (attempt_id, _), error in zip(kept, sent, strict=True) if error is None]
         await self._journal.remove(done)
@@ -123,6 +131,9 @@ class LateBills:
         if failures:
             raise failures[0]
         return True
+
+    async def _send_kept(self, kept: bytes) -> None:
+        await self.send(decode_bill(kept))
 
     async def send(self, bill: Bill) -> None:
         """Send one; a refusal, which no repetition changes, is logged. Raises DomainError where it must come again."""

@@ -9,9 +9,10 @@ import pytest
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.attempts import Attempt
 from services.gateway.chunks import UsageSoFar
+from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.failures import CallFailed, Failure
 from services.gateway.hold_policy import HoldPolicy
-from services.gateway.late_bills import LateBills
+from services.gateway.late_bills import Bill, LateBills
 from services.gateway.usage import TokenUsage
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import DomainError, Unavailable, error_of_code
@@ -293,3 +294,15 @@ async def test_what_no_hold_is_given_for_any_more_is_recorded(ledger: InMemoryLe
     await late_bills.close(5.0)
     assert ledger.recorded["call/1"].usage == TokenUsage(10, output_tokens=5)
     assert "call/1" not in ledger.settled
+
+
+async def test_a_kept_bill_that_cannot_be_read_keeps_no_other(
+    late_bills: LateBills, journal: MemoryJournal, ledger: InMemoryLedger
+) -> None:
+    await journal.add("torn", b"{")
+    owed = Settlement("run_1/1/1/1", TokenUsage(10, output_tokens=5), "model", 1, succeeded=True)
+    unheld = Reservation("run_1/1/1/1", "nonce", "scripted", "model", 100, 100, "run_1", (), 60_000)
+    await late_bills.add(Bill(OWNER, owed, unheld))
+    await late_bills.close(0.5)  # the torn one stays, so all of it is used
+    assert list(ledger.settled) == ["run_1/1/1/1"]
+    assert [attempt_id for attempt_id, _ in await journal.oldest(10)] == ["torn"]
