@@ -258,6 +258,14 @@ def classify(fault: ProviderFault) -> Failure:
     )
 
 
+def retry_after_of(headers: Mapping[str, str]) -> str:
+    """What an answer's headers ask to wait, as Retry-After has it; OpenAI and Azure also say it in milliseconds."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if milliseconds.isdecimal():
+        return str(int(milliseconds) / 1_000)
+    return headers.get("retry-after", "")
+
+
 def retry_after_to_ms(value: str, now: datetime | None = None) -> int:
     """Milliseconds that a Retry-After header asks to wait: seconds (also fractions) or an HTTP date; 0 for neither.
 

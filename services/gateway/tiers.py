@@ -1,7 +1,8 @@
 """The service tier of a call: what it asks for decides what is held, what its answer reports is what is billed.
 
-A caller asks with the provider's own options: `service_tier` (OpenAI and its like, Anthropic, Gemini) or Anthropic's
-`speed`. One that leaves the choice to the provider ("auto") is held at the standard price; the settlement corrects it.
+A caller asks with the provider's own options: `service_tier` (OpenAI and its like, Anthropic), `serviceTier` (Gemini)
+or Anthropic's `speed`. One that leaves the choice to the provider ("auto") is held at the standard price; the
+settlement corrects it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def reported_tier(said: Mapping[str, object]) -> str:
     """The tier that the options of a request, or the usage or body of an answer, name; empty where they name none."""
     if said.get("speed") == "fast":
         return "fast"
-    name = said.get("service_tier")
+    name = said.get("service_tier") or said.get("serviceTier")
     if not isinstance(name, str):
         return ""
     written = _OTHER_CHARACTERS.sub("_", name.lower())[:TIER_LENGTH_MAX]

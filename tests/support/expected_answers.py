@@ -9,9 +9,26 @@ from typing import Any
 
 from tests.support.recordings import Recording
 
-OPENAI_FINISHES = {"stop": "STOP", "length": "LENGTH", "tool_calls": "TOOL_CALLS", "content_filter": "CONTENT_FILTER"}
-ANTHROPIC_FINISHES = {"end_turn": "STOP", "max_tokens": "LENGTH", "tool_use": "TOOL_CALLS", "refusal": "CONTENT_FILTER"}
-GEMINI_FINISHES = {"STOP": "STOP", "MAX_TOKENS": "LENGTH", "MODEL_ARMOR": "CONTENT_FILTER"}
+OPENAI_FINISHES = {
+    "stop": "STOP",
+    "length": "LENGTH",
+    "tool_calls": "TOOL_CALLS",
+    "function_call": "TOOL_CALLS",
+    "content_filter": "CONTENT_FILTER",
+}
+ANTHROPIC_FINISHES = {
+    "end_turn": "STOP",
+    "stop_sequence": "STOP",
+    "max_tokens": "LENGTH",
+    "model_context_window_exceeded": "LENGTH",
+    "tool_use": "TOOL_CALLS",
+    "refusal": "CONTENT_FILTER",
+    "pause_turn": "PAUSE",
+    "compaction": "PAUSE",
+}
+GEMINI_FINISHES = {"STOP": "STOP", "MAX_TOKENS": "LENGTH"}
+GEMINI_FILTERS = ("MODEL_ARMOR", "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE")
+RESPONSES_FINISHES = {"max_output_tokens": "LENGTH", "content_filter": "CONTENT_FILTER"}
 
 
 @dataclass(frozen=True)
@@ -42,31 +59,68 @@ def expected(recording: Recording) -> Expected | None:
 
 def _openai_whole(body: Any) -> Expected:
     message = body["choices"][0]["message"]
+    refusal = message.get("refusal") or ""
+    finish = OPENAI_FINISHES.get(body["choices"][0]["finish_reason"], "STOP")
     return Expected(
-        text=message.get("content") or "",
-        reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
+        text=_openai_text([message]) + refusal,
+        reasoning=_openai_reasoning([message]),
         tool_calls=[
-            (call["id"], call["function"]["name"], json.loads(call["function"].get("arguments", "{}")))
+            (call["id"], call["function"]["name"], json.loads(call["function"].get("arguments") or "{}"))
             for call in message.get("tool_calls") or []
         ],
-        finish=OPENAI_FINISHES[body["choices"][0]["finish_reason"]],
+        finish="CONTENT_FILTER" if refusal else finish,
         model=body["model"],
-        usage=_openai_usage(body["usage"]),
+        usage=_openai_usage(body["usage"]) if body.get("usage") else {},
     )
 
 
 def _openai_stream(chunks: list[Any]) -> Expected:
-    choices = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
-    deltas = [choice["delta"] for choice in choices]
-    assert not any(delta.get("tool_calls") for delta in deltas), "a recording with streamed tool calls: read them here"
+    choices = [chunk["choices"][0] for chunk in chunks if chunk.get("choices")]
+    deltas = [choice["delta"] for choice in choices if choice.get("delta")]
+    usages = [usage for chunk in chunks if (usage := chunk.get("usage") or chunk.get("x_groq", {}).get("usage"))]
+    refusal = "".join(delta.get("refusal") or "" for delta in deltas)
+    finish = OPENAI_FINISHES.get([choice["finish_reason"] for choice in choices if choice.get("finish_reason")][-1])
     return Expected(
-        text="".join(delta.get("content") or "" for delta in deltas),
-        reasoning="".join(delta.get("reasoning") or delta.get("reasoning_content") or "" for delta in deltas),
-        tool_calls=[],
-        finish=OPENAI_FINISHES[[choice["finish_reason"] for choice in choices if choice["finish_reason"]][-1]],
-        model=chunks[0]["model"],
-        usage=_openai_usage([chunk["usage"] for chunk in chunks if chunk.get("usage")][-1]),
+        text=_openai_text(deltas) + refusal,
+        reasoning=_openai_reasoning(deltas),
+        tool_calls=_openai_tools([call for delta in deltas for call in delta.get("tool_calls") or []]),
+        finish="CONTENT_FILTER" if refusal else finish or "STOP",
+        model=next(chunk["model"] for chunk in chunks if chunk.get("model")),
+        usage=_openai_usage(usages[-1]) if usages else {},
     )
+
+
+def _openai_text(deltas: list[Any]) -> str:
+    """Content is a text, or (Mistral) a list of parts."""
+    return "".join(
+        content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+        for delta in deltas
+        if (content := delta.get("content"))
+    )
+
+
+def _openai_reasoning(deltas: list[Any]) -> str:
+    thought = [
+        thinking["text"]
+        for delta in deltas
+        if isinstance(delta.get("content"), list)
+        for part in delta["content"]
+        if part.get("type") == "thinking"
+        for thinking in part["thinking"]
+    ]
+    return "".join(thought or [delta.get("reasoning_content") or delta.get("reasoning") or "" for delta in deltas])
+
+
+def _openai_tools(pieces: list[Any]) -> list[tuple[str, str, Any]]:
+    """Pieces of one index belong together; the first has id and name."""
+    calls: dict[int, list[str]] = {}
+    for position, piece in enumerate(pieces):
+        call = calls.setdefault(piece.get("index", position), ["", "", ""])
+        function = piece.get("function") or {}
+        call[0] = call[0] or piece.get("id") or ""
+        call[1] = call[1] or function.get("name") or ""
+        call[2] += function.get("arguments") or ""
+    return [(call[0], call[1], json.loads(call[2] or "{}")) for call in calls.values()]
 
 
 def _openai_usage(usage: Any) -> dict[str, int]:
@@ -74,7 +128,7 @@ def _openai_usage(usage: Any) -> dict[str, int]:
     completion = usage.get("completion_tokens_details") or {}
     output = usage["completion_tokens"]
     reasoning = completion.get("reasoning_tokens") or 0
-    if usage["total_tokens"] == usage["prompt_tokens"] + output + reasoning:
+    if reasoning and usage.get("total_tokens") == usage["prompt_tokens"] + output + reasoning:
         # Reasoning is counted beside the completion.
         output += reasoning
     return {
@@ -100,17 +154,27 @@ def _anthropic_whole(body: Any) -> Expected:
 
 def _anthropic_stream(events: list[Any]) -> Expected:
     deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
-    starts = [event["content_block"] for event in events if event["type"] == "content_block_start"]
-    assert not any(block["type"] == "tool_use" for block in starts), "a recording with streamed tools: read them here"
+    blocks = {event["index"]: event["content_block"] for event in events if event["type"] == "content_block_start"}
+    inputs: dict[int, str] = {}
+    for event in events:
+        if event["type"] == "content_block_delta" and event["delta"]["type"] == "input_json_delta":
+            inputs[event["index"]] = inputs.get(event["index"], "") + event["delta"]["partial_json"]
     (start,) = (event["message"] for event in events if event["type"] == "message_start")
-    (end,) = (event for event in events if event["type"] == "message_delta")
+    ends = [event for event in events if event["type"] == "message_delta"]
+    usage = start["usage"]
+    for end in ends:
+        usage = usage | {name: value for name, value in end["usage"].items() if value is not None}
     return Expected(
         text="".join(delta["text"] for delta in deltas if delta["type"] == "text_delta"),
         reasoning="".join(delta["thinking"] for delta in deltas if delta["type"] == "thinking_delta"),
-        tool_calls=[],
-        finish=ANTHROPIC_FINISHES[end["delta"]["stop_reason"]],
+        tool_calls=[
+            (block["id"], block["name"], json.loads(inputs.get(index) or "{}") or block["input"])
+            for index, block in blocks.items()
+            if block["type"] == "tool_use"
+        ],
+        finish=ANTHROPIC_FINISHES[[end["delta"]["stop_reason"] for end in ends if end["delta"].get("stop_reason")][-1]],
         model=start["model"],
-        usage=_anthropic_usage(start["usage"] | {k: v for k, v in end["usage"].items() if v is not None}),
+        usage=_anthropic_usage(usage),
     )
 
 
@@ -134,7 +198,7 @@ def _gemini(bodies: list[Any]) -> Expected:
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
     finishes = [candidate["finishReason"] for candidate in candidates if "finishReason" in candidate]
     if candidates:
-        finish = GEMINI_FINISHES[finishes[-1]]
+        finish = "CONTENT_FILTER" if finishes[-1] in GEMINI_FILTERS else GEMINI_FINISHES[finishes[-1]]
     else:
         assert bodies[-1]["promptFeedback"]["blockReason"]
         finish = "CONTENT_FILTER"
@@ -143,7 +207,8 @@ def _gemini(bodies: list[Any]) -> Expected:
         text="".join(part.get("text", "") for part in parts if not part.get("thought")),
         reasoning="".join(part.get("text", "") for part in parts if part.get("thought")),
         tool_calls=[
-            (call.get("id") or f"{response_id}-{index}", call["name"], call["args"]) for index, call in enumerate(calls)
+            (call.get("id") or f"{response_id}-{index}", call["name"], call.get("args", {}))
+            for index, call in enumerate(calls)
         ],
         finish="TOOL_CALLS" if calls and finish == "STOP" else finish,
         model=bodies[0]["modelVersion"],
@@ -165,7 +230,7 @@ def _gemini_usage(usage: Any) -> dict[str, int]:
         "output_tokens": usage.get("candidatesTokenCount", 0) + thoughts,
         "cache_read_tokens": usage.get("cachedContentTokenCount", 0),
         "input_audio_tokens": sum(
-            detail["tokenCount"] for detail in usage["promptTokensDetails"] if detail["modality"] == "AUDIO"
+            detail["tokenCount"] for detail in usage.get("promptTokensDetails", ()) if detail["modality"] == "AUDIO"
         ),
         "reasoning_tokens": thoughts,
     }
@@ -180,23 +245,32 @@ def _responses_stream(events: list[Any]) -> Expected:
 
 def _responses(response: Any) -> Expected:
     items = response["output"]
-    calls = [item for item in items if item["type"] == "function_call"]
+    calls = [item for item in items if item["type"] in ("function_call", "custom_tool_call")]
     said = [part for item in items if item["type"] == "message" for part in item["content"]]
     thought = [part for item in items if item["type"] == "reasoning" for part in item["summary"]]
-    assert response["status"] == "completed"
+    if response["status"] == "incomplete":
+        finish = RESPONSES_FINISHES[response["incomplete_details"]["reason"]]
+    else:
+        assert response["status"] == "completed"
+        refused = any(part["type"] == "refusal" for part in said)
+        finish = "CONTENT_FILTER" if refused else "TOOL_CALLS" if calls else "STOP"
     usage = response["usage"]
+    read, written = usage.get("input_tokens_details") or {}, usage.get("output_tokens_details") or {}
     return Expected(
-        text="".join(part["text"] for part in said),
+        text="".join(part.get("text") or part.get("refusal") or "" for part in said),
         reasoning="".join(part["text"] for part in thought),
-        tool_calls=[(call["call_id"], call["name"], json.loads(call["arguments"])) for call in calls],
-        finish="TOOL_CALLS" if calls else "STOP",
+        tool_calls=[
+            (call["call_id"], call["name"], json.loads(call.get("arguments") or json.dumps(call.get("input"))))
+            for call in calls
+        ],
+        finish=finish,
         model=response["model"],
         usage={
             "input_tokens": usage["input_tokens"],
             "output_tokens": usage["output_tokens"],
-            "cache_read_tokens": usage["input_tokens_details"]["cached_tokens"],
-            "cache_write_5m_tokens": usage["input_tokens_details"].get("cache_write_tokens", 0),
-            "reasoning_tokens": usage["output_tokens_details"]["reasoning_tokens"],
+            "cache_read_tokens": read.get("cached_tokens") or 0,
+            "cache_write_5m_tokens": read.get("cache_write_tokens") or 0,
+            "reasoning_tokens": written.get("reasoning_tokens") or 0,
         },
     )
 

@@ -20,9 +20,9 @@ from services.gateway.chunks import (
     ToolCallDelta,
     UsageSoFar,
 )
-from services.gateway.failures import CallFailed, Failure, ProviderFault, classify
+from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, retry_after_of
 from services.gateway.providers.http_call import parse_json
-from services.gateway.providers.json_fields import count_of, index_of, object_of, text_of
+from services.gateway.providers.json_fields import count_of, index_of, list_of, object_of, text_of, value_of
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
@@ -35,6 +35,8 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
     "pause_turn": FinishReason.PAUSE,
+    # The conversation was summed up, and the answer comes when it is sent again.
+    "compaction": FinishReason.PAUSE,
 }
 """Their stop reason -> ours. An unknown one still says that the model stopped: STOP."""
 
@@ -55,6 +57,8 @@ class AnthropicDecoder:
 
     def stream_event(self, event: SseEvent, into: list[Event]) -> None:
         """Append what one event means. Raises CallFailed for an `error` event, which can come inside a 200 stream."""
+        if event.event == b"error":
+            raise CallFailed(classify(anthropic_fault(0, value_of(event.data), {})))
         body = parse_json(event.data, "an event of the stream")
         if not isinstance(body, dict):
             return
@@ -85,7 +89,7 @@ class AnthropicDecoder:
             message = "the provider's answer is not an Anthropic message"
             raise CallFailed(Failure("PROVIDER_ERROR", message, dispatched=True))
         events: list[Event] = [Started(text_of(body.get("model")), text_of(body.get("id")), streamed=False)]
-        for index, content in enumerate(body.get("content") or ()):
+        for index, content in enumerate(list_of(body.get("content"))):
             block = object_of(content)
             self._block_start(index, block, events)
             if block.get("type") == "thinking":
@@ -172,9 +176,9 @@ def anthropic_fault(status: int, body: Any, headers: Mapping[str, str]) -> Provi
     inner = object_of(error)
     return ProviderFault(
         status=status,
-        message=text_of(inner.get("message")) or text_of(error) or text_of(body),
+        message=text_of(inner.get("message")) or text_of(error) or text_of(outer.get("message")) or text_of(body),
         type=text_of(inner.get("type")),
         code=text_of(object_of(inner.get("details")).get("error_code")),
-        retry_after=headers.get("retry-after", ""),
+        retry_after=retry_after_of(headers),
         request_id=headers.get("request-id", "") or text_of(outer.get("request_id")),
     )

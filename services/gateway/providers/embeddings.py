@@ -5,13 +5,16 @@ References: https://platform.openai.com/docs/api-reference/embeddings, https://a
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
 from services.gateway.calls import Call, ProviderRequest
 from services.gateway.chunks import Event, Finished, FinishReason, Started, UsageSoFar, Vectors
 from services.gateway.failures import CallFailed, Failure, refused
+from services.gateway.providers.json_fields import count_of, object_of, text_of
 from services.gateway.providers.port import Embedder, Provider
 from services.gateway.providers.sse import SseEvent
 from services.gateway.usage import TokenUsage
@@ -59,8 +62,8 @@ class EmbeddingDecoder:
             raise _wrong("no object")
         try:
             answer = self._read(body)
-            vectors = tuple(tuple(float(value) for value in vector) for vector in answer.vectors)
-        except (KeyError, TypeError, ValueError) as error:
+            vectors = tuple(_vector(values) for values in answer.vectors)
+        except (KeyError, TypeError, ValueError, struct.error) as error:
             raise _wrong(f"{type(error).__name__}: {error}") from error
         self._check(vectors)
         events: list[Event] = [Started(answer.model, streamed=False), Vectors(vectors)]
@@ -95,9 +98,10 @@ def openai_embeddings(body: dict[str, Any]) -> Embeddings:
     if sorted(indexes) != list(range(len(items))):
         raise ValueError(f"the indexes are {indexes[:8]}")
     ordered = sorted(zip(indexes, items, strict=True), key=lambda pair: pair[0])
-    tokens = (body.get("usage") or {}).get("prompt_tokens")
-    model = body.get("model")
-    return Embeddings([item["embedding"] for _, item in ordered], tokens, model if isinstance(model, str) else "")
+    usage = object_of(body.get("usage"))
+    # Some servers (Voyage) count the total alone, which is all input.
+    tokens = usage.get("prompt_tokens", usage.get("total_tokens"))
+    return Embeddings([item["embedding"] for _, item in ordered], _count(tokens), text_of(body.get("model")))
 
 
 def gemini_embedding_request(request: ProviderRequest, resource: str) -> dict[str, Any]:
@@ -108,9 +112,22 @@ def gemini_embedding_request(request: ProviderRequest, resource: str) -> dict[st
 
 
 def gemini_embeddings(body: dict[str, Any]) -> Embeddings:
-    """What the answer says; most have no usage."""
-    tokens = (body.get("usageMetadata") or {}).get("promptTokenCount")
-    return Embeddings([item["values"] for item in body["embeddings"]], tokens)
+    """What the answer says; most have no usage. An answer to a single text has it without the list."""
+    tokens = object_of(body.get("usageMetadata")).get("promptTokenCount")
+    items = body["embeddings"] if "embeddings" in body else [body["embedding"]]
+    return Embeddings([item["values"] for item in items], _count(tokens))
+
+
+def _vector(values: Any) -> tuple[float, ...]:
+    """The numbers, or the 32-bit ones that are in a text in base64: some servers send no other form."""
+    if isinstance(values, str):
+        data = base64.b64decode(values, validate=True)
+        return struct.unpack(f"<{len(data) // 4}f", data)
+    return tuple(float(value) for value in values)
+
+
+def _count(tokens: Any) -> int | None:
+    return None if tokens is None else count_of(tokens)
 
 
 def _wrong(what: str) -> CallFailed:

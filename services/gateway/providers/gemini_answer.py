@@ -28,8 +28,9 @@ from services.gateway.chunks import (
 from services.gateway.failures import CallFailed, Failure, classify
 from services.gateway.providers.gemini_errors import error_of, gemini_fault
 from services.gateway.providers.http_call import parse_json
-from services.gateway.providers.json_fields import count_of, object_of, objects_of, text_of
+from services.gateway.providers.json_fields import count_of, object_of, objects_of, text_of, value_of
 from services.gateway.providers.sse import SseEvent
+from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -63,6 +64,8 @@ _FAILED_FINISHES = frozenset(
 """Words that end an answer which is none: what the model wrote could not be read, or nobody says why it stopped."""
 
 _NOT_FINISHED = frozenset({"", "FINISH_REASON_UNSPECIFIED"})
+# What Vertex AI says instead of a tier.
+_TIER_OF_TRAFFIC = {"ON_DEMAND_FLEX": "flex", "ON_DEMAND_PRIORITY": "priority"}
 # Parts of tools that Google runs itself; on the next turn they have to be there again.
 _PASSED_ON = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 
@@ -83,6 +86,9 @@ class GeminiDecoder:
 
     def stream_event(self, event: SseEvent, into: list[Event]) -> None:
         """Append what one event means. Raises CallFailed where it reports an error."""
+        if event.event == b"error":
+            said = value_of(event.data)
+            raise CallFailed(classify(gemini_fault(0, error_of(said) or said, {})))
         body = parse_json(event.data, "an event of the stream")
         if isinstance(body, dict):
             self._take(body, into, streamed=True)
@@ -124,7 +130,8 @@ class GeminiDecoder:
                 self._end_thought(into, signature)
             return
         self._end_thought(into)
-        if call := object_of(part.get("functionCall")):
+        call = object_of(part.get("functionCall"))
+        if text_of(call.get("name")):
             if signature:
                 into.append(_kept(call_signature=signature))
             into.append(self._tool_call(call))
@@ -156,7 +163,7 @@ class GeminiDecoder:
         """Their figures are cumulative: later ones replace earlier ones. Some answers have none, only who pays."""
         if "promptTokenCount" in usage or "totalTokenCount" in usage:
             self._usage.update(usage)
-            into.append(UsageSoFar(gemini_usage(self._usage)))
+            into.append(UsageSoFar(gemini_usage(self._usage), _tier(self._usage)))
 
     def _finish(self, candidate: dict[str, Any], into: list[Event]) -> None:
         word = text_of(candidate.get("finishReason"))
@@ -190,6 +197,10 @@ def gemini_usage(usage: dict[str, Any]) -> TokenUsage:
         reasoning_tokens=thoughts,
         output_audio_tokens=min(output - thoughts, _audio(usage.get("candidatesTokensDetails"))),
     )
+
+
+def _tier(usage: dict[str, Any]) -> str:
+    return _TIER_OF_TRAFFIC.get(text_of(usage.get("trafficType")), "") or reported_tier(usage)
 
 
 def _audio(details: Any) -> int:

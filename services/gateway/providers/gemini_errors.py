@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
-from services.gateway.failures import Failure, ProviderFault, classify
+from services.gateway.failures import Failure, ProviderFault, classify, retry_after_of
+from services.gateway.providers.json_fields import objects_of, value_of
 
 _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -24,11 +23,8 @@ class GeminiErrors:
 
     def status_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """The failure of an answer with an error status."""
-        try:
-            parsed = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            parsed = None
-        return classify(gemini_fault(status, error_of(parsed), headers))
+        said = value_of(body)
+        return classify(gemini_fault(status, error_of(said) or said, headers))
 
     def connection_failure(self, message: str, *, dispatched: bool) -> Failure:
         """The failure of a connection."""
@@ -47,14 +43,14 @@ def gemini_fault(status: int, error: Any, headers: Mapping[str, str]) -> Provide
     """What an error says; any shape is accepted. `status` 0: it came inside a stream, and its own code counts."""
     if not isinstance(error, dict):
         return ProviderFault(status, error if isinstance(error, str) else "")
-    details = [detail for detail in error.get("details") or () if isinstance(detail, dict)]
+    details = objects_of(error.get("details"))
     code = error.get("code")
     return ProviderFault(
         status=status or (code if isinstance(code, int) else 0),
         message=str(error.get("message") or ""),
         code=_quota_code(details) or _member(details, _ERROR_INFO, "reason"),
         type=str(error.get("status") or ""),
-        retry_after=headers.get("retry-after", "") or _member(details, _RETRY_INFO, "retryDelay").removesuffix("s"),
+        retry_after=retry_after_of(headers) or _member(details, _RETRY_INFO, "retryDelay").removesuffix("s"),
         request_id=headers.get("x-goog-request-id", ""),
     )
 
@@ -67,7 +63,7 @@ def _member(details: list[dict[str, Any]], kind: str, name: str) -> str:
 def _quota_code(details: list[dict[str, Any]]) -> str:
     for detail in details:
         if detail.get("@type") == _QUOTA_FAILURE:
-            for violation in detail.get("violations") or ():
-                if isinstance(violation, dict) and _DAILY_QUOTA in str(violation.get("quotaId") or ""):
+            for violation in objects_of(detail.get("violations")):
+                if _DAILY_QUOTA in str(violation.get("quotaId") or ""):
                     return "insufficient_quota"
     return ""

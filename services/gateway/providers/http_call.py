@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
-from services.gateway.chunks import Event, RawBytes
+from services.gateway.chunks import Event, RawBytes, Started
 from services.gateway.failures import CallFailed, Failure
-from services.gateway.providers.sse import SseEvent, SseEventTooLarge, SseParser
+from services.gateway.providers.sse import BOM, SseEvent, SseEventTooLarge, SseParser
 from services.gateway.providers.transport import (
     AnswerCut,
     AnswerTooLarge,
@@ -19,6 +19,8 @@ from services.gateway.providers.transport import (
     HttpTransport,
     NotSent,
 )
+
+_EVENT_STREAM_STARTS = (b"data:", b"event:", b"id:", b":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ async def stream_http(
             if answer.status >= 300:
                 raise CallFailed(errors.status_failure(answer.status, answer.headers, await _error_body(answer)))
             if not answer.is_event_stream:
-                yield await _whole(answer, decoder, keep_raw=request.keep_raw)
+                yield await _whole(answer, decoder, max_event_bytes, keep_raw=request.keep_raw)
                 return
             parser = SseParser(max_event_bytes)
             while not decoder.done and (data := await answer.read()):
@@ -90,10 +92,22 @@ async def stream_http(
         raise CallFailed(Failure("PROVIDER_ERROR", str(error), dispatched=True)) from error
 
 
-async def _whole(answer: HttpAnswer, decoder: Decoder, *, keep_raw: bool) -> list[Event]:
+async def _whole(answer: HttpAnswer, decoder: Decoder, max_event_bytes: int, *, keep_raw: bool) -> list[Event]:
     body = await answer.body()
-    events = decoder.whole_answer(parse_json(body, "the answer"))
+    if body.removeprefix(BOM).startswith(_EVENT_STREAM_STARTS):
+        events = _unannounced(body, decoder, max_event_bytes)
+    else:
+        events = decoder.whole_answer(parse_json(body, "the answer"))
     return [RawBytes(body), *events] if keep_raw else events
+
+
+def _unannounced(body: bytes, decoder: Decoder, max_event_bytes: int) -> list[Event]:
+    """The events of a stream that is not called one in its headers, and so was not read as it came."""
+    events: list[Event] = []
+    for event in SseParser(max_event_bytes).feed(body):
+        if not decoder.done:
+            decoder.stream_event(event, events)
+    return [replace(event, streamed=False) if isinstance(event, Started) else event for event in events]
 
 
 async def _error_body(answer: HttpAnswer) -> bytes:

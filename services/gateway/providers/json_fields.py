@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 COUNT_MAX = 2**53
 """The largest count that is believed; JSON numbers are exact up to here."""
 
@@ -16,6 +18,19 @@ def object_of(value: Any) -> dict[str, Any]:
 def objects_of(values: Any) -> list[dict[str, Any]]:
     """The JSON objects of a list; other things in it are left out."""
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def value_of(data: bytes) -> Any:
+    """The JSON value of some bytes, or their text where they are no JSON: what an error says, in whatever form."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data.decode(errors="replace").strip()
+
+
+def list_of(values: Any) -> list[Any]:
+    """The list, or an empty one."""
+    return values if isinstance(values, list) else []
 
 
 def text_of(value: Any) -> str:

@@ -22,9 +22,9 @@ from services.gateway.chunks import (
     ToolCallDelta,
     UsageSoFar,
 )
-from services.gateway.failures import CallFailed, Failure, ProviderFault, classify
+from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, retry_after_of
 from services.gateway.providers.http_call import parse_json
-from services.gateway.providers.json_fields import count_of, text_of
+from services.gateway.providers.json_fields import count_of, object_of, objects_of, text_of, value_of
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
@@ -69,6 +69,8 @@ class OpenAiDecoder:
         if event.data.startswith(b"[DONE]"):
             self.done = True
             return
+        if event.event == b"error":
+            raise error_event(event)
         chunk = parse_json(event.data, "an event of the stream")
         if not isinstance(chunk, dict):
             return
@@ -118,8 +120,11 @@ class OpenAiDecoder:
             self._refused = True
             into.append(TextDelta(refusal))
         if tool_calls := delta.get("tool_calls"):
-            for position, tool_call in enumerate(tool_calls):
+            for position, tool_call in enumerate(objects_of(tool_calls)):
                 into.append(_tool_call(tool_call, position))
+        elif function_call := object_of(delta.get("function_call")):
+            # What came before tool calls; some servers still send it.
+            into.append(_tool_call({"function": function_call}, 0))
 
     def _reasoning(self, delta: dict[str, Any], into: list[Event]) -> None:
         for name in _REASONING_FIELDS:
@@ -127,9 +132,8 @@ class OpenAiDecoder:
                 self._field = name
                 into.append(ReasoningDelta(text))
                 break
-        details = delta.get("reasoning_details")
-        if details:
-            self._details.extend(detail for detail in details if isinstance(detail, dict))
+        if details := delta.get("reasoning_details"):
+            self._details.extend(objects_of(details))
 
     def _finish(self, choice: dict[str, Any], into: list[Event]) -> None:
         word = choice.get("finish_reason")
@@ -160,46 +164,63 @@ def openai_usage(usage: dict[str, Any]) -> TokenUsage:
     Their prompt includes cached tokens and their completion includes reasoning, but some servers (Gemini's compatible
     API, xAI) leave reasoning out of the completion: the total tells, because it has all of it.
     """
-    prompt_details = usage.get("prompt_tokens_details") or {}
-    completion_details = usage.get("completion_tokens_details") or {}
+    prompt_details = object_of(usage.get("prompt_tokens_details"))
+    completion_details = object_of(usage.get("completion_tokens_details"))
     prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     reasoning = count_of(completion_details.get("reasoning_tokens"))
     left_out = max(0, count_of(usage.get("total_tokens")) - prompt - completion)
     cached = prompt_details.get("cached_tokens") or usage.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")
+    output = completion + left_out
     return TokenUsage(
         input_tokens=prompt,
         cache_read_tokens=min(prompt, count_of(cached)),
         cache_write_5m_tokens=min(prompt, count_of(prompt_details.get("cache_write_tokens"))),
         input_audio_tokens=min(prompt, count_of(prompt_details.get("audio_tokens"))),
-        output_tokens=completion + left_out,
-        reasoning_tokens=max(reasoning, left_out),
-        output_audio_tokens=count_of(completion_details.get("audio_tokens")),
+        output_tokens=output,
+        reasoning_tokens=min(output, max(reasoning, left_out)),
+        output_audio_tokens=min(output, count_of(completion_details.get("audio_tokens"))),
     )
 
 
-def openai_fault(status: int, error: Any, headers: Mapping[str, str]) -> ProviderFault:
-    """What the `error` member of a body says; any shape is accepted."""
-    request_id = headers.get("x-request-id", "")
-    retry_after = headers.get("retry-after", "")
-    if not isinstance(error, dict):
-        return ProviderFault(status, text_of(error), retry_after=retry_after, request_id=request_id)
-    metadata = error.get("metadata")
-    raw = text_of(metadata.get("raw")) if isinstance(metadata, dict) else ""
-    message = text_of(error.get("message"))
+def openai_fault(status: int, said: Any, headers: Mapping[str, str]) -> ProviderFault:
+    """What the body of an error says; any shape is accepted.
+
+    OpenAI and most others have an object in `error`. There are also a text in it (Ollama, Hugging Face), the same
+    fields without it (Mistral, Cerebras) and a `detail` that is a text or a list (servers written with FastAPI).
+    """
+    error = object_of(said).get("error") or said
+    fields = object_of(error)
+    around = object_of(said)
+    message = text_of(fields.get("message")) or text_of(error) or _detail(fields.get("detail"))
+    raw = text_of(object_of(fields.get("metadata")).get("raw"))
     return ProviderFault(
         status=status,
         message=f"{message}: {raw}" if raw else message,
-        code=str(error.get("code") or ""),
-        type=text_of(error.get("type")),
-        retry_after=retry_after,
-        request_id=request_id,
+        code=_word(fields.get("code")) or _word(around.get("code")),
+        type=text_of(fields.get("type")) or text_of(around.get("error_type")),
+        retry_after=retry_after_of(headers),
+        request_id=headers.get("x-request-id", ""),
     )
+
+
+def error_event(event: SseEvent) -> CallFailed:
+    """What an event means that is named `error`, whatever is in it."""
+    return CallFailed(classify(openai_fault(0, value_of(event.data), {})))
 
 
 def raise_if_error(chunk: dict[str, Any]) -> None:
     """CallFailed where a 200 answer holds an error, as OpenRouter and vLLM send when a stream breaks behind them."""
-    if error := chunk.get("error"):
-        raise CallFailed(classify(openai_fault(0, error, {})))
+    if chunk.get("error") or chunk.get("object") == "error":
+        raise CallFailed(classify(openai_fault(0, chunk, {})))
+
+
+def _detail(detail: Any) -> str:
+    said = [text_of(entry.get("msg")) for entry in objects_of(detail)]
+    return text_of(detail) or "; ".join(text for text in said if text)
+
+
+def _word(code: Any) -> str:
+    return str(code) if isinstance(code, str | int) else ""
 
 
 def _first_choice(chunk: dict[str, Any]) -> dict[str, Any] | None:
@@ -211,41 +232,38 @@ def _first_choice(chunk: dict[str, Any]) -> dict[str, Any] | None:
 
 def _usage_field(chunk: dict[str, Any]) -> Any:
     # Groq puts the usage of a stream into `x_groq`.
-    return chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+    return chunk.get("usage") or object_of(chunk.get("x_groq")).get("usage")
 
 
 def _content_parts(content: list[Any]) -> list[Event]:
     events: list[Event] = []
-    for part in content:
-        if not isinstance(part, dict):
-            continue
+    for part in objects_of(content):
         if part.get("type") == "text" and (text := text_of(part.get("text"))):
             events.append(TextDelta(text))
-        elif part.get("type") == "thinking" and isinstance(part.get("thinking"), list):
-            thought = "".join(text_of(piece.get("text")) for piece in part["thinking"] if isinstance(piece, dict))
+        elif part.get("type") == "thinking":
+            thought = "".join(text_of(piece.get("text")) for piece in objects_of(part.get("thinking")))
             if thought:
                 events.append(ReasoningDelta(thought))
     return events
 
 
-def _tool_call(tool_call: Any, position: int) -> ToolCallDelta:
-    if not isinstance(tool_call, dict):
-        return ToolCallDelta(position)
-    function = tool_call.get("function") or {}
+def _tool_call(tool_call: dict[str, Any], position: int) -> ToolCallDelta:
+    # A custom tool takes any text where a function takes JSON.
+    function = object_of(tool_call.get("function")) or object_of(tool_call.get("custom"))
     index = tool_call.get("index")
     return ToolCallDelta(
         index if isinstance(index, int) else position,
         text_of(tool_call.get("id")),
         text_of(function.get("name")),
-        text_of(function.get("arguments")),
+        text_of(function.get("arguments")) or text_of(function.get("input")),
     )
 
 
 def _joined_details(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Streamed pieces of one detail (same index and type) joined again: texts appended, other fields replaced."""
-    joined: dict[tuple[Any, Any], dict[str, Any]] = {}
+    joined: dict[tuple[str, str], dict[str, Any]] = {}
     for detail in details:
-        kept = joined.setdefault((detail.get("index"), detail.get("type")), {})
+        kept = joined.setdefault((str(detail.get("index")), str(detail.get("type"))), {})
         for name, value in detail.items():
             if name in ("text", "summary", "data") and isinstance(value, str) and isinstance(kept.get(name), str):
                 kept[name] += value

@@ -17,6 +17,7 @@ from services.gateway.chunks import Event
 from services.gateway.failures import Failure, classify
 from services.gateway.providers.embeddings import EmbeddingDecoder, openai_embedding_request, openai_embeddings
 from services.gateway.providers.http_call import Decoder, HttpRequest, stream_http
+from services.gateway.providers.json_fields import value_of
 from services.gateway.providers.openai_answer import OpenAiDecoder, openai_fault
 from services.gateway.providers.openai_request import OpenAiDialect, openai_request
 from services.gateway.providers.responses_answer import ResponsesDecoder
@@ -100,11 +101,7 @@ class OpenAiErrors:
 def openai_failure(error: openai.APIError, *, dispatched: bool = True) -> Failure:
     """The failure that an exception of the SDK means."""
     if isinstance(error, openai.APIStatusError):
-        body = error.body
-        if isinstance(body, dict) and "error" in body:
-            body = body["error"]
-        fault = openai_fault(error.status_code, body, error.response.headers)
-        return classify(fault)
+        return classify(openai_fault(error.status_code, value_of(error.response.content), error.response.headers))
     message = f"the connection to the provider failed: {error.message}; check its base URL and the network"
     reason = "PROVIDER_TIMEOUT" if isinstance(error, openai.APITimeoutError) else "NETWORK_ERROR"
     return Failure(reason, message, dispatched=dispatched)

@@ -23,7 +23,7 @@ from services.gateway.chunks import (
 from services.gateway.failures import CallFailed, Failure, classify
 from services.gateway.providers.http_call import parse_json
 from services.gateway.providers.json_fields import count_of, index_of, object_of, objects_of, text_of
-from services.gateway.providers.openai_answer import openai_fault
+from services.gateway.providers.openai_answer import error_event, openai_fault
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
@@ -34,6 +34,9 @@ INCOMPLETE_REASONS: Mapping[str, FinishReason] = {
 }
 """Why an answer is incomplete -> ours."""
 
+# A custom tool takes any text where a function takes JSON.
+_TOOL_CALLS = ("function_call", "custom_tool_call")
+_ARGUMENTS = frozenset({"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"})
 _LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -51,6 +54,8 @@ class ResponsesDecoder:
 
     def stream_event(self, event: SseEvent, into: list[Event]) -> None:
         """Append what one event means. Raises CallFailed where it reports an error."""
+        if event.event == b"error":
+            raise error_event(event)
         body = parse_json(event.data, "an event of the stream")
         if not isinstance(body, dict):
             return
@@ -63,7 +68,7 @@ class ResponsesDecoder:
             case "response.created":
                 into.append(_started(object_of(body.get("response")), streamed=True))
             case "error":
-                raise CallFailed(classify(openai_fault(0, body.get("error") or body, {})))
+                raise CallFailed(classify(openai_fault(0, body, {})))
             case _ if kind in _LAST_EVENTS:
                 self._finish(object_of(body.get("response")), into)
             case _ if piece := text_of(body.get("delta")):
@@ -72,7 +77,7 @@ class ResponsesDecoder:
     def whole_answer(self, body: Any) -> list[Event]:
         """The events of an answer that was not streamed."""
         if isinstance(body, dict) and body.get("error"):
-            raise CallFailed(classify(openai_fault(0, body["error"], {})))
+            raise CallFailed(classify(openai_fault(0, body, {})))
         if not isinstance(body, dict) or not isinstance(body.get("output"), list):
             message = "the provider's answer is not a response: it has no output"
             raise CallFailed(Failure("PROVIDER_ERROR", message, dispatched=True))
@@ -91,7 +96,7 @@ class ResponsesDecoder:
                 into.append(TextDelta(piece))
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 into.append(ReasoningDelta(piece))
-            case "response.function_call_arguments.delta" if index in self._tools:
+            case _ if kind in _ARGUMENTS and index in self._tools:
                 self._with_arguments.add(index)
                 into.append(ToolCallDelta(self._tools[index], arguments_json=piece))
 
@@ -108,7 +113,7 @@ class ResponsesDecoder:
         self._item_ends(index, item, into)
 
     def _tool_begins(self, index: int, item: dict[str, Any], into: list[Event]) -> None:
-        if item.get("type") == "function_call" and index not in self._tools:
+        if item.get("type") in _TOOL_CALLS and index not in self._tools:
             tool = self._tools[index] = len(self._tools)
             into.append(ToolCallDelta(tool, text_of(item.get("call_id")), text_of(item.get("name"))))
 
@@ -116,11 +121,12 @@ class ResponsesDecoder:
         if item.get("type") == "reasoning":
             # The item goes back whole: its id and encrypted content belong together.
             into.append(ReasoningDelta("", orjson.dumps({"format": "openai_responses", "item": item})))
-        elif item.get("type") == "function_call":
+        elif item.get("type") in _TOOL_CALLS:
             self._tool_begins(index, item, into)
             if index not in self._with_arguments:
                 self._with_arguments.add(index)
-                into.append(ToolCallDelta(self._tools[index], arguments_json=text_of(item.get("arguments"))))
+                arguments = text_of(item.get("arguments")) or text_of(item.get("input"))
+                into.append(ToolCallDelta(self._tools[index], arguments_json=arguments))
 
     def _finish(self, response: dict[str, Any], into: list[Event]) -> None:
         """The last word: usage and the reason. Without a known status there is no reason, and the answer is cut."""

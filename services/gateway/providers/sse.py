@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""What a text may begin with, and means nothing."""
 
 
 class SseEvent(NamedTuple):
@@ -54,7 +55,7 @@ class SseParser:
         self._pending = [lines.pop()]
         if self._at_start and lines:
             self._at_start = False
-            lines[0] = lines[0].removeprefix(_BOM)
+            lines[0] = lines[0].removeprefix(BOM)
         events = [event for line in lines if (event := self._take(line)) is not None]
         self._held = len(self._pending[0]) + sum(map(len, self._data))
         if self._held > self._max_event_bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import struct
 from typing import Any
 
 import pytest
@@ -64,6 +66,16 @@ async def test_the_order_of_a_batch_is_kept(kind: str) -> None:
         assert (sent.json["requests"][0], len(sent.json["requests"])) == (first, 3)
 
 
+async def test_vectors_in_base64_and_a_total_alone_are_read() -> None:
+    pairs = ((1.0, 0.0), (0.0, 1.0), (0.5, 2.0))
+    vectors = [base64.b64encode(struct.pack("<2f", *pair)).decode() for pair in pairs]
+    body = {"data": [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]}
+    events, failed, _ = await embedded("openai", body | {"usage": {"total_tokens": 9}})
+    assert failed is None
+    assert Vectors(pairs) in events
+    assert [event.usage.input_tokens for event in events if isinstance(event, UsageSoFar)] == [9]
+
+
 @pytest.mark.parametrize("kind", PATHS)
 @pytest.mark.parametrize(
     "vectors",
@@ -75,6 +87,7 @@ async def test_the_order_of_a_batch_is_kept(kind: str) -> None:
         [[1.0], [2.0], ["x"]],
         [[1.0], [2.0], [1e999]],
         [[1.0], [2.0], None],
+        ["AACAPw==", "AACAPw==", "AACA"],
         [[1.0, 2.0, 3.0]] * 3,
     ],
 )

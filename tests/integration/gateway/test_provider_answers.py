@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import socket
@@ -59,6 +60,30 @@ async def test_a_stream_is_read_however_it_is_torn(kind: str, size: int) -> None
     assert got.finish_reason is FinishReason.TOOL_CALLS
     assert got.usage == USAGES[kind]
     assert got.provider_model in ("gpt-x-2026", "claude-x-2026", "gemini-x-2026")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content-Type": "text/plain"}, {"Content-Type": "application/octet-stream"}, JSON]
+)
+async def test_a_stream_that_is_not_called_one_is_read_all_the_same(kind: str, headers: dict[str, str]) -> None:
+    pieces = (b"\xef\xbb\xbf", b": a comment\n\n", *STREAMS[kind])
+    events, failed = await ask(kind, Reply(headers=headers, pieces=pieces))
+    assert failed is None
+    got = answer(events)
+    assert (got.text(), got.finish_reason) == ("Blüe.", FinishReason.TOOL_CALLS)
+    # It was read as a whole, so that there are no times between its chunks.
+    assert not got.streamed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_compressed_stream_with_other_line_ends_is_read(kind: str) -> None:
+    text = b"".join(STREAMS[kind]).replace(b"\n", b"\r\n")
+    packed = gzip.compress(b"\xef\xbb\xbf: a comment\r\n\r\n" + text)
+    pieces = tuple(packed[start : start + 50] for start in range(0, len(packed), 50))
+    events, failed = await ask(kind, Reply(headers={**SSE, "Content-Encoding": "gzip"}, pieces=pieces))
+    assert failed is None
+    assert (answer(events).text(), answer(events).usage) == ("Blüe.", USAGES[kind])
 
 
 def cuts(stream: list[bytes]) -> list[int]:

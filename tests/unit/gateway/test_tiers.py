@@ -9,6 +9,7 @@ import pytest
 
 from services.gateway.collector import Collector
 from services.gateway.providers.anthropic_answer import AnthropicDecoder
+from services.gateway.providers.gemini_answer import GeminiDecoder
 from services.gateway.providers.openai_answer import OpenAiDecoder
 from services.gateway.providers.responses_answer import ResponsesDecoder
 from services.gateway.providers.sse import SseEvent
@@ -27,6 +28,7 @@ from tests.support.gateway import with_parameters
         ({"service_tier": "standard_only"}, ""),
         ({"service_tier": None}, ""),
         ({"service_tier": 7}, ""),
+        ({"serviceTier": "FLEX"}, "flex"),
         ({"service_tier": "x" * 99}, "x" * 32),
         ({"speed": "fast"}, "fast"),
         ({"speed": "standard", "service_tier": "batch"}, "batch"),
@@ -48,6 +50,7 @@ RESPONSE = {"output": [], "status": "completed", "usage": {"input_tokens": 1}}
         (OpenAiDecoder(), {**OPENAI, "service_tier": "priority"}),
         (AnthropicDecoder(), {**ANTHROPIC, "usage": {"input_tokens": 1, "service_tier": "priority"}}),
         (ResponsesDecoder(), {**RESPONSE, "service_tier": "priority"}),
+        (GeminiDecoder(), {"usageMetadata": {"promptTokenCount": 1, "serviceTier": "priority"}}),
     ],
 )
 def test_the_tier_that_a_whole_answer_reports(decoder: Any, answer: dict[str, Any]) -> None:
@@ -67,6 +70,7 @@ def test_the_tier_that_a_whole_answer_reports(decoder: Any, answer: dict[str, An
                 {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 1}},
             ],
         ),
+        (GeminiDecoder(), [{"usageMetadata": {"promptTokenCount": 1, "serviceTier": "flex"}}]),
         (ResponsesDecoder(), [{"type": "response.completed", "response": {**RESPONSE, "service_tier": "flex"}}]),
     ],
 )
