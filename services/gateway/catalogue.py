@@ -21,6 +21,7 @@ from services.gateway.catalogue_file import (
     RoutedModelEntry,
 )
 from services.gateway.failures import CallFailed, FallbackKind, refused
+from services.gateway.provider_keys import find_key
 from services.gateway.recent import Recent
 
 ANY_MODEL = "*"
@@ -35,7 +36,8 @@ _FIELD = "call.model"
 class ConfiguredProvider:
     """A provider with what the environment says. `missing_setting` names the variable to fill in; empty: ready.
 
-    `run_path` and `mock_mode` are of automations: where they are run, and whether only in appearance, without a key.
+    `key_file` is where the key was read; None where a variable holds it. `run_path` and `mock_mode` are of automations:
+    where they are run, and whether only in appearance, without a key.
     """
 
     entry: ProviderEntry
@@ -44,6 +46,7 @@ class ConfiguredProvider:
     missing_setting: str
     run_path: str = ""
     mock_mode: bool = False
+    key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,11 @@ class Catalogue:
     def configured(self) -> list[ConfiguredProvider]:
         """Providers that calls can go to."""
         return [provider for provider in self._providers.values() if not provider.missing_setting]
+
+    def keys_in_files(self, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """The keys in force that came from files, and what is in those files now; empty for one that cannot be read."""
+        kept = [provider for provider in self._providers.values() if provider.key_file is not None]
+        return [provider.api_key for provider in kept], [_key_now(provider, environ) for provider in kept]
 
     @property
     def providers(self) -> list[ConfiguredProvider]:
@@ -313,15 +321,22 @@ def _common(known: list[frozenset[Capability] | None]) -> frozenset[Capability] 
     return frozenset.intersection(*sets) if sets and len(sets) == len(known) else None
 
 
+def _key_now(provider: ConfiguredProvider, environ: Mapping[str, str]) -> str:
+    try:
+        return find_key(provider.entry.api_key_variable, environ).value
+    except CatalogueError:
+        return ""
+
+
 def _with_environment(entry: ProviderEntry, environ: Mapping[str, str]) -> ConfiguredProvider:
-    api_key = next((key for name in entry.api_key_variable if (key := environ.get(name, ""))), "")
     base_url = (environ.get(entry.base_url_variable, "") if entry.base_url_variable else "") or entry.base_url
     missing = ""
     run_path = environ.get(entry.run_path_variable, "") or entry.run_path
     if environ.get(entry.mock_mode_variable, "").lower() in ("1", "true", "yes"):
         return ConfiguredProvider(entry, "", base_url, "", run_path, mock_mode=True)
-    if entry.api_key_variable and not api_key:
-        missing = entry.api_key_variable[0]
+    key = find_key(entry.api_key_variable, environ)
+    if entry.api_key_variable and not key.value:
+        missing = key.variable or entry.api_key_variable[0]
     elif entry.base_url_required and not base_url:
         missing = entry.base_url_variable
-    return ConfiguredProvider(entry, api_key, base_url, missing, run_path)
+    return ConfiguredProvider(entry, key.value, base_url, missing, run_path, key_file=key.file)

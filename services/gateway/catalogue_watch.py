@@ -1,13 +1,14 @@
-"""Follows the operator's catalogue file: a change is put into force without a restart, a mistake is refused.
+"""Follows the operator's catalogue file and the files of provider keys.
 
-The file is looked at every few seconds (a mounted ConfigMap changes without a signal), and at once after `now`.
+A change is put into force without a restart, a mistake is refused. They are looked at every few seconds (a mounted
+ConfigMap changes without a signal), and at once after `now`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,15 +20,19 @@ _log = logging.getLogger(__name__)
 
 
 class CatalogueWatch:
-    """Reloads a fleet's catalogue when its file changes."""
+    """Reloads a fleet's catalogue when its file or a key changes."""
 
-    def __init__(self, fleet: Fleet, load: Callable[[], Catalogue], file: Path | None) -> None:
-        """`load` reads the catalogue anew and raises CatalogueError."""
+    def __init__(
+        self, fleet: Fleet, load: Callable[[], Catalogue], file: Path | None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """`load` reads the catalogue anew and raises CatalogueError; `environ` names the files of keys."""
         self._fleet = fleet
         self._load = load
         self._file = file
+        self._environ = environ or {}
         self._wanted = asyncio.Event()
         self._seen = self._stamp()
+        self._keys_tried: list[str] = []
 
     def now(self) -> None:
         """Read the file again, changed or not."""
@@ -49,7 +54,7 @@ class CatalogueWatch:
                 async with asyncio.timeout(every_s):
                     await self._wanted.wait()
             except TimeoutError:
-                if await asyncio.to_thread(self._stamp) == self._seen:
+                if not await asyncio.to_thread(self._changed):
                     continue
             self._wanted.clear()
             await self.reload()
@@ -68,6 +73,13 @@ class CatalogueWatch:
             return False
         _log.info("the catalogue was read again: %d providers", len(catalogue.providers))
         return True
+
+    def _changed(self) -> bool:
+        """Whether there is anything to be put into force; keys that could not be used are tried once."""
+        in_force, now = self._fleet.catalogue.keys_in_files(self._environ)
+        keys_changed = now not in (in_force, self._keys_tried)
+        self._keys_tried = now
+        return keys_changed or self._stamp() != self._seen
 
     def _stamp(self) -> tuple[int, int, int] | None:
         """Tells one state of the file from another; None where there is none."""

@@ -154,8 +154,9 @@ REASON_OF_PHRASE: Mapping[str, str] = {
 _VAGUE = frozenset({"INVALID_REQUEST", "PROVIDER_ERROR"})
 
 
-# After these the provider may have worked, and charged, without our having seen it.
-_UNSEEN_WORK = frozenset({"NETWORK_ERROR", "STREAM_TRUNCATED", "DEADLINE_EXCEEDED", "CANCELLED", "PROVIDER_TIMEOUT"})
+# After these the provider may have worked, and charged, without our having seen it. Not so where it said itself that it
+# gave up (408).
+_UNSEEN_WORK = frozenset({"NETWORK_ERROR", "STREAM_TRUNCATED", "DEADLINE_EXCEEDED", "CANCELLED"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,13 @@ from services.runtime.settings import ServiceSettings
 
 
 class GatewaySettings(ServiceSettings, service="gateway"):
-    """Everything that can be set; provider keys are under the names that the catalogue gives (OPENAI_API_KEY ...)."""
+    """Everything that can be set; provider keys are under the names that the catalogue gives (OPENAI_API_KEY ...).
+
+    A name with _FILE behind it (OPENAI_API_KEY_FILE) is the path of a file with the key.
+    """
 
     catalogue_file: Path | None = Field(None, description="YAML of more providers and models; see catalogue.yaml.")
-    catalogue_poll_s: float = Field(2.0, gt=0, description="How often the catalogue's file is looked at for a change.")
+    catalogue_poll_s: float = Field(2.0, gt=0, description="How often its file, and files of keys, are looked at.")
     max_concurrent_calls: int = Field(2_000, ge=1, description="Calls under way; more are refused as OVERLOADED.")
     default_timeout_ms: int = Field(60_000, ge=1, le=3_600_000, description="Timeout of a call that names none.")
     answer_margin_ms: int = Field(100, ge=0, description="A call ends so long before its RPC's deadline, to be told.")
@@ -43,6 +46,10 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     cost_projects_max: int = Field(1_000, ge=1, description="Projects whose batches are kept open at a time.")
 
     retries_max: int = Field(2, ge=0, le=10, description="Further attempts of a direct call that names no number.")
+    retry_ambiguous: bool = Field(
+        default=True,
+        description="Direct calls go on after a lost connection or an early cut, also if both attempts must be paid.",
+    )
     retry_base_ms: int = Field(250, ge=1, description="Longest wait before the first retry; doubles with each one.")
     retry_cap_ms: int = Field(10_000, ge=1, description="Longest wait before a retry, without a Retry-After.")
     retry_budget_share: float = Field(0.2, ge=0, le=1, description="Retries that each call allows its deployment.")

@@ -137,11 +137,12 @@ async def _fleet(settings: GatewaySettings, environ: Mapping[str, str]) -> Async
         return await asyncio.to_thread(build_provider, configured, limits, settings.mock_overrides)
 
     fleet = Fleet(open_provider)
-    watch = CatalogueWatch(fleet, lambda: load_catalogue(environ, settings.catalogue_file), settings.catalogue_file)
+    file = settings.catalogue_file
+    watch = CatalogueWatch(fleet, lambda: load_catalogue(environ, file), file, environ)
     try:
-        await fleet.replace(load_catalogue(environ, settings.catalogue_file))
+        await fleet.replace(load_catalogue(environ, file))
     except CatalogueError as error:
-        raise SettingsError(f"{settings.variable('catalogue_file')}: {error}") from error
+        raise SettingsError(f"the catalogue ({settings.variable('catalogue_file')}, provider keys): {error}") from error
     try:
         async with watch.running(settings.catalogue_poll_s):
             yield fleet, watch

@@ -44,15 +44,16 @@ def decode_call(
     *,
     default_timeout_ms: int,
     default_retries: int,
+    retry_ambiguous: bool,
     fallbacks: bool,
     limit_ms: float,
     reuse_deterministic: bool,
 ) -> Call:
     """The call, with what its caller left to the gateway filled in. `field` is its path, for errors.
 
-    `default_retries` and `fallbacks` hold where the call does not say; `limit_ms` is what its RPC's deadline leaves
-    it. `reuse_deterministic`: a deterministic call that says nothing about the cache uses it. Raises InvalidField for
-    what the contract's rules cannot say.
+    `default_retries`, `retry_ambiguous` and `fallbacks` hold where the call does not say; `limit_ms` is what its RPC's
+    deadline leaves it. `reuse_deterministic`: a deterministic call that says nothing about the cache uses it. Raises
+    InvalidField for what the contract's rules cannot say.
     """
     tools = tuple(Tool(tool.name, tool.description, tool.parameters_json_schema) for tool in message.tools)
     choice = message.tool_choice
@@ -82,7 +83,7 @@ def decode_call(
         include_raw=message.include_raw,
         ignore_circuit_breaker=resilience.ignore_circuit_breaker,
         retries_max=resilience.retries_max if resilience.HasField("retries_max") else default_retries,
-        retry_ambiguous=resilience.retry_ambiguous,
+        retry_ambiguous=resilience.retry_ambiguous or retry_ambiguous,
         caching=_caching(message.cache, by_default=reuse_deterministic and parameters.deterministic),
         fallbacks=resilience.fallbacks if resilience.HasField("fallbacks") else fallbacks,
         hedge_after_ms=resilience.hedge_after_ms if resilience.HasField("hedge_after_ms") else None,

@@ -25,7 +25,9 @@ class KeptVectors:
                 self.vectors = event.vectors
 
 
-def decode_embed(request: gateway_pb2.EmbedRequest, *, default_timeout_ms: int, retries: int, limit_ms: float) -> Call:
+def decode_embed(
+    request: gateway_pb2.EmbedRequest, *, default_timeout_ms: int, retries: int, retry_ambiguous: bool, limit_ms: float
+) -> Call:
     """The request as a call: the texts are the parts of one message, and no output is held for."""
     return Call(
         call_id=request.call_id or new_id("call"),
@@ -34,6 +36,7 @@ def decode_embed(request: gateway_pb2.EmbedRequest, *, default_timeout_ms: int, 
         timeout_ms=max(1, int(min(request.timeout_ms or default_timeout_ms, limit_ms))),
         parameters=Parameters(max_output_tokens=0),
         retries_max=retries,
+        retry_ambiguous=retry_ambiguous,
         dispatch_nonce=request.dispatch_nonce or new_id("nonce"),
         run_id=request.run_id,
         tags=dict(request.tags),

@@ -129,6 +129,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             request,
             default_timeout_ms=self._settings.default_timeout_ms,
             retries=self._settings.retries_max,
+            retry_ambiguous=self._settings.retry_ambiguous,
             limit_ms=self._limit_ms(),
         )
         kept = KeptVectors()
@@ -163,6 +164,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             field,
             default_timeout_ms=settings.default_timeout_ms,
             default_retries=settings.retries_max if direct else 0,
+            retry_ambiguous=direct and settings.retry_ambiguous,
             fallbacks=direct,
             limit_ms=self._limit_ms(),
             reuse_deterministic=direct and settings.cache_deterministic,

@@ -16,7 +16,7 @@ from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import build
 from services.runtime.server import RunningServer
-from tests.support.gateway_rpc import Caller, rpc_call, token_of
+from tests.support.gateway_rpc import Caller, refusal_of, rpc_call, token_of
 from tests.support.provider_streams import ANTHROPIC, JSON, OPENAI, SSE
 from tests.support.replay import Asked, ReplayServer, Reply, replay_server
 
@@ -48,8 +48,7 @@ class World:
         return [(await self.caller.attempt_state(attempt_id)).state for attempt_id in attempt_ids]
 
 
-@pytest.fixture
-async def world(settings: GatewaySettings, cost: RunningServer, tmp_path: Path) -> AsyncIterator[World]:
+async def opened(settings: GatewaySettings, cost: RunningServer, tmp_path: Path) -> AsyncIterator[World]:
     file = tmp_path / "catalogue.yaml"
     async with replay_server(lambda _: Reply()) as first, replay_server(lambda _: WHOLE) as spare:
         file.write_text(CATALOGUE.format(first=first.base_url, spare=spare.base_url))
@@ -62,6 +61,12 @@ async def world(settings: GatewaySettings, cost: RunningServer, tmp_path: Path) 
             grpc.aio.insecure_channel(cost.address) as costs,
         ):
             yield World(Caller(gateway_pb2_grpc.GatewayServiceStub(channel), costs), first, spare)
+
+
+@pytest.fixture
+async def world(settings: GatewaySettings, cost: RunningServer, tmp_path: Path) -> AsyncIterator[World]:
+    async for one in opened(settings, cost, tmp_path):
+        yield one
 
 
 def text_of(chunks: list[gateway_pb2.Chunk]) -> str:
@@ -86,10 +91,9 @@ async def test_wherever_the_first_is_cut_no_text_comes_twice(world: World) -> No
     for cut in [0, *itertools.accumulate(map(len, OPENAI))][:-2]:
         world.first.script = reply_of(Reply(headers=SSE, pieces=(whole[:cut],), cut=True))
         before = len(world.spare.asked)
-        patient = gateway_pb2.Resilience(retry_ambiguous=True)
         seen: list[str] = []
         try:
-            await follow(world.caller, rpc_call(model="safe", call_id=f"cut-{cut}", resilience=patient), seen)
+            await follow(world.caller, rpc_call(model="safe", call_id=f"cut-{cut}"), seen)
         except grpc.aio.AioRpcError:
             ends.add("cut")
             assert "".join(seen) in ("", "Blü", "Blüe.")
@@ -101,6 +105,15 @@ async def test_wherever_the_first_is_cut_no_text_comes_twice(world: World) -> No
             assert len(world.spare.asked) == before + 1
     assert ends == {"cut", "fallen back"}
     assert (await world.caller.spend()).held_nano_usd == 0
+
+
+async def test_where_both_must_not_be_paid_a_cut_before_the_first_text_is_the_end(
+    settings: GatewaySettings, cost: RunningServer, tmp_path: Path
+) -> None:
+    async for world in opened(settings.model_copy(update={"retry_ambiguous": False}), cost, tmp_path):
+        world.first.script = lambda _: Reply(headers=SSE, pieces=(OPENAI[0],), cut=True)
+        refused, error = await refusal_of(world.caller.complete(rpc_call(model="safe")))
+        assert (refused.reason, error.retryable, world.spare.asked) == ("STREAM_TRUNCATED", True, [])
 
 
 def reply_of(reply: Reply) -> Callable[[Asked], Reply]:

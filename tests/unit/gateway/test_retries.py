@@ -37,7 +37,7 @@ def of(reason: str, **more: Any) -> Failure:
 def test_the_error_table_decides_and_ambiguous_failures_are_left_alone(clock: ManualClock, reason: str) -> None:
     retries = Retries(clock, PLENTY)
     again = retries.pause_s(failed(of(reason)), 0, 0) is not None
-    ambiguous = reason in ("NETWORK_ERROR", "STREAM_TRUNCATED", "PROVIDER_TIMEOUT")
+    ambiguous = reason in ("NETWORK_ERROR", "STREAM_TRUNCATED")
     assert again is (RULES[reason].retryable and not ambiguous)
     allowed = retries.pause_s(failed(of(reason), retry_ambiguous=True), 0, 0) is not None
     assert allowed is RULES[reason].retryable

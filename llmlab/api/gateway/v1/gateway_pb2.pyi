@@ -318,13 +318,14 @@ class Resilience(_message.Message):
     attempt has its own id, hold and usage event; none begins after the call's deadline or before a Retry-After is over.
     """
     retry_ambiguous: _builtins.bool
-    """Also try again where the failed attempt may have worked unseen (a lost connection, an answer without an end): that can
-    pay twice. Default false.
+    """Also try again, or at a fallback, where the failed attempt may have worked unseen (a lost connection, an answer without
+    an end) and nothing of it was shown: both attempts are billed then. False means what the server's
+    LLMLAB_GATEWAY_RETRY_AMBIGUOUS says (true) in Complete and StreamComplete, and no in CompleteBatch.
     """
     fallbacks: _builtins.bool
     """Whether a routed model's fallbacks and hedging apply as the catalogue says. Absent means true in Complete and
     StreamComplete, and false in CompleteBatch, whose callers compare models. Fallbacks begin only before the first
-    content; after an attempt that may have worked unseen only with `retry_ambiguous`.
+    content; after an attempt that may have worked unseen as `retry_ambiguous` says.
     """
     hedge_after_ms: _builtins.int
     """Begin a second attempt beside one that has given no content for so many milliseconds, 0 - 3,600,000; the first content
