@@ -84,8 +84,13 @@ class Parameters(BaseModel):
                 required=field.is_required(),
                 default=None if field.is_required() else field.default,
             )
-            for name, field in cls.model_fields.items()
+            for name, field in zip(cls.names(), cls.model_fields.values(), strict=True)
         ]
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names that callers use, in the order of declaration."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 class NoParameters(Parameters):
@@ -165,6 +170,8 @@ class Scorer:
     needs_prompt: bool = False
     needs_reference: bool = False
     in_default_set: bool = False
+    signature: Callable[[Any], str] | None = None
+    """What a published number has to be accompanied by, made from the parameters; None where the name says it all."""
 
     def score_name(self, part: str, label: str = "") -> str:
         """The full name of one of its scores: the label (the scorer's name unless given), a point and the part."""

@@ -7,30 +7,43 @@ from pydantic import ValidationError
 
 from services.metrics.declarations import Parameters, ScoreDeclaration, Scorer
 from services.metrics.scorers.finished import FINISHED
+from services.metrics.scorers.fuzzy_match import FUZZY_MATCH
+from services.metrics.scorers.json_schema import JSON_SCHEMA
 from services.metrics.scorers.length import LENGTH
 from services.metrics.scorers.lexical_diversity import LEXICAL_DIVERSITY
 from services.metrics.scorers.matching import CONTAINS, EXACT_MATCH, REGEX, TOKEN_F1
+from services.metrics.scorers.numeric import NUMERIC
 from services.metrics.scorers.quality import QUALITY
 from services.metrics.scorers.readability import READABILITY
 from services.metrics.scorers.relevance import RELEVANCE
 from services.metrics.scorers.repetition import REPETITION
+from services.metrics.scorers.rouge import ROUGE, ROUGE_STEMMED
 from services.metrics.scorers.structure import STRUCTURE
+from services.metrics.scorers.translation import BLEU, CHRF, TER
 from services.runtime.errors import InvalidField
 
 SCORERS: Mapping[str, Scorer] = {
     scorer.name: scorer
     for scorer in (
+        BLEU,
+        CHRF,
         CONTAINS,
         EXACT_MATCH,
         FINISHED,
+        FUZZY_MATCH,
+        JSON_SCHEMA,
         LENGTH,
         LEXICAL_DIVERSITY,
+        NUMERIC,
         QUALITY,
         READABILITY,
         REGEX,
         RELEVANCE,
         REPETITION,
+        ROUGE,
+        ROUGE_STEMMED,
         STRUCTURE,
+        TER,
         TOKEN_F1,
     )
 }
@@ -58,6 +71,8 @@ class ScoreColumn:
 
     name: str
     declaration: ScoreDeclaration
+    signature: str = ""
+    """What a published number has to be accompanied by; empty where the name says it all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +98,7 @@ def _validate_parameters(scorer: Scorer, spec: ScorerSpec, path: str) -> Paramet
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field_path = ".".join([f"{path}.parameters", *(str(step) for step in first["loc"])])
-        known = ", ".join(scorer.parameters.model_fields) or "none"
+        known = ", ".join(scorer.parameters.names()) or "none"
         message = f"{first['msg']}; the parameters of {scorer.name!r} are: {known}"
         raise InvalidField(field_path, message, reason="SCORER_PARAMETERS") from None
 
@@ -93,8 +108,7 @@ def make_plan(specs: Sequence[ScorerSpec]) -> Plan:
 
     Raises:
         InvalidField: a scorer is unknown (SCORER_NOT_FOUND), a parameter wrong (SCORER_PARAMETERS), or two scorers
-        would
-            give scores of the same name.
+            would give scores of the same name.
     """
     steps: list[tuple[Scorer, Parameters]] = []
     columns: list[ScoreColumn] = []
@@ -102,11 +116,13 @@ def make_plan(specs: Sequence[ScorerSpec]) -> Plan:
     for index, spec in enumerate(specs or DEFAULT_SPECS):
         path = f"scorers[{index}]"
         scorer = _find_scorer(spec, path)
-        steps.append((scorer, _validate_parameters(scorer, spec, path)))
+        parameters = _validate_parameters(scorer, spec, path)
+        steps.append((scorer, parameters))
+        signature = scorer.signature(parameters) if scorer.signature else ""
         for declaration in scorer.scores:
             name = scorer.score_name(declaration.part, spec.label)
             if name in names:
                 raise InvalidField(f"{path}.label", f"two scorers would give a score named {name!r}; give one a label")
             names.add(name)
-            columns.append(ScoreColumn(name, declaration))
+            columns.append(ScoreColumn(name, declaration, signature))
     return Plan(tuple(steps), tuple(columns))

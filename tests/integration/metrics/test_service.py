@@ -96,6 +96,15 @@ async def test_batch_in_order_with_parameters_and_labels(metrics: MetricsService
         ]
 
 
+async def test_bleu_carries_its_signature(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
+    request = pb.ScoreRequest(
+        sample=pb.Sample(answer=ANSWER, references=[ANSWER]), scorers=[pb.ScorerSpec(name="bleu")]
+    )
+    (score,) = (await metrics.Score(request, metadata=reader)).scores
+    assert score.value == pytest.approx(100.0)
+    assert score.signature.startswith("nrefs:var|case:mixed|eff:yes|tok:13a|smooth:exp|version:")
+
+
 async def test_a_bad_sample_spoils_no_other(
     metrics: MetricsServiceAsyncStub, reader: Metadata, settings: MetricsSettings
 ) -> None:
@@ -195,7 +204,10 @@ async def test_scorers_are_listed_page_by_page(metrics: MetricsServiceAsyncStub,
     assert listed == list(everything.scorers)
     scorers = {scorer.name: scorer for scorer in listed}
     assert list(scorers) == sorted(scorers)
-    assert {name for name, scorer in scorers.items() if scorer.needs_reference} == {"exact_match", "token_f1"}
+    assert {name for name in ("bleu", "exact_match", "length", "regex") if scorers[name].needs_reference} == {
+        "bleu",
+        "exact_match",
+    }
     (pattern, mode, case_sensitive) = scorers["regex"].parameters
     assert (pattern.name, pattern.type, pattern.HasField("default_value")) == ("pattern", "string", False)
     assert (mode.type, mode.default_value.string_value) == ("string", "search")
@@ -212,6 +224,64 @@ async def test_scorers_are_listed_page_by_page(metrics: MetricsServiceAsyncStub,
 async def test_a_foreign_page_token_is_refused(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
     error = await refusal(metrics.ListScorers(pb.ListScorersRequest(page_token="foreign"), metadata=reader))
     assert error.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_summaries(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
+    request = pb.SummarizeRequest(
+        series=[
+            pb.Series(key="rate", kind=pb.SERIES_KIND_RATE, values=[1, 1, 0, 1], missing=1),
+            pb.Series(key="mean", kind=pb.SERIES_KIND_MEAN, values=[1, 2, 6, 7], clusters=[1, 1, 2, 2]),
+            pb.Series(key="p", kind=pb.SERIES_KIND_QUANTILES, values=range(50_000), quantiles=[0.5, 0.99]),
+            pb.Series(key="few", kind=pb.SERIES_KIND_QUANTILES, values=[3.0], quantiles=[0.95]),
+            pb.Series(key="none", kind=pb.SERIES_KIND_MEAN, missing=2, minimum=0.0, maximum=1.0),
+        ]
+    )
+    answer = await metrics.Summarize(request, metadata=reader)
+    assert [summary.key for summary in answer.summaries] == ["rate", "mean", "p", "few", "none"]
+    (rate,), (mean,), (median, p99), (few,), (none,) = [summary.estimates for summary in answer.summaries]
+    assert (rate.value, rate.method, rate.missing) == (0.75, "wilson", 1)
+    assert (rate.low_if_missing, rate.high_if_missing) == (0.6, 0.8)
+    assert (mean.value, mean.method, mean.clusters, mean.count) == (4.0, "t-clustered", 2, 4)
+    assert not mean.HasField("low_if_missing")
+    assert (median.quantile, median.value) == (0.5, 24_999.5)
+    assert (p99.quantile, p99.method) == (0.99, "order-statistic")
+    assert p99.low < p99.value < p99.high
+    assert not few.HasField("value")
+    assert few.withheld_reason
+    assert (none.withheld_reason, none.low_if_missing, none.high_if_missing) == ("there are no numbers", 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.SummarizeRequest(), "series"),
+        (pb.SummarizeRequest(series=[pb.Series(values=[1])]), "series[0].kind"),
+        (
+            pb.SummarizeRequest(
+                series=[pb.Series(kind=pb.SERIES_KIND_MEAN), pb.Series(kind=pb.SERIES_KIND_RATE, values=[0.5])]
+            ),
+            "series[1].values[0]",
+        ),
+        (
+            pb.SummarizeRequest(series=[pb.Series(kind=pb.SERIES_KIND_MEAN, values=[1.0, math.nan])]),
+            "series[0].values[1]",
+        ),
+        (
+            pb.SummarizeRequest(series=[pb.Series(kind=pb.SERIES_KIND_MEAN, values=[1.0], clusters=[1, 2])]),
+            "series[0].clusters",
+        ),
+        (pb.SummarizeRequest(series=[pb.Series(kind=pb.SERIES_KIND_MEAN)], confidence=0.3), "confidence"),
+        (
+            pb.SummarizeRequest(series=[pb.Series(kind=pb.SERIES_KIND_QUANTILES, quantiles=[1.0])]),
+            "series[0].quantiles[0]",
+        ),
+    ],
+)
+async def test_broken_series_name_the_field(
+    metrics: MetricsServiceAsyncStub, reader: Metadata, request_: pb.SummarizeRequest, field: str
+) -> None:
+    error = await refusal(metrics.Summarize(request_, metadata=reader))
+    assert (error.code, error.field) == ("INVALID_ARGUMENT", field)
 
 
 async def test_callers_need_a_credential_that_may_read(

@@ -81,6 +81,38 @@ SCALE_REAL: Scale.ValueType  # 4
 """Any number; `minimum` and `maximum` of the declaration say where it ends, if it does."""
 Global___Scale: _TypeAlias = Scale  # noqa: Y015
 
+class _SeriesKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SeriesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeriesKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SERIES_KIND_UNSPECIFIED: _SeriesKind.ValueType  # 0
+    """Invalid."""
+    SERIES_KIND_MEAN: _SeriesKind.ValueType  # 1
+    """Any numbers: their mean, with a t interval, clustered where cluster keys are given."""
+    SERIES_KIND_RATE: _SeriesKind.ValueType  # 2
+    """Zeros and ones: their rate, with a Wilson interval; with the effective number of independent ones where cluster keys
+    are given.
+    """
+    SERIES_KIND_QUANTILES: _SeriesKind.ValueType  # 3
+    """Any numbers: the asked quantiles, with order-statistic intervals; by Woodruff's method where cluster keys are given."""
+
+class SeriesKind(_SeriesKind, metaclass=_SeriesKindEnumTypeWrapper):
+    """What kind of number a series holds."""
+
+SERIES_KIND_UNSPECIFIED: SeriesKind.ValueType  # 0
+"""Invalid."""
+SERIES_KIND_MEAN: SeriesKind.ValueType  # 1
+"""Any numbers: their mean, with a t interval, clustered where cluster keys are given."""
+SERIES_KIND_RATE: SeriesKind.ValueType  # 2
+"""Zeros and ones: their rate, with a Wilson interval; with the effective number of independent ones where cluster keys
+are given.
+"""
+SERIES_KIND_QUANTILES: SeriesKind.ValueType  # 3
+"""Any numbers: the asked quantiles, with order-statistic intervals; by Woodruff's method where cluster keys are given."""
+Global___SeriesKind: _TypeAlias = SeriesKind  # noqa: Y015
+
 @_typing.final
 class ScorerSpec(_message.Message):
     """Which scorer to apply, and how."""
@@ -189,6 +221,7 @@ class Score(_message.Message):
     SCALE_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     ABSENT_REASON_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name: the spec's label, or the scorer's name, with the part where a scorer gives several ("length.words")."""
     value: _builtins.float
@@ -199,6 +232,10 @@ class Score(_message.Message):
     """Its direction."""
     absent_reason: _builtins.str
     """Why the value is absent; empty where it is there."""
+    signature: _builtins.str
+    """How the number was made, where a library defines it: sacrebleu's signature, to be published with the number. Empty for
+    scores that their name and version define.
+    """
     def __init__(
         self,
         *,
@@ -207,10 +244,11 @@ class Score(_message.Message):
         scale: Global___Scale.ValueType = ...,
         direction: Global___Direction.ValueType = ...,
         absent_reason: _builtins.str = ...,
+        signature: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "absent_reason", b"absent_reason", "direction", b"direction", "name", b"name", "scale", b"scale", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "absent_reason", b"absent_reason", "direction", b"direction", "name", b"name", "scale", b"scale", "signature", b"signature", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
@@ -556,3 +594,235 @@ class ScorerParameter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScorerParameter: _TypeAlias = ScorerParameter  # noqa: Y015
+
+@_typing.final
+class Series(_message.Message):
+    """Numbers to sum up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    QUANTILES_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The caller's name for it; comes back."""
+    kind: Global___SeriesKind.ValueType
+    """What they are."""
+    missing: _builtins.int
+    """How many numbers should have been there and are not (errors, time-outs, refusals). They are never dropped: for scores
+    with bounds they give the best and the worst case.
+    """
+    minimum: _builtins.float
+    """The lowest and highest possible value, for the bounds of what is missing; absent for unbounded numbers."""
+    maximum: _builtins.float
+    """See `minimum`."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The numbers, finite and within the bounds below; at most 200,000. The server checks each."""
+
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which numbers belong together (the same prompt asked again): as many as `values`, or none."""
+
+    @_builtins.property
+    def quantiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The quantiles to give, each in (0, 1); at most 16. Only for QUANTILES."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        kind: Global___SeriesKind.ValueType = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        clusters: _abc.Iterable[_builtins.int] | None = ...,
+        missing: _builtins.int = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
+        quantiles: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "clusters", b"clusters", "key", b"key", "kind", b"kind", "maximum", b"maximum", "minimum", b"minimum", "missing", b"missing", "quantiles", b"quantiles", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+
+Global___Series: _TypeAlias = Series  # noqa: Y015
+
+@_typing.final
+class SummarizeRequest(_message.Message):
+    """Sums numbers up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    """The confidence level of the intervals, 0.5 - 0.999; 0 means 0.95."""
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___Series]:
+        """1 - 1,000 series."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[Global___Series] | None = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeRequest: _TypeAlias = SummarizeRequest  # noqa: Y015
+
+@_typing.final
+class Estimate(_message.Message):
+    """One figure with what is known of its uncertainty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    LOW_IF_MISSING_FIELD_NUMBER: _builtins.int
+    HIGH_IF_MISSING_FIELD_NUMBER: _builtins.int
+    QUANTILE_FIELD_NUMBER: _builtins.int
+    WITHHELD_REASON_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """The figure, over the numbers that are there; absent where they are too few to give it (a quantile needs as many as make
+    it more than the smallest or largest number: 20 for 0.95, 100 for 0.99).
+    """
+    low: _builtins.float
+    """The interval's lower end; absent where it can't be given."""
+    high: _builtins.float
+    """The interval's upper end."""
+    method: _builtins.str
+    """How the interval was made: "wilson", "wilson-clustered", "wilson-scaled" (a mean of equal numbers with bounds), "t",
+    "t-clustered", "order-statistic" or "woodruff-clustered".
+    """
+    count: _builtins.int
+    """Numbers used."""
+    clusters: _builtins.int
+    """Clusters used; equal to `count` where there are none."""
+    missing: _builtins.int
+    """Numbers missing."""
+    low_if_missing: _builtins.float
+    """The figure if everything missing were at its worst and best possible value (lowest, highest); absent where nothing is
+    missing or the numbers have no bounds.
+    """
+    high_if_missing: _builtins.float
+    """See `low_if_missing`."""
+    quantile: _builtins.float
+    """The quantile that this is; 0 for means and rates."""
+    withheld_reason: _builtins.str
+    """Why `value` is absent; empty where it is there."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+        method: _builtins.str = ...,
+        count: _builtins.int = ...,
+        clusters: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        low_if_missing: _builtins.float | None = ...,
+        high_if_missing: _builtins.float | None = ...,
+        quantile: _builtins.float = ...,
+        withheld_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_high_if_missing", b"_high_if_missing", "_low", b"_low", "_low_if_missing", b"_low_if_missing", "_value", b"_value", "high", b"high", "high_if_missing", b"high_if_missing", "low", b"low", "low_if_missing", b"low_if_missing", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_high_if_missing", b"_high_if_missing", "_low", b"_low", "_low_if_missing", b"_low_if_missing", "_value", b"_value", "clusters", b"clusters", "count", b"count", "high", b"high", "high_if_missing", b"high_if_missing", "low", b"low", "low_if_missing", b"low_if_missing", "method", b"method", "missing", b"missing", "quantile", b"quantile", "value", b"value", "withheld_reason", b"withheld_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__high_if_missing: _TypeAlias = _typing.Literal["high_if_missing"]  # noqa: Y015
+    _WhichOneofArgType__high_if_missing: _TypeAlias = _typing.Literal["_high_if_missing", b"_high_if_missing"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    _WhichOneofReturnType__low_if_missing: _TypeAlias = _typing.Literal["low_if_missing"]  # noqa: Y015
+    _WhichOneofArgType__low_if_missing: _TypeAlias = _typing.Literal["_low_if_missing", b"_low_if_missing"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_if_missing) -> _WhichOneofReturnType__high_if_missing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_if_missing) -> _WhichOneofReturnType__low_if_missing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___Estimate: _TypeAlias = Estimate  # noqa: Y015
+
+@_typing.final
+class SeriesSummary(_message.Message):
+    """The figures of one series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The series' key."""
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Estimate]:
+        """One for a mean or a rate, one for each quantile asked for."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        estimates: _abc.Iterable[Global___Estimate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimates", b"estimates", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesSummary: _TypeAlias = SeriesSummary  # noqa: Y015
+
+@_typing.final
+class SummarizeResponse(_message.Message):
+    """The figures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesSummary]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        summaries: _abc.Iterable[Global___SeriesSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["summaries", b"summaries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeResponse: _TypeAlias = SummarizeResponse  # noqa: Y015
