@@ -9,6 +9,8 @@ from pydantic import Field
 
 from services.runtime.settings import ServiceSettings
 
+_PROXY = r"^(http://([^\s/@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/@:]+)(:\d{1,5})?/?)?$"
+
 
 class GatewaySettings(ServiceSettings, service="gateway"):
     """Everything that can be set; provider keys are under the names that the catalogue gives (OPENAI_API_KEY ...).
@@ -109,7 +111,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
 
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
     provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")
-    provider_proxy: str = Field("", description="HTTP proxy on the way to providers, http://host:port; empty: none.")
+    provider_proxy: str = Field(
+        "", pattern=_PROXY, description="HTTP proxy before providers, http://[user:password@]host:port; empty: none."
+    )
     provider_answer_max_bytes: int = Field(16_777_216, ge=1_024, description="Largest unstreamed answer of a provider.")
 
     mock_ttft_ms: float | None = Field(None, ge=0, description="Time to first token of all mock models; empty: theirs.")

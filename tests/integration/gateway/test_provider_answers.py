@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import itertools
 import json
-import socket
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from services.gateway.calls import Message, ProviderRequest, ReasoningPart, Text
 from services.gateway.chunks import Event, FinishReason, RawBytes, Started
 from services.gateway.collector import Collector
 from services.gateway.failures import CallFailed
-from services.gateway.providers.transport import HttpTransport, TransportLimits
+from services.gateway.providers.transport import TransportLimits
 from services.gateway.usage import TokenUsage
 from tests.support.gateway import OWNER, InMemoryLedger, call, collected, pipeline, request
 from tests.support.provider_kinds import KINDS, provider_of
@@ -362,17 +361,3 @@ async def test_a_refusal_is_text_and_a_content_filter() -> None:
     pieces = sse(delta(refusal="I can't."), {"choices": [{"delta": {}, "finish_reason": "stop"}]})
     events, _ = await ask("openai", Reply(headers=SSE, pieces=tuple(pieces)))
     assert (answer(events).text(), answer(events).finish_reason) == ("I can't.", FinishReason.CONTENT_FILTER)
-
-
-async def test_nagles_algorithm_is_off() -> None:
-    seen: list[int] = []
-    async with replay_server(lambda _: Reply(headers=SSE, pieces=tuple(OPENAI))) as server:
-        transport = HttpTransport()
-        async with transport.send("POST", f"{server.base_url}/x", {}, b"{}") as reply:
-            connection = reply._response.connection
-            assert connection is not None
-            assert connection.transport is not None
-            sock = connection.transport.get_extra_info("socket")
-            seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        await transport.close()
-    assert seen == [1]

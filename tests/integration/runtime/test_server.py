@@ -1,7 +1,6 @@
 """Opening a server: addresses, health, reflection, TLS, what it says about itself."""
 
 import asyncio
-import datetime as dt
 import socket
 import time
 from pathlib import Path
@@ -9,11 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from grpc.aio import AioRpcError
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -27,6 +21,7 @@ from services.runtime.channel import open_channel
 from services.runtime.loop_lag import loop_lag_ms, watch_loop_lag
 from services.runtime.server import serve
 from services.runtime.settings import ServiceSettings, SettingsError
+from tests.support.certificates import pem_files
 from tests.support.echo import Echo, EchoServicer, echo_settings, request, running_echo
 
 Status = health_pb2.HealthCheckResponse
@@ -207,29 +202,6 @@ class TestTelemetry:
 
         assert probes.maximum >= 3
         assert 0 <= loop_lag_ms() <= probes.maximum
-
-
-def pem_files(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return certificate_file, key_file
 
 
 class TestTls:
