@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from llmlab.api.common.v1 import usage_pb2
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import statistics_pb2
 
 
 def milliseconds(microseconds: float) -> str:
@@ -31,19 +31,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def value(figure: metrics_pb2.Estimate) -> str:
+def value(figure: statistics_pb2.Estimate) -> str:
     """Formats a figure; "-" where it is withheld."""
     return f"{figure.value:.2f}" if figure.HasField("value") else "-"
 
 
-def interval(figure: metrics_pb2.Estimate) -> str:
+def interval(figure: statistics_pb2.Estimate) -> str:
     """Formats the interval of a figure: "0.66-0.75"; nothing where there is none."""
     if not (figure.HasField("low") and figure.HasField("high")):
         return ""
     return f"{figure.low:.2f}-{figure.high:.2f}"
 
 
-def quantile(figures: Iterable[metrics_pb2.Estimate], wanted: float) -> str:
+def quantile(figures: Iterable[statistics_pb2.Estimate], wanted: float) -> str:
     """Formats one quantile of microseconds; "-" where it is withheld or was not measured."""
     for figure in figures:
         if abs(figure.quantile - wanted) < 1e-9 and figure.HasField("value"):

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmlab.api.common.v1 import error_pb2, value_pb2
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import figures, money
 from llmlab.cli.plain import enum_name
@@ -71,7 +71,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
     return table
 
 
-def _quantiles(estimates: Sequence[metrics_pb2.Estimate]) -> str:
+def _quantiles(estimates: Sequence[statistics_pb2.Estimate]) -> str:
     return f"{figures.quantile(estimates, 0.5)}\n{figures.quantile(estimates, 0.95)}"
 
 

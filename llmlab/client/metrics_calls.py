@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from llmlab.client.connection import Connection
 
@@ -41,8 +41,8 @@ class MetricsCalls(Connection):
                 yield scorer
 
     async def summarize(
-        self, series: Iterable[metrics_pb2.Series], *, confidence: float = 0.95
-    ) -> list[metrics_pb2.SeriesSummary]:
+        self, series: Iterable[statistics_pb2.Series], *, confidence: float = 0.95
+    ) -> list[statistics_pb2.SeriesSummary]:
         """Sums numbers up, each figure with its interval."""
-        request = metrics_pb2.SummarizeRequest(series=series, confidence=confidence)
+        request = statistics_pb2.SummarizeRequest(series=series, confidence=confidence)
         return list((await self._unary("metrics", self._metrics.Summarize, request)).summaries)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.metrics.engine import Engine, Limits
-from services.metrics.rpc import MetricsServicer
+from services.metrics.rpc.service import MetricsServicer
 from services.metrics.settings import MetricsSettings
 from services.metrics.warm_up import warm_up
 from services.runtime.auth import TokenVerifier

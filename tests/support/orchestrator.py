@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from llmlab.api.common.v1.content_pb2 import ContentPart
 from llmlab.api.common.v1.error_pb2 import CallError
-from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from llmlab.api.metrics.v1 import statistics_pb2
 from llmlab.api.metrics.v1.metrics_pb2 import (
     DIRECTION_HIGHER_IS_BETTER,
     DIRECTION_NEUTRAL,
@@ -243,7 +243,7 @@ class WorldMetrics:
 def _estimate(series: Series, quantile: float) -> Estimate:
     """The mean, where there is anything; enough to see that the right numbers were sent."""
     values = series.values
-    message = pb.Estimate(method=series.kind, count=len(values), missing=series.missing, quantile=quantile)
+    message = statistics_pb2.Estimate(method=series.kind, count=len(values), missing=series.missing, quantile=quantile)
     if values:
         message.value = sum(values) / len(values)
     message.clusters = len(set(series.clusters or range(len(values))))

@@ -9,6 +9,7 @@ import grpc
 
 from llmlab.api.common.v1.error_pb2 import ERROR_CLASS_INVALID_REQUEST, ERROR_CLASS_SERVER_ERROR
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from llmlab.api.metrics.v1 import statistics_pb2
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.orchestrator.estimates import Estimate, Series
 from services.orchestrator.peers.identity import metadata_for
@@ -21,9 +22,9 @@ from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
 
 _KINDS: Final = {
-    "mean": pb.SERIES_KIND_MEAN,
-    "rate": pb.SERIES_KIND_RATE,
-    "quantiles": pb.SERIES_KIND_QUANTILES,
+    "mean": statistics_pb2.SERIES_KIND_MEAN,
+    "rate": statistics_pb2.SERIES_KIND_RATE,
+    "quantiles": statistics_pb2.SERIES_KIND_QUANTILES,
 }
 _SERIES_MAX: Final = 1_000
 _VALUES_MAX: Final = 200_000
@@ -124,14 +125,14 @@ def _declaration(scorer: pb.Scorer) -> ScorerDeclaration:
     )
 
 
-def _requests(series: Sequence[Series]) -> list[pb.SummarizeRequest]:
+def _requests(series: Sequence[Series]) -> list[statistics_pb2.SummarizeRequest]:
     """Requests of bounded size, in order."""
-    requests: list[pb.SummarizeRequest] = []
+    requests: list[statistics_pb2.SummarizeRequest] = []
     numbers = _VALUES_MAX
     for each in series:
         size = len(each.values) * (2 if each.clusters else 1)
         if not requests or numbers + size > _VALUES_MAX or len(requests[-1].series) >= _SERIES_MAX:
-            requests.append(pb.SummarizeRequest())
+            requests.append(statistics_pb2.SummarizeRequest())
             numbers = 0
         numbers += size
         requests[-1].series.add(

@@ -6,7 +6,7 @@ from typing import Final
 
 from llmlab.api.common.v1 import error_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from services.orchestrator.calls import Timing
 from services.orchestrator.estimates import Estimate
@@ -188,5 +188,5 @@ def point_message(figures: PointFigures, view: SpecView) -> pb.PointSummary:
     return message
 
 
-def _estimate(estimate: Estimate) -> metrics_pb2.Estimate:
-    return metrics_pb2.Estimate.FromString(estimate.encoded)
+def _estimate(estimate: Estimate) -> statistics_pb2.Estimate:
+    return statistics_pb2.Estimate.FromString(estimate.encoded)

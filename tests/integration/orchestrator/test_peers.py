@@ -18,7 +18,7 @@ from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
 from llmlab.api.identity.v1 import identity_pb2
 from llmlab.api.identity.v1.identity_pb2_grpc import IdentityServiceServicer, add_IdentityServiceServicer_to_server
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceServicer, add_MetricsServiceServicer_to_server
 from services.orchestrator.calls import (
     Answer,
@@ -421,9 +421,9 @@ async def test_scorers_are_read_and_series_summed_up_in_bounded_requests(peers: 
     scorer.parameters.add(name="pattern")
     scorer.parameters.add(name="flags", default_value=value_pb2.Value(string_value=""))
     peers.script.replies["ListScorers"] = lambda _: metrics_pb2.ListScorersResponse(scorers=[scorer])
-    peers.script.replies["Summarize"] = lambda request: metrics_pb2.SummarizeResponse(
+    peers.script.replies["Summarize"] = lambda request: statistics_pb2.SummarizeResponse(
         summaries=[
-            metrics_pb2.SeriesSummary(estimates=[metrics_pb2.Estimate(count=len(series.values))])
+            statistics_pb2.SeriesSummary(estimates=[statistics_pb2.Estimate(count=len(series.values))])
             for series in request.series
         ]
     )
@@ -437,7 +437,7 @@ async def test_scorers_are_read_and_series_summed_up_in_bounded_requests(peers: 
     assert (declared.name, declared.needs_reference) == ("regex", True)
     assert sorted(declared.parameters) == ["flags", "pattern"]
     assert sorted(declared.required_parameters) == ["pattern"]
-    assert [metrics_pb2.Estimate.FromString(each[0].encoded).count for each in figures] == [90_000, 30_000, 0]
+    assert [statistics_pb2.Estimate.FromString(each[0].encoded).count for each in figures] == [90_000, 30_000, 0]
     assert [len(request.series) for request in peers.script.requests("Summarize")] == [1, 2]
 
 

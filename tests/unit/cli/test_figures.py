@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import statistics_pb2
 from llmlab.cli import figures
 
 
@@ -21,14 +21,14 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 def test_a_withheld_figure_is_a_dash_and_a_missing_interval_is_nothing() -> None:
-    withheld = metrics_pb2.Estimate(withheld_reason="too few")
+    withheld = statistics_pb2.Estimate(withheld_reason="too few")
     assert (figures.value(withheld), figures.interval(withheld)) == ("-", "")
-    known = metrics_pb2.Estimate(value=0.5, low=0.4, high=0.6)
+    known = statistics_pb2.Estimate(value=0.5, low=0.4, high=0.6)
     assert (figures.value(known), figures.interval(known)) == ("0.50", "0.40-0.60")
 
 
 def test_a_quantile_is_found_by_its_level() -> None:
-    known = [metrics_pb2.Estimate(quantile=0.5, value=1500), metrics_pb2.Estimate(quantile=0.95)]
+    known = [statistics_pb2.Estimate(quantile=0.5, value=1500), statistics_pb2.Estimate(quantile=0.95)]
     assert figures.quantile(known, 0.5) == "1.5 ms"
     assert figures.quantile(known, 0.95) == "-"
     assert figures.quantile([], 0.5) == "-"

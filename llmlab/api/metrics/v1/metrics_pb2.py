@@ -27,9 +27,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from llmlab.api.common.v1 import error_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_error__pb2
 from llmlab.api.common.v1 import options_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_options__pb2
 from llmlab.api.common.v1 import value_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_value__pb2
+from llmlab.api.metrics.v1 import statistics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#llmlab/api/metrics/v1/metrics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a llmlab/api/common/v1/error.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/value.proto\"\xe6\x01\n\nScorerSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12W\n\nparameters\x18\x02 \x03(\x0b\x32\x31.llmlab.api.metrics.v1.ScorerSpec.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x05label\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x83\x01\n\x06Sample\x12\x1b\n\tsample_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x1c\n\nreferences\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1e\n\rfinish_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\xbf\x01\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05scale\x18\x03 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x04 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x15\n\rabsent_reason\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\tB\x08\n\x06_value\"\x83\x01\n\x0cScoreRequest\x12\x35\n\x06sample\x18\x01 \x01(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x06\xbaH\x03\xc8\x01\x01\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"=\n\rScoreResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\"\x8e\x01\n\x11ScoreBatchRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"\x7f\n\x0cSampleScores\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12,\n\x06scores\x18\x02 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.common.v1.CallError\"J\n\x12ScoreBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"P\n\x12ListScorersRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x13ListScorersResponse\x12.\n\x07scorers\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.Scorer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x02\n\x06Scorer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x06scores\x18\x04 \x03(\x0b\x32\'.llmlab.api.metrics.v1.ScoreDeclaration\x12:\n\nparameters\x18\x05 \x03(\x0b\x32&.llmlab.api.metrics.v1.ScorerParameter\x12\x17\n\x0fneeds_reference\x18\x06 \x01(\x08\x12\x14\n\x0cneeds_prompt\x18\x07 \x01(\x08\x12\x16\n\x0ein_default_set\x18\x08 \x01(\x08\x12\x10\n\x08\x63itation\x18\t \x01(\t\"\xdb\x01\n\x10ScoreDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05scale\x18\x02 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"v\n\x0fScorerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value\"\xb9\x02\n\x06Series\x12\x15\n\x03key\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12;\n\x04kind\x18\x02 \x01(\x0e\x32!.llmlab.api.metrics.v1.SeriesKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06values\x18\x03 \x03(\x01\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1c\n\x08\x63lusters\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x18\n\x07missing\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x07minimum\x18\x06 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1d\n\x07maximum\x18\x07 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12\x31\n\tquantiles\x18\x08 \x03(\x01\x42\x1e\xbaH\x1b\x92\x01\x18\x10\x10\"\x14\x12\x12\x11\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00\x42\n\n\x08_minimumB\n\n\x08_maximum\"{\n\x10SummarizeRequest\x12:\n\x06series\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SeriesB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12+\n\nconfidence\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19+\x87\x16\xd9\xce\xf7\xef?)\x00\x00\x00\x00\x00\x00\x00\x00\"\xad\x02\n\x08\x45stimate\x12\x12\n\x05value\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\x10\n\x08\x63lusters\x18\x06 \x01(\x03\x12\x0f\n\x07missing\x18\x07 \x01(\x03\x12\x1b\n\x0elow_if_missing\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x1c\n\x0fhigh_if_missing\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x08quantile\x18\n \x01(\x01\x12\x17\n\x0fwithheld_reason\x18\x0b \x01(\tB\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_highB\x11\n\x0f_low_if_missingB\x12\n\x10_high_if_missing\"P\n\rSeriesSummary\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\testimates\x18\x02 \x03(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\"L\n\x11SummarizeResponse\x12\x37\n\tsummaries\x18\x01 \x03(\x0b\x32$.llmlab.api.metrics.v1.SeriesSummary*|\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\x12\x15\n\x11\x44IRECTION_NEUTRAL\x10\x03*a\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_BINARY\x10\x01\x12\x0e\n\nSCALE_UNIT\x10\x02\x12\x0f\n\x0bSCALE_COUNT\x10\x03\x12\x0e\n\nSCALE_REAL\x10\x04*p\n\nSeriesKind\x12\x1b\n\x17SERIES_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SERIES_KIND_MEAN\x10\x01\x12\x14\n\x10SERIES_KIND_RATE\x10\x02\x12\x19\n\x15SERIES_KIND_QUANTILES\x10\x03\x32\x95\x04\n\x0eMetricsService\x12r\n\x05Score\x12#.llmlab.api.metrics.v1.ScoreRequest\x1a$.llmlab.api.metrics.v1.ScoreResponse\"\x1e\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/metrics:\x01*\x12\x87\x01\n\nScoreBatch\x12(.llmlab.api.metrics.v1.ScoreBatchRequest\x1a).llmlab.api.metrics.v1.ScoreBatchResponse\"$\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/metrics/batch:\x01*\x12\x81\x01\n\x0bListScorers\x12).llmlab.api.metrics.v1.ListScorersRequest\x1a*.llmlab.api.metrics.v1.ListScorersResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scorers\x12\x80\x01\n\tSummarize\x12\'.llmlab.api.metrics.v1.SummarizeRequest\x1a(.llmlab.api.metrics.v1.SummarizeResponse\" \xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/summaries:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#llmlab/api/metrics/v1/metrics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a llmlab/api/common/v1/error.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/value.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"\xe6\x01\n\nScorerSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12W\n\nparameters\x18\x02 \x03(\x0b\x32\x31.llmlab.api.metrics.v1.ScorerSpec.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x05label\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x83\x01\n\x06Sample\x12\x1b\n\tsample_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x1c\n\nreferences\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1e\n\rfinish_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\xbf\x01\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05scale\x18\x03 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x04 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x15\n\rabsent_reason\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\tB\x08\n\x06_value\"\x83\x01\n\x0cScoreRequest\x12\x35\n\x06sample\x18\x01 \x01(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x06\xbaH\x03\xc8\x01\x01\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"=\n\rScoreResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\"\x8e\x01\n\x11ScoreBatchRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"\x7f\n\x0cSampleScores\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12,\n\x06scores\x18\x02 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.common.v1.CallError\"J\n\x12ScoreBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"P\n\x12ListScorersRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x13ListScorersResponse\x12.\n\x07scorers\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.Scorer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x02\n\x06Scorer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x06scores\x18\x04 \x03(\x0b\x32\'.llmlab.api.metrics.v1.ScoreDeclaration\x12:\n\nparameters\x18\x05 \x03(\x0b\x32&.llmlab.api.metrics.v1.ScorerParameter\x12\x17\n\x0fneeds_reference\x18\x06 \x01(\x08\x12\x14\n\x0cneeds_prompt\x18\x07 \x01(\x08\x12\x16\n\x0ein_default_set\x18\x08 \x01(\x08\x12\x10\n\x08\x63itation\x18\t \x01(\t\"\xdb\x01\n\x10ScoreDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05scale\x18\x02 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"v\n\x0fScorerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value*|\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\x12\x15\n\x11\x44IRECTION_NEUTRAL\x10\x03*a\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_BINARY\x10\x01\x12\x0e\n\nSCALE_UNIT\x10\x02\x12\x0f\n\x0bSCALE_COUNT\x10\x03\x12\x0e\n\nSCALE_REAL\x10\x04\x32\x95\x04\n\x0eMetricsService\x12r\n\x05Score\x12#.llmlab.api.metrics.v1.ScoreRequest\x1a$.llmlab.api.metrics.v1.ScoreResponse\"\x1e\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/metrics:\x01*\x12\x87\x01\n\nScoreBatch\x12(.llmlab.api.metrics.v1.ScoreBatchRequest\x1a).llmlab.api.metrics.v1.ScoreBatchResponse\"$\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/metrics/batch:\x01*\x12\x81\x01\n\x0bListScorers\x12).llmlab.api.metrics.v1.ListScorersRequest\x1a*.llmlab.api.metrics.v1.ListScorersResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scorers\x12\x80\x01\n\tSummarize\x12\'.llmlab.api.metrics.v1.SummarizeRequest\x1a(.llmlab.api.metrics.v1.SummarizeResponse\" \xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/summaries:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,26 +63,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSCORERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_LISTSCORERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTSCORERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_SERIES'].fields_by_name['key']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['key']._serialized_options = b'\272H\005r\003\030\200\004'
-  _globals['_SERIES'].fields_by_name['kind']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
-  _globals['_SERIES'].fields_by_name['values']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['values']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
-  _globals['_SERIES'].fields_by_name['clusters']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['clusters']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
-  _globals['_SERIES'].fields_by_name['missing']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['missing']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_SERIES'].fields_by_name['minimum']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['minimum']._serialized_options = b'\272H\004\022\002@\001'
-  _globals['_SERIES'].fields_by_name['maximum']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['maximum']._serialized_options = b'\272H\004\022\002@\001'
-  _globals['_SERIES'].fields_by_name['quantiles']._loaded_options = None
-  _globals['_SERIES'].fields_by_name['quantiles']._serialized_options = b'\272H\033\222\001\030\020\020\"\024\022\022\021\000\000\000\000\000\000\360?!\000\000\000\000\000\000\000\000'
-  _globals['_SUMMARIZEREQUEST'].fields_by_name['series']._loaded_options = None
-  _globals['_SUMMARIZEREQUEST'].fields_by_name['series']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
-  _globals['_SUMMARIZEREQUEST'].fields_by_name['confidence']._loaded_options = None
-  _globals['_SUMMARIZEREQUEST'].fields_by_name['confidence']._serialized_options = b'\272H\024\022\022\031+\207\026\331\316\367\357?)\000\000\000\000\000\000\000\000'
   _globals['_METRICSSERVICE'].methods_by_name['Score']._loaded_options = None
   _globals['_METRICSSERVICE'].methods_by_name['Score']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\020\"\013/v1/metrics:\001*'
   _globals['_METRICSSERVICE'].methods_by_name['ScoreBatch']._loaded_options = None
@@ -90,50 +71,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRICSSERVICE'].methods_by_name['ListScorers']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\r\022\013/v1/scorers'
   _globals['_METRICSSERVICE'].methods_by_name['Summarize']._loaded_options = None
   _globals['_METRICSSERVICE'].methods_by_name['Summarize']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\022\"\r/v1/summaries:\001*'
-  _globals['_DIRECTION']._serialized_start=3027
-  _globals['_DIRECTION']._serialized_end=3151
-  _globals['_SCALE']._serialized_start=3153
-  _globals['_SCALE']._serialized_end=3250
-  _globals['_SERIESKIND']._serialized_start=3252
-  _globals['_SERIESKIND']._serialized_end=3364
-  _globals['_SCORERSPEC']._serialized_start=226
-  _globals['_SCORERSPEC']._serialized_end=456
-  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_start=378
-  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_end=456
-  _globals['_SAMPLE']._serialized_start=459
-  _globals['_SAMPLE']._serialized_end=590
-  _globals['_SCORE']._serialized_start=593
-  _globals['_SCORE']._serialized_end=784
-  _globals['_SCOREREQUEST']._serialized_start=787
-  _globals['_SCOREREQUEST']._serialized_end=918
-  _globals['_SCORERESPONSE']._serialized_start=920
-  _globals['_SCORERESPONSE']._serialized_end=981
-  _globals['_SCOREBATCHREQUEST']._serialized_start=984
-  _globals['_SCOREBATCHREQUEST']._serialized_end=1126
-  _globals['_SAMPLESCORES']._serialized_start=1128
-  _globals['_SAMPLESCORES']._serialized_end=1255
-  _globals['_SCOREBATCHRESPONSE']._serialized_start=1257
-  _globals['_SCOREBATCHRESPONSE']._serialized_end=1331
-  _globals['_LISTSCORERSREQUEST']._serialized_start=1333
-  _globals['_LISTSCORERSREQUEST']._serialized_end=1413
-  _globals['_LISTSCORERSRESPONSE']._serialized_start=1415
-  _globals['_LISTSCORERSRESPONSE']._serialized_end=1509
-  _globals['_SCORER']._serialized_start=1512
-  _globals['_SCORER']._serialized_end=1778
-  _globals['_SCOREDECLARATION']._serialized_start=1781
-  _globals['_SCOREDECLARATION']._serialized_end=2000
-  _globals['_SCORERPARAMETER']._serialized_start=2002
-  _globals['_SCORERPARAMETER']._serialized_end=2120
-  _globals['_SERIES']._serialized_start=2123
-  _globals['_SERIES']._serialized_end=2436
-  _globals['_SUMMARIZEREQUEST']._serialized_start=2438
-  _globals['_SUMMARIZEREQUEST']._serialized_end=2561
-  _globals['_ESTIMATE']._serialized_start=2564
-  _globals['_ESTIMATE']._serialized_end=2865
-  _globals['_SERIESSUMMARY']._serialized_start=2867
-  _globals['_SERIESSUMMARY']._serialized_end=2947
-  _globals['_SUMMARIZERESPONSE']._serialized_start=2949
-  _globals['_SUMMARIZERESPONSE']._serialized_end=3025
-  _globals['_METRICSSERVICE']._serialized_start=3367
-  _globals['_METRICSSERVICE']._serialized_end=3900
+  _globals['_DIRECTION']._serialized_start=2162
+  _globals['_DIRECTION']._serialized_end=2286
+  _globals['_SCALE']._serialized_start=2288
+  _globals['_SCALE']._serialized_end=2385
+  _globals['_SCORERSPEC']._serialized_start=266
+  _globals['_SCORERSPEC']._serialized_end=496
+  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_start=418
+  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_end=496
+  _globals['_SAMPLE']._serialized_start=499
+  _globals['_SAMPLE']._serialized_end=630
+  _globals['_SCORE']._serialized_start=633
+  _globals['_SCORE']._serialized_end=824
+  _globals['_SCOREREQUEST']._serialized_start=827
+  _globals['_SCOREREQUEST']._serialized_end=958
+  _globals['_SCORERESPONSE']._serialized_start=960
+  _globals['_SCORERESPONSE']._serialized_end=1021
+  _globals['_SCOREBATCHREQUEST']._serialized_start=1024
+  _globals['_SCOREBATCHREQUEST']._serialized_end=1166
+  _globals['_SAMPLESCORES']._serialized_start=1168
+  _globals['_SAMPLESCORES']._serialized_end=1295
+  _globals['_SCOREBATCHRESPONSE']._serialized_start=1297
+  _globals['_SCOREBATCHRESPONSE']._serialized_end=1371
+  _globals['_LISTSCORERSREQUEST']._serialized_start=1373
+  _globals['_LISTSCORERSREQUEST']._serialized_end=1453
+  _globals['_LISTSCORERSRESPONSE']._serialized_start=1455
+  _globals['_LISTSCORERSRESPONSE']._serialized_end=1549
+  _globals['_SCORER']._serialized_start=1552
+  _globals['_SCORER']._serialized_end=1818
+  _globals['_SCOREDECLARATION']._serialized_start=1821
+  _globals['_SCOREDECLARATION']._serialized_end=2040
+  _globals['_SCORERPARAMETER']._serialized_start=2042
+  _globals['_SCORERPARAMETER']._serialized_end=2160
+  _globals['_METRICSSERVICE']._serialized_start=2388
+  _globals['_METRICSSERVICE']._serialized_end=2921
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from llmlab.api.metrics.v1 import metrics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2
+from llmlab.api.metrics.v1 import statistics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -52,8 +53,8 @@ class MetricsServiceStub:
                 _registered_method=True)
         self.Summarize = channel.unary_unary(
                 '/llmlab.api.metrics.v1.MetricsService/Summarize',
-                request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.SummarizeRequest.SerializeToString,
-                response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.SummarizeResponse.FromString,
+                request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeResponse.FromString,
                 _registered_method=True)
 
 
@@ -109,8 +110,8 @@ def add_MetricsServiceServicer_to_server(servicer, server):
             ),
             'Summarize': grpc.unary_unary_rpc_method_handler(
                     servicer.Summarize,
-                    request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.SummarizeRequest.FromString,
-                    response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.SummarizeResponse.SerializeToString,
+                    request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,8 +221,8 @@ class MetricsService:
             request,
             target,
             '/llmlab.api.metrics.v1.MetricsService/Summarize',
-            llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.SummarizeRequest.SerializeToString,
-            llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.SummarizeResponse.FromString,
+            llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeRequest.SerializeToString,
+            llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Scores of answers, and statistics with honest intervals."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from llmlab.api.metrics.v1 import metrics_pb2 as _metrics_pb2
+from llmlab.api.metrics.v1 import statistics_pb2 as _statistics_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -39,7 +40,7 @@ class MetricsServiceStub:
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
     ListScorers: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ListScorersRequest, _metrics_pb2.ListScorersResponse]
     """Lists the scorers, by name."""
-    Summarize: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.SummarizeRequest, _metrics_pb2.SummarizeResponse]
+    Summarize: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.SummarizeRequest, _statistics_pb2.SummarizeResponse]
     """Sums numbers up: means, rates and quantiles, each with its interval."""
 
 @_typing.type_check_only
@@ -53,7 +54,7 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
     ListScorers: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ListScorersRequest, _metrics_pb2.ListScorersResponse]  # type: ignore[assignment]
     """Lists the scorers, by name."""
-    Summarize: _aio.UnaryUnaryMultiCallable[_metrics_pb2.SummarizeRequest, _metrics_pb2.SummarizeResponse]  # type: ignore[assignment]
+    Summarize: _aio.UnaryUnaryMultiCallable[_statistics_pb2.SummarizeRequest, _statistics_pb2.SummarizeResponse]  # type: ignore[assignment]
     """Sums numbers up: means, rates and quantiles, each with its interval."""
 
 class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,9 +87,9 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Summarize(
         self,
-        request: _metrics_pb2.SummarizeRequest,
+        request: _statistics_pb2.SummarizeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metrics_pb2.SummarizeResponse, _abc.Awaitable[_metrics_pb2.SummarizeResponse]]:
+    ) -> _typing.Union[_statistics_pb2.SummarizeResponse, _abc.Awaitable[_statistics_pb2.SummarizeResponse]]:
         """Sums numbers up: means, rates and quantiles, each with its interval."""
 
 def add_MetricsServiceServicer_to_server(servicer: MetricsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

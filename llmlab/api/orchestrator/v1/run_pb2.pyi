@@ -15,6 +15,7 @@ from llmlab.api.common.v1 import usage_pb2 as _usage_pb2
 from llmlab.api.common.v1 import value_pb2 as _value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2 as _gateway_pb2
 from llmlab.api.metrics.v1 import metrics_pb2 as _metrics_pb2
+from llmlab.api.metrics.v1 import statistics_pb2 as _statistics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2 as _experiment_pb2
 import builtins as _builtins
 import sys
@@ -1113,7 +1114,7 @@ class PointSummary(_message.Message):
         """The point."""
 
     @_builtins.property
-    def success_rate(self) -> _metrics_pb2.Estimate:
+    def success_rate(self) -> _statistics_pb2.Estimate:
         """Rate of answers among the cells that have ended."""
 
     @_builtins.property
@@ -1121,11 +1122,11 @@ class PointSummary(_message.Message):
         """Scores by name: mean, or rate for binary scores."""
 
     @_builtins.property
-    def latency_us(self) -> _containers.RepeatedCompositeFieldContainer[_metrics_pb2.Estimate]:
+    def latency_us(self) -> _containers.RepeatedCompositeFieldContainer[_statistics_pb2.Estimate]:
         """Latency quantiles (0.5, 0.95), microseconds."""
 
     @_builtins.property
-    def ttft_us(self) -> _containers.RepeatedCompositeFieldContainer[_metrics_pb2.Estimate]:
+    def ttft_us(self) -> _containers.RepeatedCompositeFieldContainer[_statistics_pb2.Estimate]:
         """Time to the first visible output (0.5, 0.95), microseconds; empty where nothing streamed."""
 
     @_builtins.property
@@ -1144,10 +1145,10 @@ class PointSummary(_message.Message):
         cells_total: _builtins.int = ...,
         cells_done: _builtins.int = ...,
         cells_missing: _builtins.int = ...,
-        success_rate: _metrics_pb2.Estimate | None = ...,
+        success_rate: _statistics_pb2.Estimate | None = ...,
         scores: _abc.Iterable[Global___ScoreSummary] | None = ...,
-        latency_us: _abc.Iterable[_metrics_pb2.Estimate] | None = ...,
-        ttft_us: _abc.Iterable[_metrics_pb2.Estimate] | None = ...,
+        latency_us: _abc.Iterable[_statistics_pb2.Estimate] | None = ...,
+        ttft_us: _abc.Iterable[_statistics_pb2.Estimate] | None = ...,
         usage: _usage_pb2.TokenUsage | None = ...,
         cost: _usage_pb2.Cost | None = ...,
     ) -> None: ...
@@ -1176,7 +1177,7 @@ class ScoreSummary(_message.Message):
     scale: _metrics_pb2.Scale.ValueType
     """Its scale."""
     @_builtins.property
-    def estimate(self) -> _metrics_pb2.Estimate:
+    def estimate(self) -> _statistics_pb2.Estimate:
         """The figure."""
 
     def __init__(
@@ -1185,7 +1186,7 @@ class ScoreSummary(_message.Message):
         name: _builtins.str = ...,
         direction: _metrics_pb2.Direction.ValueType = ...,
         scale: _metrics_pb2.Scale.ValueType = ...,
-        estimate: _metrics_pb2.Estimate | None = ...,
+        estimate: _statistics_pb2.Estimate | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -1,0 +1,1 @@
+"""The metrics service on the wire: protobuf to domain and back, and nothing else."""

@@ -1,0 +1,77 @@
+"""The RPCs of the metrics service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from llmlab.api.metrics.v1 import statistics_pb2 as stats
+from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceServicer
+from services.metrics.engine import Engine
+from services.metrics.registry import SCORERS
+from services.metrics.rpc.scores import call_error, fill, read_sample, read_specs, scorer_message, template_of
+from services.metrics.rpc.statistics import estimate_message, read_series
+from services.runtime.errors import DomainError
+from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
+
+if TYPE_CHECKING:
+    import grpc
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_MAX_PAGE_SIZE: Final = 100
+
+
+class MetricsServicer(MetricsServiceServicer):
+    """Serves llmlab.api.metrics.v1.MetricsService."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        """Scores one answer."""
+        plan, (outcome,) = await self._engine.score(read_specs(request.scorers), [read_sample(request.sample)])
+        if isinstance(outcome, DomainError):
+            raise outcome
+        scored = template_of(plan)
+        fill(scored, outcome)
+        return pb.ScoreResponse(scores=scored.scores)
+
+    async def ScoreBatch(self, request: pb.ScoreBatchRequest, context: Context) -> pb.ScoreBatchResponse:
+        """Scores several answers."""
+        texts = [read_sample(sample) for sample in request.samples]
+        plan, outcomes = await self._engine.score(read_specs(request.scorers), texts)
+        template = template_of(plan)
+        response = pb.ScoreBatchResponse()
+        for sample, outcome in zip(request.samples, outcomes, strict=True):
+            scored = response.samples.add()
+            if isinstance(outcome, DomainError):
+                scored.error.CopyFrom(call_error(outcome))
+            else:
+                scored.CopyFrom(template)
+                fill(scored, outcome)
+            scored.sample_id = sample.sample_id
+        return response
+
+    async def ListScorers(self, request: pb.ListScorersRequest, context: Context) -> pb.ListScorersResponse:
+        """Lists the scorers, by name."""
+        fingerprint = filter_fingerprint("ListScorers")
+        position = decode_page_token(fingerprint, request.page_token)
+        rest = [scorer for name, scorer in SCORERS.items() if position is None or name > str(position[0])]
+        page = rest[: request.page_size or _MAX_PAGE_SIZE]
+        more = len(page) < len(rest)
+        return pb.ListScorersResponse(
+            scorers=[scorer_message(scorer) for scorer in page],
+            next_page_token=encode_page_token(fingerprint, (page[-1].name,)) if more else "",
+        )
+
+    async def Summarize(self, request: stats.SummarizeRequest, context: Context) -> stats.SummarizeResponse:
+        """Sums numbers up."""
+        series = [await read_series(each) for each in request.series]
+        summaries = await self._engine.summarize(series, request.confidence)
+        return stats.SummarizeResponse(
+            summaries=[
+                stats.SeriesSummary(key=each.key, estimates=[estimate_message(estimate) for estimate in estimates])
+                for each, estimates in zip(series, summaries, strict=True)
+            ]
+        )
