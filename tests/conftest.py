@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import MetaData
 
 from services.runtime.database import Database
+from tests.support.database_pool import DatabasePool
 from tests.support.databases import DIALECTS, create_tables, fresh_database, fresh_redis_url
 from tests.support.redis import redis_is_there
 from tests.support.servers import end_shared_servers
@@ -56,24 +57,38 @@ def pytest_sessionfinish() -> None:
         end_shared_servers()
 
 
+@pytest.fixture(scope="session")
+def database_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabasePool]:
+    """The databases that the tests of this process take in turn."""
+    with ExitStack() as opened:
+        yield DatabasePool(tmp_path_factory.mktemp("databases"), opened)
+
+
 @pytest.fixture(params=DIALECTS)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a fresh, empty database; a test that uses it runs once on SQLite and once on PostgreSQL."""
+def database_url(request: pytest.FixtureRequest, database_pool: DatabasePool) -> Iterator[str]:
+    """The URL of a database without rows; a test that uses it runs once on SQLite and once on PostgreSQL."""
+    with database_pool.database(request.param, str(request.path.parent)) as url:
+        yield url
+
+
+@pytest.fixture(params=DIALECTS)
+def fresh_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that never had a table, on SQLite and on PostgreSQL: for tests of migrations."""
     with fresh_database(request.param, tmp_path) as url:
         yield url
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> Iterator[str]:
-    """The URL of a fresh, empty SQLite database."""
-    with fresh_database("sqlite", tmp_path) as url:
+def sqlite_url(request: pytest.FixtureRequest, database_pool: DatabasePool) -> Iterator[str]:
+    """The URL of a SQLite database without rows."""
+    with database_pool.database("sqlite", str(request.path.parent)) as url:
         yield url
 
 
 @pytest.fixture
-def postgresql_url(tmp_path: Path) -> Iterator[str]:
-    """The URL of a fresh, empty PostgreSQL database."""
-    with fresh_database("postgresql", tmp_path) as url:
+def postgresql_url(request: pytest.FixtureRequest, database_pool: DatabasePool) -> Iterator[str]:
+    """The URL of a PostgreSQL database without rows."""
+    with database_pool.database("postgresql", str(request.path.parent)) as url:
         yield url
 
 

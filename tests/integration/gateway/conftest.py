@@ -18,8 +18,8 @@ from tests.support.gateway_rpc import SERVICE_KEY, Caller
 
 
 @pytest.fixture
-async def cost(tmp_path: Path) -> AsyncIterator[RunningServer]:
-    settings = CostSettings(port=0, home=tmp_path / "home", auth_service_key=SERVICE_KEY)
+async def cost(tmp_path: Path, sqlite_url: str) -> AsyncIterator[RunningServer]:
+    settings = CostSettings(port=0, home=tmp_path / "home", database_url=sqlite_url, auth_service_key=SERVICE_KEY)
     async with cost_wiring.build(settings) as server:
         yield server
 

@@ -95,8 +95,8 @@ class Client:
 
 
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    async with serving(tmp_path) as client:
+async def client(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Client]:
+    async with serving(tmp_path, database_url=sqlite_url) as client:
         yield client
 
 

@@ -14,13 +14,13 @@ def migrated(output: str) -> set[str]:
 
 
 def test_every_service_is_migrated_and_again(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fresh_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if database_url.startswith("sqlite"):
+    if fresh_database_url.startswith("sqlite"):
         # One file for each service, in the home.
-        monkeypatch.setenv("LLMLAB_HOME", database_url.removeprefix("sqlite:///").removesuffix("/test.db"))
+        monkeypatch.setenv("LLMLAB_HOME", fresh_database_url.removeprefix("sqlite:///").removesuffix("/test.db"))
     else:
-        monkeypatch.setenv("LLMLAB_DATABASE_URL", database_url)
+        monkeypatch.setenv("LLMLAB_DATABASE_URL", fresh_database_url)
     for _ in range(2):
         assert main() == 0
         assert migrated(capsys.readouterr().out) == WITH_A_DATABASE
