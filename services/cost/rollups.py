@@ -32,8 +32,10 @@ DAY_US: Final = 24 * HOUR_US
 class Grain(StrEnum):
     """The width of a bucket; the values are stored."""
 
+    THIRTY_TWO_DAYS = "32d"
     EIGHT_DAYS = "8d"
     DAY = "d"
+    SIX_HOURS = "6h"
     HOUR = "h"
     QUARTER = "q"
 
@@ -44,8 +46,10 @@ class Grain(StrEnum):
 
 
 _WIDTHS_US: Final = {
+    Grain.THIRTY_TWO_DAYS: 32 * DAY_US,
     Grain.EIGHT_DAYS: 8 * DAY_US,
     Grain.DAY: DAY_US,
+    Grain.SIX_HOURS: 6 * HOUR_US,
     Grain.HOUR: HOUR_US,
     Grain.QUARTER: QUARTER_US,
 }
@@ -64,7 +68,7 @@ class View:
     columns: tuple[str, ...]
     grains: tuple[Grain, ...] = ALL_GRAINS
     turned: tuple[str, ...] = ()
-    """Its columns in another order, by which rows are found too; empty where the first column is all that filters."""
+    """Other columns than the first ones by which rows are found too; empty where these are all that filters."""
 
     @property
     def table(self) -> str:
@@ -73,19 +77,21 @@ class View:
 
 
 _TO_HOURS: Final = ALL_GRAINS[:-1]
-_TO_DAYS: Final = ALL_GRAINS[:-2]
+_TO_SIX_HOURS: Final = ALL_GRAINS[:-2]
+_TO_DAYS: Final = ALL_GRAINS[:-3]
 # In buckets that are finer than a view's, it would have about as many rows as there are events.
 VIEWS: Final = (
     View("total", ()),
     View("by_model", ("provider", "model")),
     View("by_tag", (TAG,)),
-    View("by_key", ("key_id",), _TO_HOURS),
+    View("by_key", ("key_id",)),
     View("by_run", ("run_id", "provider", "model"), _TO_HOURS),
     View("by_user", ("user_id",), _TO_HOURS),
     View("by_tag_model", (TAG, "provider", "model"), _TO_HOURS),
-    View("by_key_model", ("key_id", "provider", "model"), _TO_DAYS),
-    View("by_user_model", ("user_id", "provider", "model"), _TO_DAYS, ("provider", "model", "user_id")),
-    View("by_tag_user", (TAG, "user_id"), _TO_DAYS),
+    View("by_user_provider", ("provider", "user_id"), _TO_SIX_HOURS),
+    View("by_key_model", ("key_id", "provider", "model"), _TO_SIX_HOURS),
+    View("by_tag_user", (TAG, "user_id"), _TO_SIX_HOURS),
+    View("by_user_model", ("provider", "model", "user_id"), _TO_DAYS, ("user_id",)),
 )
 """The cheapest first."""
 

@@ -1,6 +1,6 @@
 """What can be asked about spend: by what it is grouped and filtered, in which window, in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
@@ -97,6 +97,17 @@ class Sums:
     unpriced_calls: int = 0
     cost_nano_usd: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * len(COUNT_FIELDS))
+
+
+def sum_of(parts: Iterable[Sums]) -> Sums:
+    """Their totals."""
+    total = Sums()
+    for part in parts:
+        total.calls += part.calls
+        total.unpriced_calls += part.unpriced_calls
+        total.cost_nano_usd += part.cost_nano_usd
+        total.counts = [one + other for one, other in zip(total.counts, part.counts, strict=True)]
+    return total
 
 
 @dataclass(frozen=True, slots=True)

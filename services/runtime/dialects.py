@@ -18,6 +18,15 @@ DialectName = Literal["sqlite", "postgresql"]
 Insert = sqlite.Insert | postgresql.Insert
 Rows = Sequence[Mapping[str, Any]]
 
+# What PostgreSQL thinks dear it would compile first, for longer than such statements then take.
+_IN_MEMORY = {"work_mem": "'64MB'", "jit": "off"}
+# Other processes take longer to start than the rows take to read.
+_FOLLOWING_INDEXES = {
+    **_IN_MEMORY,
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "max_parallel_workers_per_gather": "0",
+}
 _SCHEMA_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -135,26 +144,30 @@ def json_entries(connection: Connection, column: str, name: str) -> str:
     return f"json_each({column}) AS {name}"
 
 
+def each_found(connection: Connection, listed: str, table: str, name: str, condition: str) -> str:
+    """SQL for a FROM: for each row of the short list `listed` the rows of a huge table, called `name`, that fit it.
+
+    The rows are looked for anew, by an index, for each row of the list. PostgreSQL knows nothing of the list and would
+    read the whole table otherwise; SQLite keeps to the order of a cross join.
+    """
+    if connection.dialect.name == "postgresql":
+        return f"{listed} CROSS JOIN LATERAL (SELECT * FROM {table} AS {name} WHERE {condition} OFFSET 0) AS {name}"  # noqa: S608
+    return f"{listed} CROSS JOIN {table} AS {name} ON {condition}"
+
+
 @contextmanager
 def following_indexes(connection: Connection) -> Iterator[None]:
-    """Inside the block, join by looking rows up in indexes, one for each row of the table named first.
+    """Inside the block, read tables through their indexes, and sum up in memory, in this one process of the server.
 
-    For joins of a short list with a huge table: PostgreSQL knows nothing of the list and takes the whole table for
-    cheaper. SQLite joins in no other way.
+    For statements that read thousands of rows out of millions. SQLite does no other thing.
     """
     if connection.dialect.name != "postgresql":
         yield
         return
-    _set_planner(connection, "off")
+    _set_local(connection, _FOLLOWING_INDEXES)
     yield
     # A transaction that failed inside the block is over anyway.
-    _set_planner(connection, "on")
-
-
-def _set_planner(connection: Connection, value: str) -> None:
-    # What it thinks so dear it would compile first, for longer than the statement then takes.
-    names = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan", "enable_bitmapscan", "jit")
-    connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = {value}" for name in names))
+    _set_local(connection, dict.fromkeys(_FOLLOWING_INDEXES, "DEFAULT"))
 
 
 def sort_in_memory(connection: Connection) -> None:
@@ -163,7 +176,11 @@ def sort_in_memory(connection: Connection) -> None:
     PostgreSQL's default of 4 MB is made for many small queries at once; SQLite uses what it needs.
     """
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+        _set_local(connection, _IN_MEMORY)
+
+
+def _set_local(connection: Connection, settings: Mapping[str, str]) -> None:
+    connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()))
 
 
 class InsertStatements:

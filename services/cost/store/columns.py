@@ -6,7 +6,10 @@ from sqlalchemy import BigInteger, Boolean, Column, Text
 
 
 def words(name: str, *, key: bool = False) -> Column[Any]:
-    """Text; "" where there is none."""
+    """Text; "" where there is none.
+
+    Ordered by its bytes, as on SQLite: the migrations say so, because statements need not (PostgreSQL: COLLATE "C").
+    """
     return Column(name, Text, primary_key=key, nullable=False)
 
 

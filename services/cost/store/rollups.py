@@ -159,6 +159,8 @@ def _fold_into(view: View, sets: str) -> TextClause:
         f"WITH {', '.join(tables)}, grains AS ({' UNION ALL '.join(groups)})"  # noqa: S608 - our own names
         f" INSERT INTO {view.table} (project_id, grain, bucket_us{columns}, {summed})"
         f" SELECT CAST(:project_id AS text), grain, bucket{columns}, {summed} FROM grains WHERE true"
+        # In the order of the key, so that rows that are read together lie together.
+        f" ORDER BY grain, bucket{columns}"
         f" ON CONFLICT (project_id, grain, bucket_us{columns}) DO UPDATE SET {added}"
     )
 
@@ -171,7 +173,7 @@ def _widen(view: View, wider: Grain, finer: Grain) -> TextClause:
         f"INSERT INTO {view.table} (project_id, grain, bucket_us{columns}, {_summed(view)})"  # noqa: S608 - our own names
         f" SELECT CAST(:project_id AS text), '{wider.value}', {_bucket('bucket_us', wider)} AS wide{columns},"
         f" {_sums(view)} FROM {view.table} WHERE project_id = :project_id AND grain = '{finer.value}'"
-        f" AND bucket_us >= :from_us AND bucket_us < :before_us GROUP BY wide{columns}"
+        f" AND bucket_us >= :from_us AND bucket_us < :before_us GROUP BY wide{columns} ORDER BY wide{columns}"
     )
 
 

@@ -1,19 +1,23 @@
 """What was spent: pages of groups with the totals of their window, in one snapshot."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, select
 
-from services.cost.spend import Order, SpendFilter, SpendQuery, SpendRow, SpendSummary
+from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, SpendSummary, Sums, sum_of
 from services.cost.store.spend_sql import Slot, SpendReader
 from services.cost.store.tables import projects
 from services.cost.windows import Window, slots_of, window_before, window_of
 from services.runtime.database import Database
 from services.runtime.errors import DeadlineExceeded, ResourceExhausted
 
+T = TypeVar("T")
+
+_MANY: Final = (Dimension.USER, Dimension.KEY, Dimension.RUN, Dimension.TAG)
+"""Dimensions with so many values that a page by keys is begun with the first of them."""
 _HELD: Final = select(projects.c.held_nano_usd).where(projects.c.project_id == bindparam("project_id"))
 
 
@@ -64,7 +68,7 @@ class SpendStore:
         reader = SpendReader(connection, project_id, query.spend_filter, now_us=now_us, max_events=self._max_events)
         slots = [Slot(one.start_us, one.end_us, index) for index, one in enumerate((window, before)) if one]
         rows = _groups(reader, query, window, slots)
-        totals = reader.totals(slots)
+        totals = _totals_of(rows, query) or reader.totals(slots)
         return SpendSummary(
             rows=rows[: query.page_size],
             more=len(rows) > query.page_size,
@@ -76,27 +80,67 @@ class SpendStore:
         )
 
 
+def _totals_of(rows: list[SpendRow], query: SpendQuery) -> list[Sums] | None:
+    """The totals of both windows where the rows are all groups, and every call is in one of them; else None."""
+    if not query.group_by or Dimension.TAG in query.group_by or query.after or len(rows) > query.page_size:
+        return None
+    return [sum_of(row.sums for row in rows), sum_of(row.before for row in rows if row.before)]
+
+
 def _groups(reader: SpendReader, query: SpendQuery, window: Window, slots: list[Slot]) -> list[SpendRow]:
     """At most one group more than a page has."""
     wanted = query.page_size + 1
     if not query.group_by:
         return []
-    if query.period is None:
-        return reader.groups(query, slots, {}, wanted)
-    periods = slots_of(window, query.period, query.asked.zone)
-    names = {period.starts_us: period.key for period in periods}
-    slots = [Slot(period.starts_us, period.ends_us, period.starts_us) for period in periods]
-    if query.order is not Order.KEYS or query.group_by[0].period is None or len(query.group_by) == 1:
+    names: dict[int, str] = {}
+    if query.period:
+        periods = slots_of(window, query.period, query.asked.zone)
+        names = {period.starts_us: period.key for period in periods}
+        slots = [Slot(period.starts_us, period.ends_us, period.starts_us) for period in periods]
+    if query.order is not Order.KEYS or len(query.group_by) == 1:
         return reader.groups(query, slots, names, wanted)
-    # In the order of the periods a page is full after a few of them: more and more are read until it is.
-    if query.after:
-        slots = [slot for slot in slots if slot.number >= int(query.after[0])]
+    # In the order of the keys a page is full after a few of the first ones: more and more are read until it is.
+    if query.group_by[0].period:
+        ahead = [slot for slot in slots if not query.after or slot.number >= int(query.after[0])]
+
+        def read(piece: list[Slot], rest: int) -> list[SpendRow]:
+            if len(piece) == 1 and len(query.group_by) > 2 and query.group_by[1] in _MANY:
+                return _by_first_keys(reader, query, piece, names, rest, 1)
+            return reader.groups(query, piece, names, rest)
+
+        return _until_full(ahead, wanted, read)
+    if query.group_by[0] in _MANY:
+        return _by_first_keys(reader, query, slots, names, wanted, 0)
+    return reader.groups(query, slots, names, wanted)
+
+
+def _by_first_keys(
+    reader: SpendReader, query: SpendQuery, slots: list[Slot], names: dict[int, str], wanted: int, place: int
+) -> list[SpendRow]:
+    """At most so many groups in the order of their keys: those of the first values that the key at `place` has."""
+    begun = query.after[:place] == tuple(slot.number for slot in slots[:place])
+    from_key = str(query.after[place]) if query.after and begun else ""
+
+    def read(piece: list[str], rest: int) -> list[SpendRow]:
+        return reader.groups(query, slots, names, rest, (place, piece[0], piece[-1]))
+
+    first = reader.first_keys(query, slots, place, from_key, wanted)
+    rows = _until_full(first, wanted, read)
+    # A value whose groups are on earlier pages, or that has nothing left in the window, fills no place on this one.
+    while len(rows) < wanted and len(first) == wanted:
+        _, *first = reader.first_keys(query, slots, place, first[-1], wanted + 1)
+        rows += _until_full(first, wanted - len(rows), read)
+    return rows
+
+
+def _until_full(parts: list[T], wanted: int, read: Callable[[list[T], int], list[SpendRow]]) -> list[SpendRow]:
+    """At most so many rows of `parts` in their order; `read` gives those of a piece, and not more than are missing."""
     rows: list[SpendRow] = []
-    read = 0
-    while len(rows) < wanted and read < len(slots):
-        more = slots[read : 2 * read + 1]
-        rows += reader.groups(query, more, names, wanted - len(rows))
-        read += len(more)
+    done = 0
+    while len(rows) < wanted and done < len(parts):
+        piece = parts[done : 2 * done + 1]
+        rows += read(piece, wanted - len(rows))
+        done += len(piece)
     return rows
 
 

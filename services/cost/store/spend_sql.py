@@ -12,12 +12,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, text
 
 from services.cost.periods import FOREVER_US, QUARTER_US
-from services.cost.rollups import ALL_GRAINS, TAG, Span, View, parts_of, view_of
+from services.cost.rollups import ALL_GRAINS, TAG, View, parts_of, view_of
 from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, Sums, TagShare
 from services.cost.store.event_sums import events_by, rows_of_tags, tag_entry, tag_sets
 from services.cost.store.rows import sums_of
 from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_events
-from services.runtime.dialects import following_indexes
+from services.runtime.dialects import each_found, following_indexes
 from services.runtime.errors import ResourceExhausted
 
 _SLOT: Final = "slot"
@@ -26,8 +26,6 @@ _MONEY: Final = ("calls", "unpriced_calls", _COST)
 _BORDERS: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
     usage_events.c.project_id == bindparam("project_id")
 )
-# A cross join keeps SQLite from turning the order round; PostgreSQL is told by `following_indexes`.
-_SPANS: Final = "spans CROSS JOIN usage_events AS events"
 _IN_SPANS: Final = (
     "events.project_id = :project_id AND events.occurred_us >= spans.start_us AND events.occurred_us < spans.end_us"
 )
@@ -76,14 +74,40 @@ class SpendReader:
         found = {row[_SLOT]: sums_of(row) for row in self._run(slots, (), _COST, statement, {})}
         return [found.get(slot.number) or Sums() for slot in slots]
 
-    def groups(self, query: SpendQuery, slots: Sequence[Slot], names: Mapping[int, str], limit: int) -> list[SpendRow]:
+    def first_keys(self, query: SpendQuery, slots: Sequence[Slot], place: int, from_key: str, limit: int) -> list[str]:
+        """At most `limit` values of the key at `place` among those of the groups, in their order, from one on."""
+        key = _keys(query.group_by)[place]
+        named = {"limit": limit, "from_key": from_key}
+
+        def statement(source: str) -> str:
+            return (
+                f"SELECT {key} FROM ({source}) AS parts WHERE {key} >= :from_key"  # noqa: S608 - our own names
+                f" GROUP BY {key} ORDER BY {key} LIMIT :limit"
+            )
+
+        whole = [Slot(slots[0].start_us, slots[-1].end_us, 0)] if query.period else slots
+        return [row[key] for row in self._run(whole, (key,), _COST, statement, named)]
+
+    def groups(
+        self,
+        query: SpendQuery,
+        slots: Sequence[Slot],
+        names: Mapping[int, str],
+        limit: int,
+        between: tuple[int, str, str] | None = None,
+    ) -> list[SpendRow]:
         """At most `limit` groups in the order of the query, after its position.
 
         `names` are the keys of periods by the numbers of their slots, where the query divides by periods; else slot 0
-        is the window, and slot 1 what it is compared with.
+        is the window, and slot 1 what it is compared with. `between` is the place of a key, and the first and the last
+        value that it may have.
         """
         keys = _keys(query.group_by)
         named: dict[str, Any] = {"limit": limit}
+        ranged = ""
+        if between:
+            place, named["from_key"], named["to_key"] = between
+            ranged = keys[place]
         after = ""
         if query.after:
             position = list(query.after)
@@ -103,7 +127,7 @@ class SpendReader:
 
         columns = [key for key in keys if key != _SLOT]
         cost = SPLIT if query.tag_share is TagShare.SPLIT else _COST
-        rows = self._run(slots, columns, cost, statement, named)
+        rows = self._run(slots, columns, cost, statement, named, ranged)
         return [_spend_row(query, keys, row, names, self._project_id) for row in rows]
 
     def _run(
@@ -113,11 +137,14 @@ class SpendReader:
         cost: str,
         statement: Callable[[str], str],
         named: Mapping[str, Any],
+        ranged: str = "",
     ) -> list[RowMapping]:
         # In a transaction that sees every commit at once, events may be folded between two statements.
         while True:
             folded, closed_us = self._progress()
-            whole = text(self._statement(slots, columns, cost, statement, closed_us))
+            sources = _Sources(self._connection, slots, columns, cost, tuple(self._filter), ranged)
+            self._collect(sources, closed_us)
+            whole = text(sources.tables() + statement(sources.union()))
             entry = {"tag_entry": tag_entry(self._filter.get(TAG, ""))}
             bound = {"project_id": self._project_id, **self._filter, **entry, **named, "folded": folded}
             with following_indexes(self._connection):
@@ -125,20 +152,16 @@ class SpendReader:
             if folded == self._progress()[0]:
                 return rows
 
-    def _statement(
-        self, slots: Sequence[Slot], columns: Sequence[str], cost: str, statement: Callable[[str], str], closed_us: int
-    ) -> str:
-        view = view_of({*columns, *self._filter})
-        sources = _Sources(self._connection, slots, columns, cost, tuple(self._filter))
+    def _collect(self, sources: "_Sources", closed_us: int) -> None:
+        view = view_of({*sources.names, *self._filter})
         if view is None:
-            sources.add_events([(Span(slot.start_us, slot.end_us, 1), slot) for slot in slots], folded_only=False)
+            sources.add_slots()
         else:
             sources.add_view(view, self._borders(), closed_us=closed_us, now_us=self._now_us)
         if self._max_events is not None:
             sources.check(self._project_id, self._max_events)
         if view is not None:
             sources.add_tail()
-        return sources.tables() + statement(sources.union())
 
     def _borders(self) -> tuple[int, int]:
         """Whole buckets of any grain that hold all events: a window may be as long as it likes."""
@@ -156,21 +179,32 @@ class _Sources:
     """Collects what a statement reads."""
 
     def __init__(
-        self, connection: Connection, slots: Sequence[Slot], columns: Sequence[str], cost: str, filtered: Sequence[str]
+        self,
+        connection: Connection,
+        slots: Sequence[Slot],
+        columns: Sequence[str],
+        cost: str,
+        filtered: Sequence[str],
+        ranged: str,
     ) -> None:
+        """Reads what has the bound value in each column of `filtered`, and one of a bound range in column `ranged`."""
+        self.names = tuple(columns)
         self._connection = connection
         self._slots = slots
         self._tables: list[str] = []
         self._parts: list[str] = []
         self._spans = ""
-        self._names = tuple(columns)
         self._columns = "".join(f", {name}" for name in columns)
         self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
         self._tagged = TAG in (*columns, *filtered)
-        self._wanted = "".join(f" AND {name} = :{name}" for name in filtered)
-        of_events = [_HAS_TAG if name == TAG else f"events.{name} = :{name}" for name in filtered]
+        wanted = {name: f"{name} = :{name}" for name in filtered}
+        if ranged:
+            wanted.setdefault(ranged, f"{ranged} BETWEEN :from_key AND :to_key")
+        self._wanted = "".join(f" AND view.{condition}" for condition in wanted.values())
+        of_events = [_HAS_TAG] if TAG in filtered else []
+        of_events += [f"events.{condition}" for name, condition in wanted.items() if name != TAG]
         self._wanted_events = "".join(f" AND {condition}" for condition in of_events)
-        self._wanted_tags = f" WHERE {TAG} = :{TAG}" if TAG in filtered else ""
+        self._wanted_tags = f" WHERE {wanted[TAG]}" if TAG in wanted else ""
 
     def tables(self) -> str:
         """What stands before the statement."""
@@ -186,37 +220,49 @@ class _Sources:
         All events are between the borders.
         """
         buckets: list[str] = []
-        spans: list[tuple[Span, Slot]] = []
+        spans: dict[tuple[int, int], list[str]] = {}
         for slot in self._slots:
             start_us, end_us = max(slot.start_us, borders[0]), min(slot.end_us, borders[1])
             if start_us >= end_us:
                 continue
             parts = parts_of(start_us, end_us, view.grains, closed_us=closed_us, now_us=now_us)
             buckets += [f"('{one.grain.value}', {one.start_us}, {one.sign}, {slot.number})" for one in parts.buckets]
-            spans += [(span, slot) for span in parts.spans]
+            for span in parts.spans:
+                spans.setdefault((span.start_us, span.end_us), []).append(f"{span.sign}, {slot.number}")
         if buckets:
             self._tables.append(f"buckets(grain, start_us, sign, slot) AS (VALUES {', '.join(buckets)})")
-            self._parts.append(
-                f"SELECT slot, sign{self._columns}, {self._summed} FROM buckets CROSS JOIN {view.table} AS view"  # noqa: S608
-                " WHERE view.project_id = :project_id AND view.grain = buckets.grain"
-                " AND view.bucket_us = buckets.start_us"
+            condition = (
+                "view.project_id = :project_id AND view.grain = buckets.grain AND view.bucket_us = buckets.start_us"
                 f"{self._wanted}"
             )
-        self.add_events(spans, folded_only=True)
+            rows = each_found(self._connection, "buckets", view.table, "view", condition)
+            self._parts.append(f"SELECT slot, sign{self._columns}, {self._summed} FROM {rows}")  # noqa: S608
+        self._add_spans(spans, folded_only=True)
 
-    def add_events(self, spans: Iterable[tuple[Span, Slot]], *, folded_only: bool) -> None:
-        """Events of some times."""
-        rows = [f"({span.start_us}, {span.end_us}, {span.sign}, {slot.number})" for span, slot in spans]
-        if not rows:
+    def add_slots(self) -> None:
+        """The events of the slots, folded or not."""
+        spans = {(slot.start_us, slot.end_us): [f"1, {slot.number}"] for slot in self._slots}
+        self._add_spans(spans, folded_only=False)
+
+    def _add_spans(self, spans: Mapping[tuple[int, int], Sequence[str]], *, folded_only: bool) -> None:
+        """Events of some times, each read once, and the signs and slots that they are added with."""
+        if not spans:
             return
-        self._spans = f"spans(start_us, end_us, sign, slot) AS (VALUES {', '.join(rows)})"
-        self._tables.append(self._spans)
+        rows = [f"({number}, {start_us}, {end_us})" for number, (start_us, end_us) in enumerate(spans)]
+        uses = [f"({number}, {use})" for number, of_span in enumerate(spans.values()) for use in of_span]
+        self._spans = f"spans(number, start_us, end_us) AS (VALUES {', '.join(rows)})"
+        self._tables += [self._spans, f"uses(number, sign, slot) AS (VALUES {', '.join(uses)})"]
         # A sum, so that nobody takes the index of sequences: nearly all events are folded, and times tell them apart.
         folded = " AND events.sequence + 0 <= :folded" if folded_only else ""
-        condition = f"{_IN_SPANS}{folded}{self._wanted_events}"
-        keys = {"slot": "spans.slot", "sign": "spans.sign"}
-        self._add_grouped("times", keys, condition, _SPANS)
-        self._parts.append(f"SELECT slot, sign{self._columns}, {self._summed} FROM times")  # noqa: S608 - our own names
+        source = self._events_of_spans(f"{folded}{self._wanted_events}")
+        self._add_grouped("times", {"number": "spans.number"}, "true", source)
+        self._parts.append(
+            f"SELECT slot, sign{self._columns}, {self._summed} FROM times"  # noqa: S608 - our own names
+            " JOIN uses ON uses.number = times.number"
+        )
+
+    def _events_of_spans(self, wanted: str = "") -> str:
+        return each_found(self._connection, "spans", "usage_events", "events", _IN_SPANS + wanted)
 
     def add_tail(self) -> None:
         """The events that are not folded yet, by the quarter of an hour: slots may be many, but begin with one."""
@@ -233,10 +279,10 @@ class _Sources:
     def _add_grouped(self, name: str, keys: Mapping[str, str], condition: str, source: str) -> None:
         """A table of sums of events; with a tag, of a row for each of their tags."""
         if not self._tagged:
-            events = events_by(keys, self._names, condition, source=source)
+            events = events_by(keys, self.names, condition, source=source)
             self._tables.append(f"{name} AS MATERIALIZED ({events})")
             return
-        columns = (*(column for column in self._names if column != TAG), TAG)
+        columns = (*(column for column in self.names if column != TAG), TAG)
         events = events_by(keys, columns, condition, source=source)
         tagged = rows_of_tags(f"{name}_events", f"{name}_sets", tuple(keys), columns)
         self._tables.append(f"{name}_events AS MATERIALIZED ({events})")
@@ -248,7 +294,7 @@ class _Sources:
         if not self._spans:
             return
         counting = (
-            f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM {_SPANS} WHERE {_IN_SPANS} LIMIT :limit)"  # noqa: S608
+            f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM {self._events_of_spans()} LIMIT :limit)"  # noqa: S608
             " AS found"
         )
         named = {"project_id": project_id, "limit": max_events + 1}

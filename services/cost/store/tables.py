@@ -182,6 +182,7 @@ usage_events: Final = Table(
     Index("usage_events_by_time", "project_id", "occurred_us", "source", "event_id"),
     Index("usage_events_by_sequence", "project_id", "sequence"),
     Index("usage_events_by_user", "project_id", "user_id", "occurred_us"),
+    Index("usage_events_by_model", "project_id", "model", "occurred_us"),
     sqlite_with_rowid=False,
 )
 """What was used, priced once and never changed. Tags, metadata and the cost's parts (without those that are 0) are JSON
