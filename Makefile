@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	prices bench chaos-budget check clean
+	prices bench chaos-budget test-peers check clean
 
 ## help: list the targets
 help:
@@ -103,11 +103,16 @@ bench: setup
 chaos-budget: setup
 	@$(PY) -m bench.chaos_budget --seeds $(or $(SEEDS),20)
 
+## test-peers: run the gateway against a LiteLLM proxy, which is put into .venv-peers first (2 minutes; not part of check)
+test-peers: setup
+	@sh tools/peers.sh
+	@LLMLAB_TEST_LITELLM="$(CURDIR)/.venv-peers/bin/litellm" $(PY) -m pytest tests/peers $(ARGS)
+
 ## check: run every gate: lint, type, imports, proto-check, tests with coverage
 check: lint type imports proto-check coverage
 
 ## clean: remove .venv, caches and build leftovers; stops nothing and keeps data
 clean:
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
+	@rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
 	@rm -rf *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

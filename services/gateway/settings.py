@@ -102,6 +102,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     chat_sessions_max: int = Field(10_000, ge=1, description="Chat sessions of one project.")
     chat_session_turns_max: int = Field(1_000, ge=1, description="Turns of one chat session.")
     chat_turns_max: int = Field(1_000, ge=1, description="Chat turns under way in this process.")
+    chat_waiting_reads_max: int = Field(
+        256, ge=1, description="Reads of one turn that wait for the database; the provider is read no faster."
+    )
     chat_alive_s: float = Field(
         20.0, ge=1, description="A turn that shows no life for so long is given up: its gateway was lost."
     )

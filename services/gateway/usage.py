@@ -35,6 +35,11 @@ class TokenUsage:
     """Billable steps of an automation."""
     measured: bool = True
 
+    @property
+    def counted(self) -> bool:
+        """Whether anything was: servers that do not count say 0 of everything."""
+        return bool(self.input_tokens or self.output_tokens)
+
 
 def estimate_tokens(text: str) -> int:
     """How many tokens a text is likely to be: a token for every four bytes of UTF-8, rounded up."""

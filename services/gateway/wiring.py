@@ -177,7 +177,10 @@ async def _chat(
 
     limits = ChatLimits(settings.chat_sessions_max, settings.chat_session_turns_max, settings.chat_alive_s)
     rules = ChatRules(
-        turns_max=settings.chat_turns_max, life_s=settings.chat_alive_s / 4, poll_s=settings.chat_poll_ms / 1_000
+        turns_max=settings.chat_turns_max,
+        waiting_reads_max=settings.chat_waiting_reads_max,
+        life_s=settings.chat_alive_s / 4,
+        poll_s=settings.chat_poll_ms / 1_000,
     )
     async with open_service_database(settings) as database, open_hints(settings.redis_url, "gateway") as hints:
         store = SqlChatStore(database, limits, lambda turn: seal_outcome(lost_outcome(turn)))

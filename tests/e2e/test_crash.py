@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ import pytest
 from psycopg.rows import dict_row
 
 from llmlab.api.common.v1 import content_pb2, value_pb2
+from llmlab.api.gateway.v1 import chat_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
-from llmlab.client import NetworkError
+from llmlab.client import NetworkError, StreamTruncatedError
 from tests.support.cluster import Cluster, MockProvider, cluster, mock_provider
 from tests.support.databases import fresh_database, fresh_redis_url
 
@@ -61,6 +62,9 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
             "LLMLAB_GATEWAY_CATALOGUE_FILE": str(catalogue),
             # A killed gateway never tells what came of its calls; the default waits for it for five seconds.
             "LLMLAB_ORCHESTRATOR_UNKNOWN_AFTER_MS": "500",
+            "LLMLAB_GATEWAY_CHAT_HISTORY": "true",
+            # A turn whose gateway was killed is given up after so long.
+            "LLMLAB_GATEWAY_CHAT_ALIVE_S": "2",
         }
         with cluster(folder, database_url=database_url, redis_url=fresh_redis_url(), **settings) as running:
             yield Laboratory(running, mock, database_url, catalogue)
@@ -182,6 +186,47 @@ async def test_a_direct_call_whose_gateway_dies_is_not_made_again(laboratory: La
         await client.complete("witness/small", "And now?")
     seen = [call["idempotency_key"] for call in laboratory.mock.calls()]
     assert [attempt_id for attempt_id in seen if attempt_id.startswith(call_ids[0])] == [f"{call_ids[0]}/1"]
+
+
+async def chat_until_dead(laboratory: Laboratory, session_id: str, seen: list[chat_pb2.ChatEvent]) -> None:
+    """A chat turn whose gateway is killed at its first text; what was shown of it goes into `seen`."""
+    async with laboratory.cluster.client() as client:
+        async for event in client.send_chat_message(session_id, "Count.", turn_id="t1"):
+            seen.append(event)
+            if any(chunk.text for chunk in event.chunks) and "gateway" in laboratory.cluster.processes:
+                laboratory.cluster.kill("gateway")
+
+
+async def follow(stream: AsyncIterator[chat_pb2.ChatEvent], seen: list[chat_pb2.ChatEvent]) -> None:
+    """Puts what comes into `seen`, up to the stream's error too."""
+    async for event in stream:
+        seen.append(event)  # noqa: PERF401 (what came before an error counts)
+
+
+async def test_a_chat_turn_whose_gateway_dies_ends_with_what_was_shown_and_is_not_asked_again(
+    laboratory: Laboratory,
+) -> None:
+    slow = {"tokens_per_second": value_pb2.Value(int_value=4)}
+    async with laboratory.cluster.client() as client:
+        session_id = (await client.create_chat_session("witness/small", provider_options=slow)).session_id
+    seen: list[chat_pb2.ChatEvent] = []
+    with pytest.raises(NetworkError):
+        await chat_until_dead(laboratory, session_id, seen)
+    laboratory.cluster.start("gateway")
+    async with laboratory.cluster.client() as client:
+        with pytest.raises(StreamTruncatedError):
+            await follow(client.watch_chat_turn(session_id, "t1", seen[-1].sequence), seen)
+        (turn,) = [turn async for turn in client.list_chat_turns(session_id)]
+        # The session goes on: the turn that was lost does not block it.
+        events = [event async for event in client.send_chat_message(session_id, "And now?", turn_id="t2")]
+    shown = "".join(chunk.text for event in seen for chunk in event.chunks)
+    assert shown
+    assert turn.state == chat_pb2.CHAT_TURN_STATE_FAILED
+    # What was shown had been kept before.
+    assert turn.answer.parts[0].text == shown
+    assert events[-1].chunks[-1].HasField("finished")
+    asked = [call["idempotency_key"] for call in laboratory.mock.calls()]
+    assert [key for key in asked if session_id in key] == [f"chat/{session_id}/{turn}/1" for turn in ("t1", "t2")]
 
 
 async def test_a_signal_makes_the_gateway_read_its_catalogue_again(laboratory: Laboratory) -> None:

@@ -98,7 +98,7 @@ class AnthropicWire:
             if isinstance(part, ToolCallPart)
         ]
         stop = _STOP_WORDS[answer.finish_reason or FinishReason.STOP]
-        usage = _usage(answer.usage or TokenUsage())
+        usage = _usage(answer.usage or TokenUsage(), answer.service_tier)
         return {**_head(wanted), "content": content, "stop_reason": stop, "usage": usage}
 
     def error(self, fault: ProviderFault) -> Any:
@@ -116,6 +116,7 @@ class _StreamEncoder:
         self._open = ""
         self._index = -1
         self._usage: TokenUsage | None = None
+        self._tier = ""
         self._finish = FinishReason.STOP
 
     def encode(self, events: Iterable[Event]) -> bytes:
@@ -134,8 +135,8 @@ class _StreamEncoder:
                     written.append(self._enter(f"tool {index}", block))
                     if arguments:
                         written.append(self._delta({"type": "input_json_delta", "partial_json": arguments}))
-                case UsageSoFar(usage):
-                    self._usage = usage
+                case UsageSoFar(usage, tier):
+                    self._usage, self._tier = usage, tier
                 case Finished(reason):
                     self._finish = reason
         return b"".join(written)
@@ -145,7 +146,7 @@ class _StreamEncoder:
         delta = {
             "type": "message_delta",
             "delta": {"stop_reason": _STOP_WORDS[self._finish], "stop_sequence": None},
-            "usage": _usage(self._usage or TokenUsage()),
+            "usage": _usage(self._usage or TokenUsage(), self._tier),
         }
         return self._leave() + sse(delta, "message_delta") + sse({"type": "message_stop"}, "message_stop")
 
@@ -184,7 +185,7 @@ def _head(wanted: WireRequest) -> dict[str, Any]:
     }
 
 
-def _usage(usage: TokenUsage) -> dict[str, Any]:
+def _usage(usage: TokenUsage, tier: str = "") -> dict[str, Any]:
     """Their input excludes what was read from the cache."""
     return {
         "input_tokens": usage.input_tokens - usage.cache_read_tokens,
@@ -192,6 +193,7 @@ def _usage(usage: TokenUsage) -> dict[str, Any]:
         "cache_creation_input_tokens": 0,
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
+        "service_tier": tier or "standard",
     }
 
 

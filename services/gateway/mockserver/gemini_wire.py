@@ -107,7 +107,7 @@ class GeminiWire:
         finish = _FINISH_WORDS[answer.finish_reason or FinishReason.STOP]
         body = _body(wanted, parts, finish)
         if answer.usage is not None:
-            body["usageMetadata"] = _usage(answer.usage)
+            body["usageMetadata"] = _usage(answer.usage, answer.service_tier)
         return body
 
     def error(self, fault: ProviderFault) -> Any:
@@ -124,6 +124,7 @@ class _StreamEncoder:
         self._wanted = wanted
         self._calls: dict[int, list[str]] = {}
         self._usage: TokenUsage | None = None
+        self._tier = ""
         self._finish = FinishReason.STOP
 
     def encode(self, events: Iterable[Event]) -> bytes:
@@ -139,8 +140,8 @@ class _StreamEncoder:
                     call = self._calls.setdefault(index, ["", ""])
                     call[0] += name
                     call[1] += arguments
-                case UsageSoFar(usage):
-                    self._usage = usage
+                case UsageSoFar(usage, tier):
+                    self._usage, self._tier = usage, tier
                 case Finished(reason):
                     self._finish = reason
         return b"".join(written)
@@ -150,7 +151,7 @@ class _StreamEncoder:
         calls = [_call_part(name, arguments) for name, arguments in self._calls.values()]
         body = _body(self._wanted, calls or [{"text": ""}], _FINISH_WORDS[self._finish])
         if self._usage is not None:
-            body["usageMetadata"] = _usage(self._usage)
+            body["usageMetadata"] = _usage(self._usage, self._tier)
         return sse(body)
 
 
@@ -169,7 +170,7 @@ def _call_part(name: str, arguments_json: str) -> dict[str, Any]:
     return {"functionCall": {"name": name, "args": orjson.loads(arguments_json or "{}")}}
 
 
-def _usage(usage: TokenUsage) -> dict[str, Any]:
+def _usage(usage: TokenUsage, tier: str) -> dict[str, Any]:
     """Their candidates leave the thoughts out."""
     return {
         "promptTokenCount": usage.input_tokens,
@@ -177,6 +178,7 @@ def _usage(usage: TokenUsage) -> dict[str, Any]:
         "candidatesTokenCount": usage.output_tokens - usage.reasoning_tokens,
         "thoughtsTokenCount": usage.reasoning_tokens,
         "totalTokenCount": usage.input_tokens + usage.output_tokens,
+        "serviceTier": tier or "standard",
     }
 
 

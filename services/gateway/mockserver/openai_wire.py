@@ -100,6 +100,8 @@ class OpenAiWire:
         body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
         if answer.usage is not None:
             body["usage"] = _usage(answer.usage)
+        if answer.service_tier:
+            body["service_tier"] = answer.service_tier
         return body
 
     def error(self, fault: ProviderFault) -> Any:
@@ -113,6 +115,7 @@ class _StreamEncoder:
     def __init__(self, wanted: WireRequest) -> None:
         self._head = _head(wanted, "chat.completion.chunk")
         self._usage: TokenUsage | None = None
+        self._tier: dict[str, str] = {}
         self._wanted = wanted
 
     def encode(self, events: Iterable[Event]) -> bytes:
@@ -126,8 +129,9 @@ class _StreamEncoder:
                     written.append(self._chunk({"reasoning_content": text}))
                 case ToolCallDelta():
                     written.append(self._chunk({"tool_calls": [_tool_call(event)]}))
-                case UsageSoFar(usage):
+                case UsageSoFar(usage, tier):
                     self._usage = usage
+                    self._tier = {"service_tier": tier} if tier else {}
                 case Finished(reason):
                     written.append(self._chunk({}, _FINISH_WORDS[reason]))
         return b"".join(written)
@@ -136,7 +140,7 @@ class _StreamEncoder:
         """The usage chunk, which has no choices, and the last word."""
         usage = b""
         if self._usage is not None and self._wanted.include_usage:
-            usage = sse({**self._head, "choices": [], "usage": _usage(self._usage)})
+            usage = sse({**self._head, **self._tier, "choices": [], "usage": _usage(self._usage)})
         return usage + b"data: [DONE]\n\n"
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:

@@ -15,6 +15,7 @@ from services.gateway.mockserver.anthropic_wire import AnthropicWire
 from services.gateway.mockserver.call_log import CallLog
 from services.gateway.mockserver.gemini_wire import GeminiWire
 from services.gateway.mockserver.openai_wire import OpenAiWire
+from services.gateway.mockserver.responses_wire import ResponsesWire
 from services.gateway.mockserver.wire import Wire, WireRequest
 from services.gateway.providers.mock import MockFailed, MockProvider
 from services.runtime.ids import new_id
@@ -37,6 +38,7 @@ class MockServer:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         wires: tuple[Wire, ...] = (
             OpenAiWire(self._any_model),
+            ResponsesWire(self._any_model),
             AnthropicWire(self._any_model),
             GeminiWire(self._any_model),
         )

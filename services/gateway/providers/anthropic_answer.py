@@ -145,7 +145,8 @@ class AnthropicDecoder:
         if not usage:
             return
         self._usage.update({name: value for name, value in usage.items() if value is not None})
-        into.append(UsageSoFar(anthropic_usage(self._usage), reported_tier(self._usage)))
+        if (read := anthropic_usage(self._usage)).counted:
+            into.append(UsageSoFar(read, reported_tier(self._usage)))
 
     def _finish(self, word: Any, into: list[Event]) -> None:
         if isinstance(word, str) and word:

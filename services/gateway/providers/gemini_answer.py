@@ -163,7 +163,8 @@ class GeminiDecoder:
         """Their figures are cumulative: later ones replace earlier ones. Some answers have none, only who pays."""
         if "promptTokenCount" in usage or "totalTokenCount" in usage:
             self._usage.update(usage)
-            into.append(UsageSoFar(gemini_usage(self._usage), _tier(self._usage)))
+            if (read := gemini_usage(self._usage)).counted:
+                into.append(UsageSoFar(read, _tier(self._usage)))
 
     def _finish(self, candidate: dict[str, Any], into: list[Event]) -> None:
         word = text_of(candidate.get("finishReason"))

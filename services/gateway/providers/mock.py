@@ -37,6 +37,7 @@ from services.gateway.providers.mock_script import (
     with_options,
 )
 from services.gateway.providers.mock_text import mock_text, mock_vector, value_of_schema
+from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage, estimate_input_tokens, estimate_tokens
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 
@@ -141,7 +142,8 @@ class MockProvider:
             return _Plan(ttft_s, seconds_per_chunk, content[: max(1, len(content) // 2)], [])
         ending: list[Event] = []
         if script.report_usage:
-            ending.append(UsageSoFar(_usage(call, script, content)))
+            tier = reported_tier({"service_tier": script.service_tier})
+            ending.append(UsageSoFar(_usage(call, script, content), tier))
         ending.append(Finished(finish))
         if call.include_raw:
             text = "".join(event.text for event in content if isinstance(event, TextDelta))

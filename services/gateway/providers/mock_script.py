@@ -46,6 +46,7 @@ class MockScript:
         text: the answer, instead of one made up. reasoning: what is thought before it.
         input_tokens, output_tokens, cached_tokens, reasoning_tokens: usage to report, instead of what was counted.
         report_usage: False leaves usage out of the answer.
+        service_tier: what the answer says about its tier ("flex", "priority" ...), in its usage.
     """
 
     ttft_ms: float = 0.0
@@ -61,6 +62,7 @@ class MockScript:
     cached_tokens: int = 0
     reasoning_tokens: int = -1
     report_usage: bool = True
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ class OpenAiDecoder:
             if isinstance(delta, dict):
                 self._content(delta, into)
             self._finish(choice, into)
-        if isinstance(usage := _usage_field(chunk), dict):
-            into.append(UsageSoFar(openai_usage(usage), reported_tier(chunk)))
+        if (said := _usage_field(chunk)) and (usage := openai_usage(said)).counted:
+            into.append(UsageSoFar(usage, reported_tier(chunk)))
 
     def whole_answer(self, body: Any) -> list[Event]:
         """The events of an answer that was not streamed."""
@@ -97,8 +97,8 @@ class OpenAiDecoder:
         self._start(body, events, streamed=False)
         if isinstance(answer := choice.get("message"), dict):
             self._content(answer, events)
-        if isinstance(usage := _usage_field(body), dict):
-            events.append(UsageSoFar(openai_usage(usage), reported_tier(body)))
+        if (usage := openai_usage(_usage_field(body))).counted:
+            events.append(UsageSoFar(usage, reported_tier(body)))
         self._finish(choice, events)
         self.done = True
         return events
@@ -230,9 +230,9 @@ def _first_choice(chunk: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _usage_field(chunk: dict[str, Any]) -> Any:
+def _usage_field(chunk: dict[str, Any]) -> dict[str, Any]:
     # Groq puts the usage of a stream into `x_groq`.
-    return chunk.get("usage") or object_of(chunk.get("x_groq")).get("usage")
+    return object_of(chunk.get("usage") or object_of(chunk.get("x_groq")).get("usage"))
 
 
 def _content_parts(content: list[Any]) -> list[Event]:

@@ -131,8 +131,8 @@ class ResponsesDecoder:
     def _finish(self, response: dict[str, Any], into: list[Event]) -> None:
         """The last word: usage and the reason. Without a known status there is no reason, and the answer is cut."""
         self.done = True
-        if isinstance(usage := response.get("usage"), dict):
-            into.append(UsageSoFar(responses_usage(usage), reported_tier(response)))
+        if (usage := responses_usage(object_of(response.get("usage")))).counted:
+            into.append(UsageSoFar(usage, reported_tier(response)))
         match response.get("status"):
             case "completed":
                 finish = FinishReason.TOOL_CALLS if self._tools else FinishReason.STOP

@@ -23,11 +23,12 @@ from tests.support.gateway import OWNER, InMemoryLedger, call, collected, pipeli
 from tests.support.processes import start_child
 from tests.support.provider_kinds import provider_of
 
-KINDS = ("openai", "anthropic", "gemini")
+KINDS = ("openai", "anthropic", "gemini", "responses")
 PATHS = {
     "openai": "/v1/chat/completions",
     "anthropic": "/v1/messages",
     "gemini": "/v1beta/models/instant:generateContent",
+    "responses": "/v1/responses",
 }
 
 
@@ -38,7 +39,7 @@ async def base_url(tmp_path: Path) -> AsyncIterator[str]:
 
 
 def made(kind: str, base_url: str) -> Provider:
-    return provider_of(kind, base_url if kind == "openai" else base_url.removesuffix("/v1"))
+    return provider_of(kind, base_url if kind in ("openai", "responses") else base_url.removesuffix("/v1"))
 
 
 async def run(kind: str, base_url: str, asked: Call) -> Completion | FailedCall:
@@ -73,6 +74,7 @@ async def test_tools_reasoning_and_usage_over_the_wire(base_url: str, kind: str)
         "input_tokens": 500,
         "cached_tokens": 400,
         "output_tokens": 30,
+        "service_tier": "flex",
     }
     asked = call(
         parameters=Parameters(provider_options=options),
@@ -90,6 +92,7 @@ async def test_tools_reasoning_and_usage_over_the_wire(base_url: str, kind: str)
     assert answer.reasoning() == "Hmm."
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.cache_read_tokens, answer.usage.output_tokens) == (500, 400, 30)
+    assert answer.service_tier == "flex"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,7 +132,7 @@ async def test_an_unknown_model_and_a_bad_body_are_client_errors(base_url: str, 
             b"{",
             b"[]",
             b'{"messages": []}',
-            b'{"messages": [{"role": "pope"}], "contents": [{"role": "pope"}], "max_tokens": 1}',
+            b'{"messages": [{"role": "pope"}], "contents": [{"role": "pope"}], "input": [7], "max_tokens": 1}',
         ):
             async with session.post(url, data=body) as reply:
                 assert reply.status == 400
@@ -143,6 +146,7 @@ async def test_unary_answers(base_url: str, kind: str) -> None:
         "max_tokens": 50,
         "messages": [{"role": "user", "content": "hi"}],
         "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        "input": "hi",
         "text": "Hello there.",
     }
     url = base_url.removesuffix("/v1") + PATHS[kind]
@@ -151,6 +155,9 @@ async def test_unary_answers(base_url: str, kind: str) -> None:
     if kind == "openai":
         assert answer["choices"][0]["message"]["content"] == "Hello there."
         assert answer["usage"]["completion_tokens"] == 3
+    elif kind == "responses":
+        assert answer["output"][0]["content"][0]["text"] == "Hello there."
+        assert (answer["status"], answer["usage"]["output_tokens"]) == ("completed", 3)
     elif kind == "gemini":
         assert answer["candidates"][0]["content"]["parts"] == [{"text": "Hello there."}]
         assert answer["usageMetadata"]["candidatesTokenCount"] == 3
@@ -159,8 +166,9 @@ async def test_unary_answers(base_url: str, kind: str) -> None:
         assert answer["usage"]["output_tokens"] == 3
 
 
-async def test_a_conversation_is_understood(base_url: str) -> None:
-    provider = made("openai", base_url)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_conversation_is_understood(base_url: str, kind: str) -> None:
+    provider = made(kind, base_url)
     messages = (
         Message("system", (TextPart("Be exact."),)),
         Message("user", (TextPart("And now?"),)),

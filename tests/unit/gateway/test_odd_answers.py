@@ -258,6 +258,19 @@ def test_a_stop_for_compaction_asks_to_go_on() -> None:
     assert answer.finish_reason is FinishReason.PAUSE
 
 
+NOTHING_COUNTED: dict[str, Any] = {
+    "anthropic": {"type": "message_delta", "usage": {"input_tokens": 0, "output_tokens": 0}},
+    "gemini": {"usageMetadata": {"promptTokenCount": 0, "candidatesTokenCount": 0, "totalTokenCount": 0}},
+    "openai": {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}},
+    "responses": {"type": "response.completed", "response": {"usage": {"input_tokens": 0, "output_tokens": 0}}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_count_of_nothing_at_all_is_none_so_that_an_estimate_takes_its_place(kind: str) -> None:
+    assert not any(isinstance(event, UsageSoFar) for event in read(kind, NOTHING_COUNTED[kind]))
+
+
 def test_vertex_names_its_tiers_by_traffic() -> None:
     for said, tier in (("ON_DEMAND_FLEX", "flex"), ("ON_DEMAND", ""), (7, "")):
         answer = Collector()
