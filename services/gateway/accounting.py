@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from services.gateway.attempts import Attempt
@@ -19,6 +18,7 @@ from services.gateway.cost_port import AMBIGUOUS_CODES, CostPort, Reservation, S
 from services.gateway.failures import CallFailed, Failure, refused
 from services.gateway.hold_policy import HoldPolicy
 from services.gateway.late_bills import Bill, JournalFull, LateBills
+from services.gateway.layer import Around
 from services.gateway.tiers import asked_tier
 from services.gateway.usage import estimate_input_tokens
 from services.runtime.clock import Clock
@@ -60,26 +60,29 @@ class Accounting:
         self._limits = limits or AccountingLimits()
         self._later: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def held(self, attempt: Attempt) -> AsyncIterator[None]:
+    def held(self, attempt: Attempt) -> Around[Reservation | None]:
         """Money is held inside; afterwards it is settled where the attempt was dispatched, and released where not.
 
         Raises CallFailed, not dispatched, where the hold is refused, or where the cost service does not answer in time
         and the policy lets nothing leave without it.
         """
+        return Around(attempt, self._enter, self._leave)
+
+    async def _enter(self, attempt: Attempt) -> Reservation | None:
+        """Returns what is still to be held where the attempt goes on without."""
         failpoint("gateway.before_hold")
         reservation = self._reservation(attempt)
         held = await self._hold(attempt, reservation)
         failpoint("gateway.after_hold")
-        try:
-            yield
-        finally:
-            if attempt.dispatched:
-                failpoint("gateway.before_settle")
-                await self._settle(attempt, None if held else reservation)
-                failpoint("gateway.after_settle")
-            elif held:
-                await self._release(attempt)
+        return None if held else reservation
+
+    async def _leave(self, attempt: Attempt, unheld: Reservation | None) -> None:
+        if attempt.dispatched:
+            failpoint("gateway.before_settle")
+            await self._settle(attempt, unheld)
+            failpoint("gateway.after_settle")
+        elif unheld is None:
+            await self._release(attempt)
 
     async def close(self, timeout_s: float) -> None:
         """Give what is still to be settled or released this much time."""

@@ -13,24 +13,31 @@ _RETRY_AFTER_MS = 250
 
 
 class ActiveCall:
-    """A call under way, which may take `timeout_ms`; `limit` is its deadline once it runs."""
+    """A call under way, which may take `timeout_ms`; `limit` is what stops it once it runs.
 
-    __slots__ = ("cancelled", "expired", "limit", "timeout_ms")
+    `answered`: its answer is complete, so that nothing is left to stop.
+    """
 
-    def __init__(self, timeout_ms: int) -> None:
+    __slots__ = ("_timed", "answered", "cancelled", "expired", "limit", "timeout_ms")
+
+    def __init__(self, timeout_ms: int, *, timed: bool = True) -> None:
+        """Not `timed`: somebody else stops it in time."""
         self.timeout_ms = timeout_ms
+        self.answered = False
         self.cancelled = False
         self.expired = False
         self.limit: asyncio.Timeout | None = None
+        self._timed = timed
 
-    @property
-    def answered(self) -> bool:
-        """Whether its answer is complete, so that nothing is left to stop."""
-        return self.limit is not None and self.limit.when() is None
+    def limited(self) -> asyncio.Timeout:
+        """The context in which it runs: raises TimeoutError when it is stopped."""
+        self.limit = asyncio.timeout(self.timeout_ms / 1_000 if self._timed else None)
+        return self.limit
 
     def has_answer(self) -> None:
         """The answer is complete: the deadline must not cut the settlement."""
-        if self.limit is not None:
+        self.answered = True
+        if self.limit is not None and self.limit.when() is not None:
             self.limit.reschedule(None)
 
     def cancel(self) -> None:
@@ -45,8 +52,8 @@ class ActiveCall:
 
     def _stop(self) -> None:
         limit = self.limit
-        # Nothing is left to stop where the deadline has struck, or where the answer is complete and has no deadline.
-        if limit is not None and not limit.expired() and limit.when() is not None:
+        # Nothing is left to stop where the deadline has struck, or where the answer is complete.
+        if limit is not None and not limit.expired() and not self.answered:
             limit.reschedule(asyncio.get_running_loop().time())
 
 

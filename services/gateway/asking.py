@@ -37,7 +37,7 @@ class Asking:
         """Make attempts until one gives the answer, within the call's deadline. Raises the last one's CallFailed."""
         step = self._way.first
         try:
-            async with asyncio.timeout(self._active.timeout_ms / 1_000) as self._active.limit:
+            async with self._active.limited():
                 while True:
                     try:
                         await self._try(step, make, emit)

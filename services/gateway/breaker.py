@@ -14,15 +14,15 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from services.gateway.attempts import Attempt
 from services.gateway.breaker_share import Alone, BreakerShare, SharedBreaker
 from services.gateway.catalogue import Deployment
 from services.gateway.failures import refused
+from services.gateway.layer import Around
 from services.gateway.recent import Recent
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -87,8 +87,7 @@ class BreakerView:
     probe_in_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """A call that a breaker let pass. `era` tells calls from before a change of state from those after it."""
 
     era: int
@@ -265,16 +264,17 @@ class Breakers:
         self._breakers = Recent(lambda name: Breaker(name, rules, clock, spread, share), rules.deployments_max)
         self._refused = telemetry.counter("breaker_refused")
 
-    @asynccontextmanager
-    async def guarded(self, attempt: Attempt) -> AsyncIterator[None]:
+    def guarded(self, attempt: Attempt) -> Around[tuple[Breaker, Permit] | None]:
         """The attempt may go out inside; what became of it counts on the way out.
 
         Raises CallFailed(CIRCUIT_OPEN), not dispatched. An attempt whose call ignores the breaker is neither refused
         nor counted.
         """
+        return Around(attempt, self._enter, self._leave)
+
+    async def _enter(self, attempt: Attempt) -> tuple[Breaker, Permit] | None:
         if attempt.request.call.ignore_circuit_breaker or not attempt.deployment.circuit_breaker:
-            yield
-            return
+            return None
         breaker = self._breakers.get(attempt.deployment.name)
         permit = await self._admitted(breaker)
         if permit is None:
@@ -284,12 +284,15 @@ class Breakers:
                 "resilience.ignore_circuit_breaker"
             )
             raise refused("CIRCUIT_OPEN", message, retry_after_ms=breaker.retry_after_ms)
-        try:
-            yield
-        finally:
-            breaker.finish(permit, self._verdict(attempt))
-            if permit.probe:
-                self._share.probed(breaker.deployment)
+        return breaker, permit
+
+    async def _leave(self, attempt: Attempt, taken: tuple[Breaker, Permit] | None) -> None:
+        if taken is None:
+            return
+        breaker, permit = taken
+        breaker.finish(permit, self._verdict(attempt))
+        if permit.probe:
+            self._share.probed(breaker.deployment)
 
     async def _admitted(self, breaker: Breaker) -> Permit | None:
         permit = breaker.admit()

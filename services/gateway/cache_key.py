@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable
 
 from services.gateway.calls import Call, Owner
 from services.gateway.catalogue import Route
@@ -40,16 +41,16 @@ def cache_key(project_id: str, route: Route, call: Call) -> str:
     return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 
-def flight_key(key: str, call: Call, owner: Owner) -> str:
-    """The hash of what two calls that may share one attempt have in common besides their `cache_key`.
+def flight_key(key: str, call: Call, owner: Owner) -> Hashable:
+    """What two calls that may share one attempt have in common, besides what their `cache_key` stands for.
 
     They are charged alike, so that one bill is right for all; they are patient alike, so that one failure is.
     """
-    alike = (
+    return (
         key,
         owner,
         call.run_id,
-        sorted(call.tags.items()),
+        tuple(sorted(call.tags.items())),
         call.caching,
         call.ignore_circuit_breaker,
         call.retries_max,
@@ -57,4 +58,3 @@ def flight_key(key: str, call: Call, owner: Owner) -> str:
         call.fallbacks,
         call.hedge_after_ms,
     )
-    return hashlib.sha256(repr(alike).encode()).hexdigest()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.gateway.usage import TokenUsage
 
@@ -120,5 +120,5 @@ class Read(NamedTuple):
     events: list[Event]
 
 
-Emit = Callable[[str, int, list[Event]], Awaitable[None]]
-"""Takes the fields of a Read as it arrives."""
+Emit = Callable[[str, int, list[Event]], Coroutine[Any, Any, None] | None]
+"""Takes the fields of a Read as it arrives. Returns None when it has, or what has to be awaited: most never wait."""

@@ -58,8 +58,8 @@ async def _consume(attempt: Attempt, stream: AsyncGenerator[list[Event], None], 
             offset_us = stopwatch.arrived(events)
             collector.add(events)
             failpoint("gateway.during_call")
-            if emit is not None:
-                await emit(attempt.attempt_id, offset_us, events)
+            if emit is not None and (taking := emit(attempt.attempt_id, offset_us, events)) is not None:
+                await taking
     finally:
         # Closes the socket where the stream has not ended; a provider's generator does that without waiting.
         await stream.aclose()

@@ -26,17 +26,16 @@ class Generation:
     _calls: int = 0
     _unused: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Its providers stay open inside."""
+    def taken(self) -> None:
+        """A call uses it: its providers stay open."""
         self._calls += 1
         self._unused.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._unused.set()
+
+    def given_back(self) -> None:
+        """The call has ended."""
+        self._calls -= 1
+        if not self._calls:
+            self._unused.set()
 
     async def unused(self) -> None:
         """Wait until no call uses it."""
@@ -62,8 +61,11 @@ class Fleet:
     def lease(self) -> Iterator[Generation]:
         """The generation in force; it stays whole inside, whatever replaces it."""
         generation = self._current
-        with generation.used():
+        generation.taken()
+        try:
             yield generation
+        finally:
+            generation.given_back()
 
     async def replace(self, catalogue: Catalogue) -> None:
         """Put a catalogue into force; calls that begin from now on follow it."""

@@ -7,7 +7,7 @@ holds nobody up; when the last one has left it is stopped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,16 @@ _EVENT_BYTES = 64
 
 @dataclass(eq=False, slots=True)
 class Seat:
-    """One that shares a flight. `at` counts the reads that it has been given; it `follows` if it wants them at all."""
+    """One that shares a flight. `at` counts the reads that it has been given; it `follows` if it wants them at all.
+
+    While it has been given all that came, `emit` is set: what comes next is handed over at once, and its task sleeps.
+    `taking` is a read that it takes time to take.
+    """
 
     follows: bool
     at: int = 0
+    emit: Emit | None = None
+    taking: Coroutine[Any, Any, None] | None = None
 
 
 class Flight:
@@ -44,7 +50,8 @@ class Flight:
 
     def __init__(self, fly: Fly, timeout_ms: int, deadline_s: float, max_bytes: int) -> None:
         """Begins at once."""
-        self.active = ActiveCall(timeout_ms)
+        # Whoever is aboard has a deadline, and the last one to leave stops it.
+        self.active = ActiveCall(timeout_ms, timed=False)
         self.deadline_s = deadline_s
         self.reads: list[Read] = []
         self.overflowed = False
@@ -70,16 +77,29 @@ class Flight:
 
     async def follow(self, seat: Seat, emit: Emit | None) -> CallOutcome:
         """Pass on all that came and that comes; returns how the flight ended."""
-        while emit is not None:
-            while seat.at < self._arrived:
-                read = self.reads[seat.at - self._dropped]
-                await emit(*read)
-                seat.at += 1
-                _pulse(self._moved)
-            if self._task.done():
-                break
-            await self._news.wait()
-        return await asyncio.shield(self._task)
+        try:
+            while True:
+                if emit is not None:
+                    await self._catch_up(seat, emit)
+                if self._task.done():
+                    return self._task.result()
+                seat.emit = emit
+                await self._news.wait()
+        finally:
+            seat.emit = None
+            if seat.taking is not None:
+                seat.taking.close()
+
+    async def _catch_up(self, seat: Seat, emit: Emit) -> None:
+        seat.emit = None
+        while seat.at < self._arrived:
+            taking, seat.taking = seat.taking, None
+            if taking is None:
+                taking = emit(*self.reads[seat.at - self._dropped])
+            if taking is not None:
+                await taking
+            seat.at += 1
+            _pulse(self._moved)
 
     async def leave(self, seat: Seat, *, expired: bool = False) -> CallOutcome | None:
         """Get off: the last one stops the flight and is told how it ended; None for all others.
@@ -97,16 +117,34 @@ class Flight:
                 self.active.cancel()
             if self.active.limit is None:
                 self._task.cancel()
-        await asyncio.wait([self._task])
+        if not self._task.done():
+            await asyncio.wait([self._task])
         return None if self._task.cancelled() or self._task.exception() else self._task.result()
 
-    async def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+    def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> Coroutine[Any, Any, None] | None:
         """See chunks.Emit. Waits for the slowest, where there is too much to keep."""
-        self.reads.append(Read(attempt_id, offset_us, events))
-        self._bytes += sum(_size(event) for event in events)
+        read = Read(attempt_id, offset_us, events)
+        self.reads.append(read)
+        self._bytes += sum([_size(event) for event in events])
+        for seat in self._seats:
+            if seat.emit is not None:
+                self._hand_over(read, seat, seat.emit)
+        return None if self._bytes <= self._max_bytes else self._overflow()
+
+    def _hand_over(self, read: Read, seat: Seat, emit: Emit) -> None:
+        """Give the latest read to a seat that has all others. What takes time, or fails, is for its own task."""
+        try:
+            seat.taking = emit(*read)
+        except Exception:  # noqa: BLE001 (it is not the flight's: the seat's task meets it again)
+            seat.emit = None
+        else:
+            if seat.taking is None:
+                seat.at += 1
+                return
+            seat.emit = None
         _pulse(self._news)
-        if self._bytes <= self._max_bytes:
-            return
+
+    async def _overflow(self) -> None:
         self.overflowed = True
         while any(seat.follows and seat.at < self._arrived for seat in self._seats):
             await self._moved.wait()
@@ -153,10 +191,10 @@ class Flights:
     def __init__(self, max_bytes: int) -> None:
         """Keep at most `max_bytes` of what one flight brings."""
         self._max_bytes = max_bytes
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
         self._joined = telemetry.counter("flights_joined")
 
-    def board(self, key: str, deadline_s: float, *, follows: bool) -> tuple[Flight, Seat] | None:
+    def board(self, key: Hashable, deadline_s: float, *, follows: bool) -> tuple[Flight, Seat] | None:
         """A seat in the flight under this key; None where there is none that takes more, or that lasts so long."""
         flight = self._flights.get(key)
         if flight is None or flight.over or flight.overflowed or flight.deadline_s < deadline_s:
@@ -164,7 +202,7 @@ class Flights:
         self._joined.add()
         return flight, flight.board(follows=follows)
 
-    def begin(self, key: str | None, fly: Fly, timeout_ms: int, deadline_s: float) -> Flight:
+    def begin(self, key: Hashable, fly: Fly, timeout_ms: int, deadline_s: float) -> Flight:
         """A flight that begins now, for others to board where it has a key."""
         flight = Flight(fly, timeout_ms, deadline_s, self._max_bytes)
         if key is not None:
@@ -172,6 +210,6 @@ class Flights:
             flight.when_over(lambda: self._forget(key, flight))
         return flight
 
-    def _forget(self, key: str, flight: Flight) -> None:
+    def _forget(self, key: Hashable, flight: Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]

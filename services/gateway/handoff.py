@@ -23,9 +23,19 @@ class Handoff(Generic[T]):
         self._space = asyncio.Event()
         self._space.set()
 
+    def offer(self, items: Sequence[T]) -> bool:
+        """Hand items over, in order, unless that takes waiting: then they have to be `put`."""
+        if not self._space.is_set():
+            return False
+        self._add(items)
+        return True
+
     async def put(self, items: Sequence[T]) -> None:
         """Hand items over, in order."""
         await self._space.wait()
+        self._add(items)
+
+    def _add(self, items: Sequence[T]) -> None:
         self._items.extend(items)
         self._filled.set()
         if len(self._items) >= self._max_items:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from services.gateway.attempts import Attempt
@@ -109,21 +109,20 @@ class Race:
         self._racers[attempt.attempt_id] = attempt
         return task
 
-    async def _take(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+    def _take(self, attempt_id: str, offset_us: int, events: list[Event]) -> Coroutine[Any, Any, None] | None:
         """See chunks.Emit."""
         attempt = self._racers[attempt_id]
         read = Read(attempt_id, offset_us, events)
         if self.winner is None:
+            self._held_back.append(read)
             if not attempt.collector.content_events and attempt.collector.finish_reason is None:
-                self._held_back.append(read)
-                return
+                return None
             self._wins(attempt)
-            for early in self._held_back:
-                if early.attempt_id == attempt_id:
-                    await self._show(early)
-            self._held_back.clear()
-        if self.winner is attempt:
-            await self._show(read)
+            held_back, self._held_back = self._held_back, []
+            return self._show([early for early in held_back if early.attempt_id == attempt_id])
+        if self.winner is not attempt or self._emit is None:
+            return None
+        return self._emit(*read)
 
     def _wins(self, attempt: Attempt) -> None:
         self.winner = attempt
@@ -134,6 +133,7 @@ class Race:
                 other.beaten = True
                 task.cancel()
 
-    async def _show(self, read: Read) -> None:
-        if self._emit is not None:
-            await self._emit(*read)
+    async def _show(self, reads: Sequence[Read]) -> None:
+        for read in reads:
+            if self._emit is not None and (taking := self._emit(*read)) is not None:
+                await taking

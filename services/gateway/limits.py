@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from services.gateway.attempts import Attempt
 from services.gateway.catalogue import Deployment
 from services.gateway.failures import refused
+from services.gateway.layer import Around
 from services.gateway.recent import Recent
 from services.gateway.usage import estimate_input_tokens
 from services.runtime import telemetry
@@ -25,8 +25,7 @@ from services.runtime.clock import Clock
 _MINUTE_US = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(NamedTuple):
     """An amount to take from one bucket.
 
     Attributes:
@@ -58,7 +57,7 @@ class Take:
     def at_share(self, share: float) -> Take:
         """The same from a bucket with this share of rate and burst."""
         interval_us = self.interval_us / share
-        return replace(self, interval_us=interval_us, amount=min(self.amount, self.tolerance_us / interval_us))
+        return self._replace(interval_us=interval_us, amount=min(self.amount, self.tolerance_us / interval_us))
 
 
 class LimitStore(Protocol):
@@ -88,28 +87,31 @@ class LocalLimits:
     async def take(self, takes: tuple[Take, ...]) -> int:
         """See LimitStore.take."""
         now_us = self._clock.monotonic_s() * 1_000_000
-        wait_us = max(self._full_at_us(take, now_us) - now_us - take.tolerance_us for take in takes)
+        found = self._found(takes, now_us)
+        wait_us = max(
+            [full_at_us - now_us - take.tolerance_us for take, (_, full_at_us) in zip(takes, found, strict=True)]
+        )
         # Below a microsecond is rounding.
         if wait_us >= 1:
             return math.ceil(wait_us / 1_000)
-        self._write(takes, now_us)
+        for bucket, full_at_us in found:
+            bucket.full_at_us = full_at_us
         return 0
 
     def correct(self, takes: tuple[Take, ...]) -> None:
         """See LimitStore.correct."""
-        self._write(takes, self._clock.monotonic_s() * 1_000_000)
+        for bucket, full_at_us in self._found(takes, self._clock.monotonic_s() * 1_000_000):
+            bucket.full_at_us = full_at_us
 
     async def full_in_us(self, takes: tuple[Take, ...]) -> list[float]:
         """See LimitStore.full_in_us."""
         now_us = self._clock.monotonic_s() * 1_000_000
         return [max(0.0, self._buckets.get(take.key).full_at_us - now_us) for take in takes]
 
-    def _full_at_us(self, take: Take, now_us: float) -> float:
-        return max(self._buckets.get(take.key).full_at_us, now_us) + take.interval_us * take.amount
-
-    def _write(self, takes: tuple[Take, ...], now_us: float) -> None:
-        for take in takes:
-            self._buckets.get(take.key).full_at_us = self._full_at_us(take, now_us)
+    def _found(self, takes: tuple[Take, ...], now_us: float) -> list[tuple[_Bucket, float]]:
+        """The bucket of each, and when it is full again once that is taken."""
+        buckets = [(self._buckets.get(take.key), take) for take in takes]
+        return [(bucket, max(bucket.full_at_us, now_us) + take.interval_us * take.amount) for bucket, take in buckets]
 
 
 @dataclass(slots=True)
@@ -136,6 +138,13 @@ class LimitRules:
     wait_max_s: float = 1.0
 
 
+class _Taken(NamedTuple):
+    """What an attempt takes of requests, and of tokens."""
+
+    requests: tuple[Take, ...]
+    tokens: tuple[Take, ...]
+
+
 class RateLimits:
     """The limit layer of the pipeline."""
 
@@ -145,21 +154,28 @@ class RateLimits:
         self._rules = rules or LimitRules()
         self._refused = telemetry.counter("limits_refused")
 
-    @asynccontextmanager
-    async def admitted(self, attempt: Attempt) -> AsyncIterator[None]:
+    def admitted(self, attempt: Attempt) -> Around[_Taken]:
         """The attempt is within its limits inside. What never left is given back on the way out.
 
         Waits up to `wait_max_s` for its turn, where it may wait. Raises CallFailed(RATE_LIMITED), not dispatched.
         """
-        requests, tokens = self._takes(attempt)
-        if not requests and not tokens:
-            yield
-            return
-        await self._take(attempt, requests + tokens)
-        try:
-            yield
-        finally:
-            self._correct(attempt, requests, tokens)
+        return Around(attempt, self._enter, self._leave)
+
+    async def _enter(self, attempt: Attempt) -> _Taken:
+        taken = self._takes(attempt)
+        if taken.requests or taken.tokens:
+            await self._take(attempt, taken.requests + taken.tokens)
+        return taken
+
+    async def _leave(self, attempt: Attempt, taken: _Taken) -> None:
+        if not attempt.dispatched:
+            corrections = [take._replace(amount=-take.amount) for take in taken.requests + taken.tokens]
+        else:
+            usage = attempt.usage
+            used = 0 if usage is None else usage.input_tokens + usage.output_tokens
+            corrections = [take._replace(amount=used - take.amount) for take in taken.tokens if take.amount != used]
+        if corrections:
+            self._store.correct(tuple(corrections))
 
     async def views(self, deployments: Sequence[Deployment]) -> list[tuple[LimitView | None, LimitView | None]]:
         """The limits of requests and of tokens of each deployment; None where it has none."""
@@ -195,8 +211,7 @@ class RateLimits:
                 raise refused("RATE_LIMITED", message, retry_after_ms=wait_ms)
             await asyncio.sleep(wait_ms / 1_000)
 
-    def _takes(self, attempt: Attempt) -> tuple[tuple[Take, ...], tuple[Take, ...]]:
-        """What the attempt takes of requests, and of tokens."""
+    def _takes(self, attempt: Attempt) -> _Taken:
         deployment, rules = attempt.deployment, self._rules
         key = f"key:{attempt.owner.project_id}/{attempt.owner.key_id}"
         limits = (
@@ -213,14 +228,4 @@ class RateLimits:
         if any(tpm for _, _, tpm, _ in limits):
             amount = estimate_input_tokens(attempt.request.call) + attempt.request.max_output_tokens
             tokens = tuple(Take.of(f"{name}:tpm", tpm, burst_s, amount) for name, _, tpm, burst_s in limits if tpm)
-        return requests, tokens
-
-    def _correct(self, attempt: Attempt, requests: tuple[Take, ...], tokens: tuple[Take, ...]) -> None:
-        if not attempt.dispatched:
-            corrections = [replace(take, amount=-take.amount) for take in requests + tokens]
-        else:
-            usage = attempt.usage
-            used = 0 if usage is None else usage.input_tokens + usage.output_tokens
-            corrections = [replace(take, amount=used - take.amount) for take in tokens if take.amount != used]
-        if corrections:
-            self._store.correct(tuple(corrections))
+        return _Taken(requests, tokens)

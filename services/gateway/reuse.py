@@ -7,7 +7,7 @@ the keeping of its answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 
 from services.gateway.admission import ActiveCall
@@ -50,7 +50,9 @@ class Reuser:
         deadline_s = arrived_s + call.timeout_ms / 1_000
         shared_key = flight_key(key, call, owner) if call.caching.mode == "use" else None
         while True:
-            boarded = shared_key and self._flights.board(shared_key, deadline_s, follows=emit is not None)
+            boarded = None
+            if shared_key is not None:
+                boarded = self._flights.board(shared_key, deadline_s, follows=emit is not None)
             if boarded:
                 flight, seat = boarded
             else:
@@ -61,13 +63,14 @@ class Reuser:
                 continue
             return self._told(outcome, call, arrived_s, leads=not boarded)
 
-    def _begin(self, shared_key: str | None, key: str, call: Call, owner: Owner, arrived_s: float, ask: Ask) -> Flight:
+    def _begin(self, shared_key: Hashable, key: str, call: Call, owner: Owner, arrived_s: float, ask: Ask) -> Flight:
         async def fly(flight: Flight) -> CallOutcome:
             if call.caching.mode == "use":
                 kept = await self._cache.get(key, call.caching.max_age_s)
                 if kept is not None:
                     for read in kept.reads:
-                        await flight.emit(*read)
+                        if (taking := flight.emit(*read)) is not None:
+                            await taking
                     return kept.completion(call)
             outcome = await ask(call, owner, flight.active, flight.emit)
             if isinstance(outcome, Completion) and not flight.overflowed and may_be_kept(call, outcome):

@@ -74,6 +74,9 @@ class OpenAiDecoder:
         chunk = parse_json(event.data, "an event of the stream")
         if not isinstance(chunk, dict):
             return
+        if self._started and (text := _nothing_but_text(chunk)):
+            into.append(TextDelta(text))
+            return
         raise_if_error(chunk)
         self._start(chunk, into, streamed=True)
         choice = _first_choice(chunk)
@@ -221,6 +224,15 @@ def _detail(detail: Any) -> str:
 
 def _word(code: Any) -> str:
     return str(code) if isinstance(code, str | int) else ""
+
+
+def _nothing_but_text(chunk: dict[str, Any]) -> str:
+    """The text of a chunk that says nothing else, as most do; empty for all others."""
+    choice = _first_choice(chunk)
+    if choice is None or choice.get("finish_reason") or chunk.get("usage") or "error" in chunk or "x_groq" in chunk:
+        return ""
+    delta = choice.get("delta")
+    return text_of(delta.get("content")) if isinstance(delta, dict) and len(delta) == 1 else ""
 
 
 def _first_choice(chunk: dict[str, Any]) -> dict[str, Any] | None:

@@ -158,10 +158,6 @@ class _Sending:
         target, proxy_header = place.target, ""
         if (proxy := self._pool.proxy) is not None and not place.origin.tls:
             target, proxy_header = f"http://{place.origin.authority}{target}", proxy.header
-        lines = [f"{name}: {value}" for name, value in headers.items()]
-        for line in lines:
-            if "\n" in line or "\r" in line or "\0" in line:
-                raise NotSent(f"the header {line.partition(':')[0]!r} has a line break in it: check the provider's key")
         head = (
             f"{method} {target} HTTP/1.1\r\nHost: {place.origin.authority}\r\n{proxy_header}"
             # Compression makes a server hold chunks back.
@@ -169,7 +165,10 @@ class _Sending:
         )
         if length or method != "GET":
             head += f"Content-Length: {length}\r\n"
-        return (head + "".join([f"{line}\r\n" for line in lines]) + "\r\n").encode()
+        own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if own.count("\n") != len(headers) or own.count("\r") != len(headers) or "\0" in own:
+            raise NotSent("a header has a line break in it: check the provider's key")
+        return f"{head}{own}\r\n".encode()
 
 
 class _Place(NamedTuple):

@@ -62,22 +62,26 @@ def decode_call(
     timeout_ms = message.timeout_ms or default_timeout_ms
     resilience = message.resilience
     parameters = decode_parameters(message.parameters) if message.HasField("parameters") else Parameters()
+    minted = "" if message.call_id else new_id("call")
     return Call(
-        call_id=message.call_id or new_id("call"),
+        call_id=message.call_id or minted,
         model=message.model,
         messages=tuple(
-            Message(
-                _ROLES[entry.role],
-                tuple(decode_part(part, f"{field}.messages[{index}]") for part in entry.parts),
-            )
-            for index, entry in enumerate(message.messages)
+            [
+                Message(
+                    _ROLES[entry.role],
+                    tuple([decode_part(part, f"{field}.messages[{index}]") for part in entry.parts]),
+                )
+                for index, entry in enumerate(message.messages)
+            ]
         ),
         timeout_ms=max(1, int(min(timeout_ms, limit_ms))),
         parameters=parameters,
         tools=tools,
         tool_choice=choice,
         response_json_schema=message.response_json_schema,
-        dispatch_nonce=message.dispatch_nonce or new_id("nonce"),
+        # An id that was minted here is known to nobody else: it can be its own nonce.
+        dispatch_nonce=message.dispatch_nonce or minted or new_id("nonce"),
         run_id=message.run_id,
         tags=dict(message.tags),
         include_raw=message.include_raw,
@@ -114,6 +118,7 @@ def decode_part(part: content_pb2.ContentPart, field: str) -> Part:
 
 def decode_parameters(message: gateway_pb2.Parameters) -> Parameters:
     """How to sample."""
+    options = message.provider_options
     return Parameters(
         temperature=message.temperature if message.HasField("temperature") else None,
         top_p=message.top_p if message.HasField("top_p") else None,
@@ -123,7 +128,7 @@ def decode_parameters(message: gateway_pb2.Parameters) -> Parameters:
         frequency_penalty=message.frequency_penalty if message.HasField("frequency_penalty") else None,
         presence_penalty=message.presence_penalty if message.HasField("presence_penalty") else None,
         reasoning_effort=message.reasoning_effort,
-        provider_options={name: _option(value) for name, value in message.provider_options.items()},
+        provider_options={name: _option(options[name]) for name in options},
     )
 
 

@@ -262,7 +262,9 @@ def _attempt(record: AttemptRecord) -> gateway_pb2.Attempt:
         provider_request_id=record.provider_request_id,
     )
     if record.started_at_us:
-        attempt.started_at.FromMicroseconds(record.started_at_us)
+        seconds, microseconds = divmod(record.started_at_us, 1_000_000)
+        attempt.started_at.seconds = seconds
+        attempt.started_at.nanos = microseconds * 1_000
     return attempt
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any
 
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
@@ -68,9 +68,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         call = self._call(request.call, "call", direct=True)
         handoff: Handoff[gateway_pb2.Chunk] = Handoff(self._settings.stream_chunks_max)
 
-        async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
-            if chunks := encode_chunks(attempt_id, call.call_id, offset_us, events):
-                await handoff.put(chunks)
+        def emit(attempt_id: str, offset_us: int, events: list[Event]) -> Coroutine[Any, Any, None] | None:
+            chunks = encode_chunks(attempt_id, call.call_id, offset_us, events)
+            return None if not chunks or handoff.offer(chunks) else handoff.put(chunks)
 
         async def run(owner: Owner) -> CallOutcome:
             try:
