@@ -1,0 +1,94 @@
+"""Lists in an answer: the how manieth item a place belongs to."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import Final
+
+_BULLETS: Final = "-*+\u2022\u25e6\u2023\u25aa\u25cf\u2013"
+_MARKS: Final = frozenset("0123456789\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19#_|" + _BULLETS)
+"""What a line that begins an item or a heading begins with."""
+# A number with a point, bracket or Chinese comma, perhaps in a heading or in bold; a keycap.
+_NUMBERED = re.compile(
+    r"(?P<heading>#{1,6}[ \t]+)?[*_]{0,3}(?P<number>[0-9\uff10-\uff19]{1,3})"
+    r"(?:[*_]{0,3}[.)\]:\uff09][*_]{0,3}(?=[ \t\u3000])|[\u3001\uff0e]|\ufe0f?\u20e3)"
+)
+_ROW = re.compile(r"\|[ \t]*(?P<number>[0-9]{1,3})[ \t]*\|")
+_BULLET = re.compile(rf"[{_BULLETS}][ \t]+(?!\|)")
+_HEADING = re.compile(r"#{1,6}(?:[ \t]|$)")
+_NESTED_INDENT: Final = 2
+"""An item that is indented by this many columns more than its list belongs to the item before."""
+_TAB_WIDTH: Final = 4
+
+
+class Lists:
+    """The items of the outermost lists of one text.
+
+    A numbered item or row of a table has its number, a bullet its place among its neighbours; what is indented under an
+    item, and the lines that follow it without a blank line, belong to it. A numbered heading is an item up to the next
+    heading.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Reads the lines of `text` once."""
+        self._starts: list[int] = []
+        self._ordinals: list[int] = []
+        self._indent = -1  # of the list that is open; -1: none
+        self._bullets = 0
+        self._under_heading = False
+        after_blank = False
+        start = 0
+        for line in text.split("\n"):
+            bare = line.lstrip(" \t")
+            if not bare or bare == "\r":
+                after_blank = True
+            else:
+                # Most lines are neither items nor the end of a list.
+                if bare[0] in _MARKS or (after_blank and self._indent >= 0):
+                    self._read(start, line, bare, after_blank=after_blank)
+                after_blank = False
+            start += len(line) + 1
+
+    def ordinal(self, position: int) -> int:
+        """The ordinal of the item that the place belongs to, from 1; 0 where it is in no list."""
+        index = bisect_right(self._starts, position) - 1
+        return self._ordinals[index] if index >= 0 else 0
+
+    def _read(self, start: int, line: str, bare: str, *, after_blank: bool) -> None:
+        """Take a line that holds something."""
+        numbered = bullet = None
+        if bare[0] in _MARKS:
+            numbered = _NUMBERED.match(bare) or _ROW.match(bare)
+            if numbered is not None and numbered[0][0] == "#":
+                self._open(start, int(numbered["number"]))
+                self._under_heading, self._indent = True, -1
+                return
+            if _HEADING.match(bare):
+                self._close(start)
+                self._under_heading = False
+                return
+            bullet = None if numbered else _BULLET.match(bare)
+        if self._under_heading:
+            return
+        indent = 0 if bare is line or len(bare) == len(line) else _width(line[: len(line) - len(bare)])
+        if numbered is None and bullet is None:
+            if after_blank and indent <= max(self._indent, 0):
+                self._close(start)
+        elif self._indent < 0 or indent < self._indent + _NESTED_INDENT:
+            self._bullets = 0 if bullet is None else self._bullets + 1
+            self._indent = indent if self._indent < 0 else min(self._indent, indent)
+            self._open(start, self._bullets if numbered is None else int(numbered["number"]))
+
+    def _open(self, start: int, ordinal: int) -> None:
+        self._starts.append(start)
+        self._ordinals.append(ordinal)
+
+    def _close(self, start: int) -> None:
+        self._indent, self._bullets = -1, 0
+        if self._ordinals and self._ordinals[-1]:
+            self._open(start, 0)
+
+
+def _width(indent: str) -> int:
+    return len(indent.expandtabs(_TAB_WIDTH))
