@@ -8,6 +8,7 @@ from llmlab.api.common.v1 import server_pb2
 from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
 from llmlab.client.alert_calls import AlertCalls
 from llmlab.client.automation_calls import AutomationCalls
+from llmlab.client.brand_calls import BrandCalls
 from llmlab.client.budget_calls import BudgetCalls
 from llmlab.client.chat_calls import ChatCalls
 from llmlab.client.gateway_calls import GatewayCalls
@@ -30,6 +31,7 @@ class Client(
     AutomationCalls,
     ProviderCalls,
     MetricsCalls,
+    BrandCalls,
     UsageCalls,
     PriceCalls,
     RepricingCalls,

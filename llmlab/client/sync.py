@@ -133,6 +133,8 @@ class SyncClient:
     score_batch = _blocking(Client.score_batch)
     list_scorers = _iterating(Client.list_scorers)
     summarize = _blocking(Client.summarize)
+    detect_brands = _blocking(Client.detect_brands)
+    summarize_brands = _blocking(Client.summarize_brands)
     record_usage = _blocking(Client.record_usage)
     stream_usage = _blocking(Client.stream_usage)
     get_usage_event = _blocking(Client.get_usage_event)

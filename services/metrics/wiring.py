@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.metrics.brands.engine import BrandEngine
 from services.metrics.engine import Engine, Limits
+from services.metrics.rpc.brands import BrandServicer
 from services.metrics.rpc.service import MetricsServicer
 from services.metrics.settings import MetricsSettings
 from services.metrics.warm_up import warm_up
@@ -31,5 +33,5 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
             characters_per_task=settings.characters_per_task,
             max_text_characters=settings.max_text_characters,
         )
-        servicer = MetricsServicer(Engine(pool, limits))
-        yield await stack.enter_async_context(serve(settings, [servicer], verifier=verifier))
+        servicers = [MetricsServicer(Engine(pool, limits)), BrandServicer(BrandEngine(pool, limits))]
+        yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier))
