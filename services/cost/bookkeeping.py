@@ -1,7 +1,7 @@
 """What the service does on the books of its projects; every write goes through one group commit."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -9,7 +9,7 @@ from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome, Ledger, ReleaseOutcome, ReportOutcome, Resolution, SettleOutcome
 from services.cost.posting import Posting
-from services.runtime.batcher import Batcher
+from services.runtime.batcher import OverlappingBatcher
 from services.runtime.errors import DomainError
 from services.runtime.failpoints import failpoint
 
@@ -21,8 +21,11 @@ _log = logging.getLogger(__name__)
 class BookStore(Protocol):
     """Where the books are kept."""
 
-    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
-        """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
+    async def post(self, postings: Sequence[Posting[Any]], pass_on: Callable[[], None]) -> list[Any]:
+        """Run the postings in one transaction; each gives its result, or the DomainError that it raised.
+
+        Calls `pass_on` once the next transaction may begin, which can be before this one is durable.
+        """
         ...
 
     async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
@@ -41,11 +44,19 @@ class Expiry(NamedTuple):
 class Bookkeeping:
     """Holds, settlements, releases and reports, durable when a method returns."""
 
-    def __init__(self, store: BookStore, *, max_batch: int, max_queue: int) -> None:
-        """Requests share a transaction for at most `max_batch` holds, settlements and reports; `max_queue` wait."""
+    def __init__(self, store: BookStore, *, max_batch: int, max_queue: int, max_in_flight: int) -> None:
+        """Requests share a transaction for at most `max_batch` holds, settlements and reports; `max_queue` wait.
+
+        Transactions become durable while the next are computed; `max_in_flight` are under way at most.
+        """
         self._store = store
-        self._batcher: Batcher[Posting[Any], Any] = Batcher(
-            store.post, max_batch=max_batch, max_queue=max_queue, weight=_weight, name="cost"
+        self._batcher: OverlappingBatcher[Posting[Any], Any] = OverlappingBatcher(
+            store.post,
+            max_in_flight=max_in_flight,
+            max_batch=max_batch,
+            max_queue=max_queue,
+            weight=_weight,
+            name="cost",
         )
 
     async def close(self) -> None:

@@ -71,6 +71,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             keeper,
             max_batch=settings.commit_max_items,
             max_queue=settings.commit_max_waiting,
+            max_in_flight=settings.commit_max_in_flight,
         )
         stack.push_async_callback(books.close)
         await stack.enter_async_context(_running(_expiring(settings, books), "cost-reconciler"))

@@ -18,8 +18,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+Flush = Callable[[list[T]], Awaitable[Sequence[R | Exception]]]
+PassOn = Callable[[], None]
+
+
 def _one(_item: object) -> int:
     return 1
+
+
+def _ignored() -> None:
+    pass
 
 
 class Batcher(Generic[T, R]):
@@ -31,7 +39,7 @@ class Batcher(Generic[T, R]):
 
     def __init__(
         self,
-        flush: Callable[[list[T]], Awaitable[Sequence[R | Exception]]],
+        flush: Flush[T, R],
         *,
         max_batch: int,
         max_queue: int,
@@ -91,15 +99,15 @@ class Batcher(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._queue:
-                batch = self._next_batch()
-                for _ in batch:
-                    self._space.release()
-                await self._flush_batch(batch)
+                await self._flush_batch(self._next_batch(), self._flush)
         finally:
-            self._task = None
-            # Only a cancelled loop leaves items behind; their callers must not wait for ever.
-            while self._queue:
-                self._queue.popleft()[1].cancel()
+            self._end_run()
+
+    def _end_run(self) -> None:
+        self._task = None
+        # Only a cancelled loop leaves items behind; their callers must not wait for ever.
+        while self._queue:
+            self._queue.popleft()[1].cancel()
 
     def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
         """At least one item, and as many as a batch can bear."""
@@ -107,11 +115,13 @@ class Batcher(Generic[T, R]):
         left = self._max_batch - self._weight(batch[0][0])
         while self._queue and (left := left - self._weight(self._queue[0][0])) >= 0:
             batch.append(self._queue.popleft())
+        for _ in batch:
+            self._space.release()
         return batch
 
-    async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _flush_batch(self, batch: list[tuple[T, asyncio.Future[R]]], flush: Flush[T, R]) -> None:
         try:
-            results = await self._flush([item for item, _ in batch])
+            results = await flush([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the callers of this batch
             results = [error] * len(batch)
         except BaseException:
@@ -128,3 +138,56 @@ class Batcher(Generic[T, R]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+class OverlappingBatcher(Batcher[T, R]):
+    """A batcher whose next flush may begin before the one in flight has landed, where that one says so.
+
+    For a flush whose last part takes long, and need not be waited for by the next: it is given a function beside its
+    items, and calls it, on the event loop, when the next may begin. One that never does is flushed as by a `Batcher`.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[list[T], PassOn], Awaitable[Sequence[R | Exception]]],
+        *,
+        max_in_flight: int,
+        max_batch: int,
+        max_queue: int,
+        weight: Callable[[T], int] = _one,
+        name: str = "batch",
+    ) -> None:
+        """Let `max_in_flight` flushes be on their way; all else is as of a Batcher."""
+        super().__init__(
+            lambda items: flush(items, _ignored), max_batch=max_batch, max_queue=max_queue, weight=weight, name=name
+        )
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight must be at least 1, not {max_in_flight}")
+        self._overlapping = flush
+        self._places = asyncio.Semaphore(max_in_flight)
+        self._flights: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Refuse new items and wait until all that were submitted are flushed."""
+        await super().close()
+        if self._flights:
+            await asyncio.wait(self._flights)
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                await self._places.acquire()
+                passed_on = asyncio.Event()
+                flight = asyncio.create_task(self._fly(self._next_batch(), passed_on), name=f"batch-{self._name}")
+                self._flights.add(flight)
+                flight.add_done_callback(self._flights.discard)
+                await passed_on.wait()
+        finally:
+            self._end_run()
+
+    async def _fly(self, batch: list[tuple[T, asyncio.Future[R]]], passed_on: asyncio.Event) -> None:
+        try:
+            await self._flush_batch(batch, lambda items: self._overlapping(items, passed_on.set))
+        finally:
+            passed_on.set()
+            self._places.release()

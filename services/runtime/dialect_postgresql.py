@@ -39,6 +39,15 @@ from services.runtime.dialects import (
     Rows,
     checked_schema,
 )
+from services.runtime.exchange import Exchange
+from services.runtime.exchange_postgresql import (
+    BEGIN,
+    ExchangeStatements,
+    PostgresqlExchange,
+    forget_prepared_names,
+    raised_by,
+)
+from services.runtime.libpq_pipeline import Sent
 
 # Connections are made anew at this age, so that a balancer in front of the server can move them.
 _CONNECTION_AGE_MAX_S = 1_800
@@ -82,11 +91,17 @@ class PostgresqlDialect(Dialect):
         self._options = options
         self._inserts = InsertStatements(_unnest)
         self._copies: dict[tuple[str, tuple[str, ...]], CopyText] = {}
+        self._statements = ExchangeStatements(prepared=options.prepared_statements)
+        self._settings = (
+            f"SELECT set_config('search_path', '{self._schema}', true), "
+            "set_config('plan_cache_mode', 'force_custom_plan', true), set_config('statement_timeout', $1, true), "
+            "set_config('idle_in_transaction_session_timeout', $1, true)"
+        ).encode()
         self.writer_threads = options.pool_size
 
     @override
     def writer_engine(self) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self._url,
             pool_size=self._options.pool_size,
             max_overflow=0,
@@ -105,6 +120,8 @@ class PostgresqlDialect(Dialect):
                 "tcp_user_timeout": 30_000,
             },
         )
+        forget_prepared_names(engine)
+        return engine
 
     @override
     def reader_engine(self, writer: Engine) -> Engine:
@@ -112,7 +129,7 @@ class PostgresqlDialect(Dialect):
 
     @override
     def begin(self, connection: Connection, *, write: bool, deadline: float) -> None:
-        timeout_ms = max(1, int((deadline - monotonic()) * 1_000))
+        timeout_ms = _timeout_ms(deadline)
         # A reader sees one snapshot for all its statements, as it does on SQLite.
         mode = "" if write else " ISOLATION LEVEL REPEATABLE READ READ ONLY"
         connection.exec_driver_sql(
@@ -124,6 +141,15 @@ class PostgresqlDialect(Dialect):
             # A process that stalls in mid-transaction must not keep its row locks.
             f" SET LOCAL idle_in_transaction_session_timeout = {timeout_ms}"
         )
+
+    @override
+    def exchange(self, connection: Connection, *, deadline: float) -> Exchange:
+        opening = (BEGIN, Sent(self._settings, [b"%d" % _timeout_ms(deadline)]))
+        return PostgresqlExchange(connection, self._statements, self.insert_rows, opening)
+
+    @override
+    def exchange_within(self, connection: Connection) -> Exchange:
+        return PostgresqlExchange(connection, self._statements, self.insert_rows)
 
     @override
     def insert(self, table: Table) -> Insert:
@@ -165,10 +191,7 @@ class PostgresqlDialect(Dialect):
             with driver.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.write(data)
         except psycopg.Error as error:
-            # As SQLAlchemy would have raised it.
-            raise DBAPIError.instance(
-                statement, None, error, psycopg.Error, connection_invalidated=driver.broken, dialect=connection.dialect
-            ) from error
+            raise raised_by(connection, driver, statement, error) from error
         return len(rows)
 
     @override
@@ -192,6 +215,10 @@ class PostgresqlDialect(Dialect):
             if state[:length] in _FAULTS:
                 return _FAULTS[state[:length]]
         return None
+
+
+def _timeout_ms(deadline: float) -> int:
+    return max(1, int((deadline - monotonic()) * 1_000))
 
 
 def _unnest(table: Table, columns: tuple[str, ...]) -> str:

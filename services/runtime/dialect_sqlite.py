@@ -28,6 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from services.runtime.dialects import DatabaseOptions, Dialect, DialectName, Fault, Insert, InsertStatements, Rows
+from services.runtime.exchange import Exchange, PlainExchange
 
 # SQLite calls the deadline check after this many steps of its virtual machine: some milliseconds of work.
 _STEPS_PER_DEADLINE_CHECK = 100_000
@@ -108,6 +109,15 @@ class SqliteDialect(Dialect):
     def begin(self, connection: Connection, *, write: bool, deadline: float) -> None:
         connection.info["deadline"] = deadline
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    @override
+    def exchange(self, connection: Connection, *, deadline: float) -> Exchange:
+        self.begin(connection, write=True, deadline=deadline)
+        return self.exchange_within(connection)
+
+    @override
+    def exchange_within(self, connection: Connection) -> Exchange:
+        return PlainExchange(connection, self.insert_rows)
 
     @override
     def insert(self, table: Table) -> Insert:

@@ -7,12 +7,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+
+if TYPE_CHECKING:
+    from services.runtime.exchange import Exchange
 
 DialectName = Literal["sqlite", "postgresql"]
 Insert = sqlite.Insert | postgresql.Insert
@@ -82,6 +85,14 @@ class Dialect(Protocol):
 
     def begin(self, connection: Connection, *, write: bool, deadline: float) -> None:
         """Start the transaction; `deadline` (time.monotonic seconds) bounds each statement."""
+        ...
+
+    def exchange(self, connection: Connection, *, deadline: float) -> Exchange:
+        """Start a transaction that writes, as `begin` does; its `commit` has to be called before the connection's."""
+        ...
+
+    def exchange_within(self, connection: Connection) -> Exchange:
+        """An exchange in a transaction that has begun, and that its owner commits; `flush` has to be called."""
         ...
 
     def insert(self, table: Table) -> Insert:

@@ -39,7 +39,7 @@ def alert_writer(database: Database, hints: Hints | None = None) -> AlertWriter:
 def bookkeeping(database: Database, *, max_batch: int = 64) -> Bookkeeping:
     """Books on a database, as a replica of the service keeps them."""
     keeper = BookKeeper(database, PriceList(), alert_writer(database))
-    return Bookkeeping(keeper, max_batch=max_batch, max_queue=10_000)
+    return Bookkeeping(keeper, max_batch=max_batch, max_queue=10_000, max_in_flight=4)
 
 
 @dataclass

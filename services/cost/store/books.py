@@ -3,8 +3,10 @@
 A flush runs as many statements for one request as for a thousand, and locks each project once, in the order of the ids.
 """
 
-from collections.abc import Collection, Sequence
-from itertools import groupby
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import chain, groupby
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -20,16 +22,20 @@ from services.cost.store.alert_writer import AlertKey, AlertWriter
 from services.cost.store.budget_books import BudgetBooks
 from services.cost.store.events import append_events
 from services.cost.store.price_books import PriceBooks
-from services.cost.store.projects import LockedProject, lock_project, set_totals
+from services.cost.store.projects import LockedProject, lock_and_ask, set_totals
 from services.cost.store.rows import event_of, hold_of, row_of_event, row_of_hold
 from services.cost.store.tables import LIVE, balances, holds, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import DomainError
+from services.runtime.exchange import Answer, Exchange, Question
 
 _PUT_BALANCE: Final = (
     "(budget_id, period) DO UPDATE SET"
     " settled_nano_usd = excluded.settled_nano_usd, held_nano_usd = excluded.held_nano_usd"
 )
+
+
+_EVENT_COLUMNS: Final = tuple(usage_events.c.keys())
 
 
 class BookKeeper:
@@ -61,11 +67,25 @@ class BookKeeper:
             database.among(balances.c.budget_id, "budget_ids"), database.among(balances.c.period, "periods")
         )
 
-    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
-        """Run the postings in one transaction; each gives its result, or the DomainError that it raised."""
-        results, raised = await self._database.write(self.post_within, postings)
+    async def post(self, postings: Sequence[Posting[Any]], pass_on: Callable[[], None]) -> list[Any]:
+        """Run the postings in one transaction; each gives its result, or the DomainError that it raised.
+
+        Calls `pass_on` once the next transaction may begin: it will wait for this one's locks, and find what it wrote.
+        """
+        in_order = partial(asyncio.get_running_loop().call_soon_threadsafe, pass_on)
+        results, raised = await self._database.exchange(self._post, postings, in_order)
         self.committed(raised)
         return results
+
+    def _post(
+        self, exchange: Exchange, postings: Sequence[Posting[Any]], in_order: Callable[[], object]
+    ) -> tuple[list[Any], list[AlertKey]]:
+        results, raised = self.post_within(exchange, postings)
+        if not raised:
+            # Whoever watches alerts must see none that a crash of the database takes back.
+            exchange.unlock_early()
+        in_order()
+        return results, raised
 
     async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
         """Live holds whose time is over, the oldest first, as (project id, attempt id); not of the projects named."""
@@ -80,60 +100,69 @@ class BookKeeper:
         """Tell of the alerts that a transaction of `post_within` has raised, after it is durable."""
         self._alerts.committed(raised)
 
-    def post_within(self, connection: Connection, postings: Sequence[Posting[Any]]) -> tuple[list[Any], list[AlertKey]]:
+    def post_within(self, exchange: Exchange, postings: Sequence[Posting[Any]]) -> tuple[list[Any], list[AlertKey]]:
         """As `post`, within a transaction that is open; the alerts that it raises are for `committed`."""
         results: list[Any] = [None] * len(postings)
         raised: list[AlertKey] = []
         ordered = sorted(range(len(postings)), key=lambda index: postings[index].project_id)
         for project_id, indexes in groupby(ordered, key=lambda index: postings[index].project_id):
             of_project = list(indexes)
-            locked = lock_project(connection, self._database, project_id)
-            ledger = self._open(connection, project_id, locked, [postings[index] for index in of_project])
+            locked, ledger = self._open(exchange, project_id, [postings[index] for index in of_project])
             for index in of_project:
                 try:
                     results[index] = postings[index].apply(ledger)
                 except DomainError as refusal:
                     results[index] = refusal
-            self._save(connection, locked, ledger)
-            raised += self._alerts.raise_new(connection, project_id, ledger.alerts(), ledger.now_us)
+            self._save(exchange, locked, ledger)
+            drafts = ledger.alerts()
+            if drafts:
+                raised += self._alerts.raise_new(exchange.connection, project_id, drafts, ledger.now_us)
         return results, raised
 
     def _open(
-        self, connection: Connection, project_id: str, locked: LockedProject, postings: Sequence[Posting[Any]]
-    ) -> Ledger:
-        """Load what the postings touch."""
-        books = Books(project_id, held_nano_usd=locked.held_nano_usd)
+        self, exchange: Exchange, project_id: str, postings: Sequence[Posting[Any]]
+    ) -> tuple[LockedProject, Ledger]:
+        """Lock the project, and load what the postings touch."""
         attempt_ids = {attempt_id for posting in postings for attempt_id in posting.attempt_ids}
+        # Of an attempt without a hold there can be the event: holds are deleted after a while, events are not.
+        likely = {key for posting in postings for key in posting.event_keys}
+        likely.update((SETTLED_SOURCE, new) for posting in postings if posting.charges for new in posting.attempt_ids)
+        of_holds = []
         if attempt_ids:
             named = {"of_project": project_id, "attempt_ids": list(attempt_ids)}
-            for row in connection.execute(self._load_holds, named):
-                hold = hold_of(row)
-                books.holds[hold.attempt_id] = hold
-        keys = {key for posting in postings for key in posting.event_keys}
-        settled = (hold for hold in books.holds.values() if hold.state is HoldState.SETTLED)
-        keys.update((SETTLED_SOURCE, hold.attempt_id) for hold in settled)
-        # Of an attempt without a hold there can be the event: holds are deleted after a while, events are not.
+            of_holds.append(Question(self._load_holds, named))
+        of_events = self._of_events(project_id, likely)
+        locked, answers = lock_and_ask(exchange, self._database, project_id, *of_holds, *of_events)
+        books = Books(project_id, held_nano_usd=locked.held_nano_usd)
+        for row in chain(*answers[: len(of_holds)]):
+            hold = hold_of(row)
+            books.holds[hold.attempt_id] = hold
+        _put_events(books, answers[len(of_holds) :])
+        keys = {(SETTLED_SOURCE, one.attempt_id) for one in books.holds.values() if one.state is HoldState.SETTLED}
         without_hold = attempt_ids - books.holds.keys()
         keys.update((SETTLED_SOURCE, attempt_id) for attempt_id in without_hold)
-        self._load_events(connection, books, keys)
+        if keys - likely:
+            _put_events(books, exchange.ask(*self._of_events(project_id, keys - likely)))
         for attempt_id in without_hold:
             event = books.events.get((SETTLED_SOURCE, attempt_id))
             if event is not None:
                 books.holds[attempt_id] = hold_of_event(event)
-        books.standings = self._standings(connection, books, locked, postings)
-        prices = self._prices.of_project(connection, project_id, locked.prices_revision)
-        return Ledger(books, prices, locked.now_us)
+        books.standings = self._standings(exchange, books, locked, postings)
+        prices = self._prices.of_project(exchange.connection, project_id, locked.prices_revision)
+        return locked, Ledger(books, prices, locked.now_us)
 
-    def _load_events(self, connection: Connection, books: Books, keys: set[EventKey]) -> None:
-        for source, group in groupby(sorted(keys), key=lambda key: key[0]):
-            event_ids = [event_id for _, event_id in group]
-            named = {"project_id": books.project_id, "source": source, "event_ids": event_ids}
-            for row in connection.execute(self._load_source, named).mappings():
-                event = event_of(row)
-                books.events[source, event.event_id] = event
+    def _of_events(self, project_id: str, keys: set[EventKey]) -> list[Question]:
+        """What asks for events, by one question a source."""
+        by_source: dict[str, list[str]] = {}
+        for source, event_id in keys:
+            by_source.setdefault(source, []).append(event_id)
+        return [
+            Question(self._load_source, {"project_id": project_id, "source": source, "event_ids": event_ids})
+            for source, event_ids in by_source.items()
+        ]
 
     def _standings(
-        self, connection: Connection, books: Books, locked: LockedProject, postings: Sequence[Posting[Any]]
+        self, exchange: Exchange, books: Books, locked: LockedProject, postings: Sequence[Posting[Any]]
     ) -> Standings:
         """The balances that the postings can change, filled."""
         if not locked.budgets_revision:
@@ -147,7 +176,8 @@ class BookKeeper:
         }
         charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
         anchors = {anchor for target, _ in charges for anchor in anchors_of(target)}
-        standings = Standings(self._budgets.at_anchors(connection, books.project_id, locked.budgets_revision, anchors))
+        revision = locked.budgets_revision
+        standings = Standings(self._budgets.at_anchors(exchange.connection, books.project_id, revision, anchors))
         for target, at_us in charges:
             standings.at(target, at_us)
         standings.seal()
@@ -155,21 +185,22 @@ class BookKeeper:
         if budget_ids:
             periods = {balance.period.key for balance in standings}
             kept = {"budget_ids": list(budget_ids), "periods": list(periods)}
-            for budget_id, period, settled, held in connection.execute(self._load_balances, kept):
+            (rows,) = exchange.ask(Question(self._load_balances, kept))
+            for budget_id, period, settled, held in rows:
                 standings.fill((budget_id, period), settled_nano_usd=settled, held_nano_usd=held)
         return standings
 
-    def _save(self, connection: Connection, locked: LockedProject, ledger: Ledger) -> None:
+    def _save(self, exchange: Exchange, locked: LockedProject, ledger: Ledger) -> None:
         books, project_id = ledger.books, ledger.books.project_id
         if ledger.new_holds:
             rows = [row_of_hold(project_id, hold) for hold in ledger.new_holds.values()]
-            self._database.insert_rows(connection, holds, rows)
+            exchange.insert_rows(holds, rows)
         by_state: dict[HoldState, list[str]] = {}
         for hold in ledger.changed_holds.values():
             by_state.setdefault(hold.state, []).append(hold.attempt_id)
         for state, attempt_ids in by_state.items():
             moved = {"of_project": project_id, "attempt_ids": attempt_ids, "new_state": state.value}
-            connection.execute(self._move_holds, moved)
+            exchange.tell(self._move_holds, moved)
         if ledger.changed_balances:
             rows = [
                 {
@@ -180,10 +211,16 @@ class BookKeeper:
                 }
                 for budget_id, period in sorted(ledger.changed_balances)
             ]
-            self._database.insert_rows(connection, balances, rows, on_conflict=_PUT_BALANCE)
+            exchange.insert_rows(balances, rows, on_conflict=_PUT_BALANCE)
         last = locked.event_sequence + len(ledger.new_events)
         if ledger.new_holds or ledger.changed_holds or ledger.new_events:
-            set_totals(connection, project_id, held_nano_usd=books.held_nano_usd, event_sequence=last)
+            set_totals(exchange, project_id, held_nano_usd=books.held_nano_usd, event_sequence=last)
         if ledger.new_events:
             rows = [row_of_event(project_id, event) for event in ledger.new_events]
-            append_events(connection, self._database, project_id, last, rows)
+            append_events(exchange, self._database, project_id, last, rows)
+
+
+def _put_events(books: Books, answers: Iterable[Answer]) -> None:
+    for row in chain(*answers):
+        event = event_of(dict(zip(_EVENT_COLUMNS, row, strict=True)))
+        books.events[event.source, event.event_id] = event

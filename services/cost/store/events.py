@@ -14,6 +14,7 @@ from services.cost.store.rows import event_of
 from services.cost.store.tables import spend_progress, usage_events
 from services.runtime.database import Database
 from services.runtime.errors import NotFound
+from services.runtime.exchange import Exchange
 
 LOOK_EVERY: Final = 4_096
 """Events between two looks at the tail."""
@@ -28,7 +29,7 @@ _EVENT: Final = select(usage_events).where(
 
 
 def append_events(
-    connection: Connection, database: Database, project_id: str, last: int, rows: Sequence[dict[str, Any]]
+    exchange: Exchange, database: Database, project_id: str, last: int, rows: Sequence[dict[str, Any]]
 ) -> None:
     """Add rows of `usage_events`, without their sequence, to a project that the transaction has locked.
 
@@ -37,8 +38,9 @@ def append_events(
     first = last - len(rows) + 1
     for sequence, row in enumerate(rows, first):
         row["sequence"] = sequence
-    database.insert_rows(connection, usage_events, rows)
+    exchange.insert_rows(usage_events, rows)
     if first // LOOK_EVERY != (last + 1) // LOOK_EVERY:
+        connection = exchange.connection
         folded = connection.execute(_FOLDED, {"project_id": project_id}).scalar_one_or_none() or 0
         if last - folded > TAIL_EVENTS_MAX:
             fold_events(connection, database, project_id, TAIL_EVENTS_MAX // 2)

@@ -1,5 +1,6 @@
 """The row of a project: the lock of whoever changes its books, and what the books begin with."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -7,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, upd
 
 from services.cost.store.tables import projects
 from services.runtime.database import Database
+from services.runtime.exchange import Answer, Exchange, Question
 
 _EMPTY: Final = {"held_nano_usd": 0, "prices_revision": 0, "budgets_revision": 0, "event_sequence": 0}
 _OWN: Final = projects.c.project_id == bindparam("of_project")
@@ -32,21 +34,29 @@ class LockedProject(NamedTuple):
 
 def lock_project(connection: Connection, database: Database, project_id: str) -> LockedProject:
     """Keep everyone else from changing the project until the transaction ends."""
-    statement = _locking(database.clock)
-    own = {"of_project": project_id}
-    locked = connection.execute(statement, own).one_or_none()
-    if locked is None:
+    with database.exchange_within(connection) as exchange:
+        locked, _ = lock_and_ask(exchange, database, project_id)
+    return locked
+
+
+def lock_and_ask(
+    exchange: Exchange, database: Database, project_id: str, *questions: Question
+) -> tuple[LockedProject, Sequence[Answer]]:
+    """As `lock_project`, with the answers to questions that are asked under the lock."""
+    lock = Question(_locking(database.clock), {"of_project": project_id})
+    row, *answers = exchange.ask(lock, *questions)
+    if not row:
         empty = {"project_id": project_id, **_EMPTY}
-        connection.execute(database.upsert(projects).on_conflict_do_nothing(), empty)
-        locked = connection.execute(statement, own).one()
-    held_nano_usd, prices_revision, budgets_revision, event_sequence, server_us = locked
+        exchange.insert_rows(projects, [empty], on_conflict="DO NOTHING")
+        row, *answers = exchange.ask(lock, *questions)
+    ((held_nano_usd, prices_revision, budgets_revision, event_sequence, server_us),) = row
     now_us = database.time_of(server_us)
-    return LockedProject(held_nano_usd, prices_revision, budgets_revision, event_sequence, now_us)
+    return LockedProject(held_nano_usd, prices_revision, budgets_revision, event_sequence, now_us), answers
 
 
-def set_totals(connection: Connection, project_id: str, *, held_nano_usd: int, event_sequence: int) -> None:
+def set_totals(exchange: Exchange, project_id: str, *, held_nano_usd: int, event_sequence: int) -> None:
     """Write what is held in a project that is locked, and the number of its last usage event."""
-    connection.execute(_SET_TOTALS, {"of_project": project_id, "held": held_nano_usd, "last": event_sequence})
+    exchange.tell(_SET_TOTALS, {"of_project": project_id, "held": held_nano_usd, "last": event_sequence})
 
 
 def count_change_of_budgets(connection: Connection, project_id: str, locked: LockedProject) -> None:

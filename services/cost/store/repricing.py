@@ -202,7 +202,8 @@ class RepricingStore:
                 ledger.adjust(each.record(adjustment_id, ledger.now_us))
 
         charges = tuple([(each.event.target, each.event.charged_us) for each in changes])
-        _, raised = self._keeper.post_within(connection, [Posting(project_id, apply, charges=charges)])
+        with self._database.exchange_within(connection) as exchange:
+            _, raised = self._keeper.post_within(exchange, [Posting(project_id, apply, charges=charges)])
         rows = [
             {
                 "project_id": project_id,

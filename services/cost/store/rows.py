@@ -96,7 +96,7 @@ def row_of_hold(project_id: str, hold: Hold) -> dict[str, Any]:
     }
 
 
-def event_of(row: RowMapping) -> UsageEvent:
+def event_of(row: RowMapping | Mapping[str, Any]) -> UsageEvent:
     """A row of `usage_events` that stands for a call."""
     return UsageEvent(
         source=row["source"],

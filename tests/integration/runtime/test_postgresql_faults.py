@@ -5,16 +5,19 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, select, text
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, select, text, update
 
 from services.runtime.database import Database
 from services.runtime.dialects import DatabaseOptions
 from services.runtime.errors import Conflict, Unavailable
+from services.runtime.exchange import Exchange, Question
 from tests.support.databases import create_tables
 from tests.support.postgres import PostgresServer
 
 METADATA = MetaData()
 ROWS = Table("rows", METADATA, Column("id", Text, primary_key=True), Column("amount", BigInteger, nullable=False))
+LOCKED = select(ROWS.c.amount).where(ROWS.c.id == "total").with_for_update()
+RAISE = update(ROWS).where(ROWS.c.id == "total").values(amount=ROWS.c.amount + 1)
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +178,48 @@ async def test_an_unreachable_server_is_named_without_its_password(
             pass
     assert "LLMLAB_SHOP_DATABASE_URL" in raised.value.message
     assert "pa55word" not in raised.value.message + caplog.text
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_an_exchange_finds_its_way_after_a_restart(
+    database: Database, server: PostgresServer, crash: bool
+) -> None:
+    def put(exchange: Exchange, identifier: str) -> None:
+        exchange.ask(Question(LOCKED, {}))
+        exchange.insert_rows(ROWS, [{"id": identifier, "amount": 1}])
+
+    await asyncio.gather(*[database.exchange(put, f"before {number}") for number in range(8)])
+    server.kill() if crash else server.stop()
+    server.start()
+    await asyncio.gather(*[database.exchange(put, str(number)) for number in range(8)])
+    assert await database.read(total) == 16
+
+
+async def test_a_commit_that_unlocks_early_is_over_when_it_is_durable(
+    database: Database, server: PostgresServer
+) -> None:
+    """Its lock is free at once; killed right after an answer, the server has all that was answered."""
+
+    def count(exchange: Exchange, number: int) -> int:
+        (((amount,),),) = exchange.ask(Question(LOCKED, {}))
+        exchange.insert_rows(ROWS, [{"id": str(number), "amount": amount}])
+        exchange.tell(RAISE, {})
+        exchange.unlock_early()
+        return int(amount)
+
+    await database.write(add, "total", 0)
+    answered: list[int] = []
+
+    async def work(worker: int) -> None:
+        for number in range(1_000):
+            answered.append(await database.exchange(count, worker * 1_000 + number))
+            if len(answered) == 100:
+                server.kill()
+
+    outcomes = await asyncio.gather(*[work(worker) for worker in range(4)], return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    server.start()
+    kept = await database.read(lambda connection: connection.execute(select(ROWS.c.amount)).scalars().all())
+    # "total" is the number of the rows beside it: what is lost is lost from some point on.
+    assert max(kept) == len(kept) - 1
+    assert set(answered) <= set(kept)

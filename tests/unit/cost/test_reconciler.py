@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ class TroubledStore:
         self._troubles = list(troubles)
         self.quiet = asyncio.Event()
 
-    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
+    async def post(self, postings: Sequence[Posting[Any]], pass_on: Callable[[], None]) -> list[Any]:
         raise AssertionError("nothing is due")
 
     async def expired_holds(self, limit: int, without: Collection[str]) -> list[tuple[str, str]]:
@@ -30,7 +30,7 @@ class TroubledStore:
 
 async def test_the_reconciler_outlives_an_absent_database_and_its_own_faults(caplog: pytest.LogCaptureFixture) -> None:
     store = TroubledStore(Unavailable("DEPENDENCY_UNAVAILABLE", "the database is away"), RuntimeError("a fault"))
-    books = Bookkeeping(store, max_batch=1, max_queue=1)
+    books = Bookkeeping(store, max_batch=1, max_queue=1, max_in_flight=1)
     reconciler = Reconciler(books, policy=ExpiryPolicy.CHARGE)
     task = asyncio.create_task(repeat(reconciler.run_once, interval_s=0.001, max_batch=10, name="expiry"))
     async with asyncio.timeout(20):
@@ -48,7 +48,7 @@ class StoreWithABrokenProject:
     def __init__(self) -> None:
         self.due = [("broken", "a"), ("broken", "b"), ("broken", "c"), ("prj_1", "d"), ("prj_2", "e")]
 
-    async def post(self, postings: Sequence[Posting[Any]]) -> list[Any]:
+    async def post(self, postings: Sequence[Posting[Any]], pass_on: Callable[[], None]) -> list[Any]:
         projects = {posting.project_id for posting in postings}
         if "broken" in projects:
             raise RuntimeError("its books cannot be written")
@@ -61,7 +61,7 @@ class StoreWithABrokenProject:
 
 async def test_a_project_that_cannot_be_written_does_not_keep_back_the_others(caplog: pytest.LogCaptureFixture) -> None:
     store = StoreWithABrokenProject()
-    reconciler = Reconciler(Bookkeeping(store, max_batch=1, max_queue=1), policy=ExpiryPolicy.CHARGE)
+    reconciler = Reconciler(Bookkeeping(store, max_batch=1, max_queue=1, max_in_flight=1), policy=ExpiryPolicy.CHARGE)
     # Its holds are the oldest and fill the first look; the next is for the others, and then it is tried again.
     assert [await reconciler.run_once(3) for _ in range(4)] == [0, 2, 0, 0]
     assert {project_id for project_id, _ in store.due} == {"broken"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.batcher import Batcher
+from services.runtime.batcher import Batcher, OverlappingBatcher, PassOn
 from services.runtime.errors import ResourceExhausted, Unavailable
 
 
@@ -186,6 +186,54 @@ async def test_a_batch_bears_a_weight_and_a_heavier_item_goes_alone() -> None:
     sink.open()
     assert await asyncio.gather(*first, *others) == [2, 8, 10, 2, 4, 60, 16, 6]
     assert sink.batches == [[1], [4, 5, 1], [2], [30], [8], [3]]
+
+
+async def test_the_next_flush_begins_when_the_one_in_flight_says_so() -> None:
+    sink = Sink()
+    passes: list[PassOn] = []
+
+    async def flush(items: list[int], pass_on: PassOn) -> Sequence[int | Exception]:
+        passes.append(pass_on)
+        return await sink.flush(items)
+
+    batcher: OverlappingBatcher[int, int] = OverlappingBatcher(flush, max_in_flight=2, max_batch=4, max_queue=8)
+    tasks = submit_all(batcher, [1])
+    await settle()
+    tasks += submit_all(batcher, [2])
+    await settle()
+    assert sink.batches == [[1]]
+    passes[0]()
+    await settle()
+    assert sink.batches == [[1], [2]]
+    # Two are in flight: the third waits until one has landed, whatever the second says.
+    passes[1]()
+    tasks += submit_all(batcher, [3, 4])
+    await settle()
+    assert sink.batches == [[1], [2]]
+    sink.open(1)
+    await settle()
+    tasks += submit_all(batcher, [5])
+    await settle()
+    assert sink.batches == [[1], [2], [3, 4]]
+    closing = asyncio.create_task(batcher.close())
+    await settle()
+    assert not closing.done()
+    sink.open()
+    await closing
+    assert [task.result() for task in tasks] == [2, 4, 6, 8, 10]
+    assert sink.in_flight_max == 2
+
+
+async def test_a_flush_that_fails_before_it_passes_on_keeps_no_other_back() -> None:
+    sink = Sink()
+    sink.open()
+    batcher: OverlappingBatcher[int, int] = OverlappingBatcher(
+        lambda items, _: sink.flush(items), max_in_flight=1, max_batch=1, max_queue=8
+    )
+    results = await asyncio.gather(*submit_all(batcher, [-1, 2]), return_exceptions=True)
+    assert [type(results[0]), results[1]] == [OSError, 4]
+    with pytest.raises(ValueError, match="max_in_flight must be at least 1"):
+        OverlappingBatcher(lambda items, _: sink.flush(items), max_in_flight=0, max_batch=1, max_queue=1)
 
 
 @pytest.mark.parametrize(("max_batch", "max_queue"), [(0, 1), (1, 0)])
