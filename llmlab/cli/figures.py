@@ -43,6 +43,13 @@ def interval(figure: statistics_pb2.Estimate) -> str:
     return f"{figure.low:.2f}-{figure.high:.2f}"
 
 
+def if_missing(figure: statistics_pb2.Estimate) -> str:
+    """Formats a figure's range with everything missing at its worst and best: "0.40-0.90"; nothing without any."""
+    if not (figure.HasField("low_if_missing") and figure.HasField("high_if_missing")):
+        return ""
+    return f"{figure.low_if_missing:.2f}-{figure.high_if_missing:.2f}"
+
+
 def quantile(figures: Iterable[statistics_pb2.Estimate], wanted: float) -> str:
     """Formats one quantile of microseconds; "-" where it is withheld or was not measured."""
     for figure in figures:

@@ -11,19 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from llmlab.api.common.v1 import error_pb2, value_pb2
-from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import figures, money
 from llmlab.cli.plain import enum_name
 from llmlab.cli.studies import from_value
 
-QUALITY_SCORE = "quality"
 ANSWER_PREVIEW_CHARACTERS = 60
 # An id is there to be copied, and a state is one short word: neither is broken over lines.
 UNBROKEN_HEADINGS = ("run", "state")
 
 
-def _table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
+def empty_table(title: str, columns: Sequence[tuple[str, bool]]) -> Table:
     """Makes an empty table; columns are (heading, whether it holds numbers)."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in columns:
@@ -39,69 +37,9 @@ def parameters_text(parameters: Mapping[str, value_pb2.Value]) -> str:
     return " ".join(f"{name}={from_value(parameters[name])}" for name in sorted(parameters)) or "-"
 
 
-def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
-    """Builds the closing table of a run: one entry a model and parameter point, best quality first.
-
-    An entry has two lines, so that it fits a narrow terminal: figures above, intervals and 95th percentiles below.
-    """
-    points = sorted(summary.points, key=_quality_order)
-    score_names = _shown_scores(points)
-    table = _table(
-        f"{summary.run.experiment_name} · {summary.run.run_id}",
-        [
-            ("model\nparameters", False),
-            ("cells", True),
-            *((f"{name}\n95 %", True) for name in score_names),
-            ("latency\np95", True),
-            ("TTFT\np95", True),
-            ("tokens\nin/out", True),
-            ("cost", True),
-        ],
-    )
-    for point in points:
-        table.add_row(
-            escape(f"{point.model}\n{parameters_text(point.parameters)}"),
-            f"{point.cells_done}/{point.cells_total}",
-            *(_score(point, name) for name in score_names),
-            _quantiles(point.latency_us),
-            _quantiles(point.ttft_us),
-            f"{point.usage.input_tokens:,}\n{point.usage.output_tokens:,}",
-            money.cost(point.cost),
-        )
-    return table
-
-
-def _quantiles(estimates: Sequence[statistics_pb2.Estimate]) -> str:
-    return f"{figures.quantile(estimates, 0.5)}\n{figures.quantile(estimates, 0.95)}"
-
-
-def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
-    """Chooses the score columns: quality, and those binary scores that a study asked for."""
-    names: dict[str, None] = {}
-    for point in points:
-        for score in point.scores:
-            if score.name == QUALITY_SCORE or score.scale == metrics_pb2.SCALE_BINARY:
-                names.setdefault(score.name)
-    return sorted(names, key=lambda name: (name != QUALITY_SCORE, name))
-
-
-def _quality_order(point: run_pb2.PointSummary) -> tuple[float, str]:
-    for score in point.scores:
-        if score.name == QUALITY_SCORE and score.estimate.HasField("value"):
-            return (-score.estimate.value, point.model)
-    return (1.0, point.model)
-
-
-def _score(point: run_pb2.PointSummary, name: str) -> str:
-    for score in point.scores:
-        if score.name == name:
-            return f"{figures.value(score.estimate)}\n{figures.interval(score.estimate)}"
-    return "-"
-
-
 def runs_table(runs: Iterable[run_pb2.Run]) -> Table:
     """Builds the list of runs."""
-    table = _table(
+    table = empty_table(
         "Runs",
         [
             ("run", False),
@@ -134,7 +72,7 @@ def run_state(status: run_pb2.RunStatus.ValueType) -> Text:
 
 def results_table(results: Iterable[run_pb2.Result]) -> Table:
     """Builds the list of a run's results; an entry has two lines, so that it fits a narrow terminal."""
-    table = _table(
+    table = empty_table(
         "Results",
         [
             ("cell", True),

@@ -46,3 +46,11 @@ class MetricsCalls(Connection):
         """Sums numbers up, each figure with its interval."""
         request = statistics_pb2.SummarizeRequest(series=series, confidence=confidence)
         return list((await self._unary("metrics", self._metrics.Summarize, request)).summaries)
+
+    async def compare(self, question: statistics_pb2.CompareRequest) -> statistics_pb2.CompareResponse:
+        """Compares groups of numbers in pairs, unit by unit."""
+        return await self._unary("metrics", self._metrics.Compare, question)
+
+    async def rank(self, games: statistics_pb2.RankRequest) -> statistics_pb2.RankResponse:
+        """Ranks players by their games against each other."""
+        return await self._unary("metrics", self._metrics.Rank, games)

@@ -135,6 +135,8 @@ class SyncClient:
     summarize = _blocking(Client.summarize)
     detect_brands = _blocking(Client.detect_brands)
     summarize_brands = _blocking(Client.summarize_brands)
+    compare = _blocking(Client.compare)
+    rank = _blocking(Client.rank)
     record_usage = _blocking(Client.record_usage)
     stream_usage = _blocking(Client.stream_usage)
     get_usage_event = _blocking(Client.get_usage_event)

@@ -1,4 +1,4 @@
-"""Scoring and statistics off the event loop: batches are cut into tasks for the workers, and put together again."""
+"""Scoring off the event loop: batches are cut into tasks for the workers, and put together again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar, TypeVarTuple
 
 from services.metrics.registry import Plan, ScorerSpec
 from services.metrics.scoring import FrozenSpec, SampleScores, SampleTexts, freeze_spec, plan_of, score_samples
-from services.metrics.summaries import CONFIDENCE_MIN, DEFAULT_CONFIDENCE, Estimate, Series, summarize_all
-from services.runtime.errors import DomainError, Internal, InvalidField, ResourceExhausted
+from services.runtime.errors import DomainError, Internal, ResourceExhausted
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -42,7 +41,7 @@ def _characters(sample: SampleTexts) -> int:
 
 
 class Engine:
-    """Scores and sums up in `workers`, within `limits`."""
+    """Scores in `workers`, within `limits`."""
 
     def __init__(self, workers: Workers, limits: Limits) -> None:
         self._workers = workers
@@ -65,17 +64,6 @@ class Engine:
             for index, outcome in zip(task, scored, strict=True):
                 outcomes[index] = outcome
         return plan, [outcome for outcome in outcomes if outcome is not None]
-
-    async def summarize(self, series: Sequence[Series], confidence: float) -> list[list[Estimate]]:
-        """The estimates of each series; a confidence of 0 means the default.
-
-        Raises:
-            InvalidField: a series or the confidence breaks a rule.
-            ResourceExhausted: too many tasks wait for a worker.
-        """
-        if 0.0 < confidence < CONFIDENCE_MIN:
-            raise InvalidField("confidence", f"must be 0 (for {DEFAULT_CONFIDENCE}) or at least {CONFIDENCE_MIN}")
-        return await self._workers.run(summarize_all, series, confidence or DEFAULT_CONFIDENCE)
 
     def _refusal(self, sample: SampleTexts) -> DomainError | None:
         answer, prompt, references, _ = sample

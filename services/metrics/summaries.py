@@ -8,17 +8,22 @@ from functools import partial
 
 import numpy as np
 
+from services.metrics.checks import check_bounds, read_clusters, read_numbers
 from services.metrics.intervals import (
     UNKNOWN,
     Clusters,
     Interval,
     Numbers,
-    clustered_quantile_interval,
+    bounded_interval,
     mean_error,
-    quantile_interval,
-    quantile_value,
     rate_interval,
     t_interval,
+)
+from services.metrics.quantiles import (
+    clustered_quantile_interval,
+    numbers_needed,
+    quantile_interval,
+    quantile_value,
 )
 from services.runtime.errors import InvalidField
 
@@ -72,37 +77,15 @@ class Estimate:
 
 def _checked_numbers(series: Series, path: str) -> tuple[Numbers, Clusters | None]:
     """The numbers and clusters of a series that obeys the rules; clusters of one number each count as none."""
-    values = np.frombuffer(series.values, dtype=np.float64)
-    if not np.isfinite(values).all():
-        index = int(np.argmin(np.isfinite(values)))
-        raise InvalidField(f"{path}.values[{index}]", "must be a finite number; count what is absent in `missing`")
-    _check_bounds(series, values, path)
-    if not series.clusters:
-        return values, None
-    clusters = np.frombuffer(series.clusters, dtype=np.int64)
-    if len(clusters) != len(values):
-        raise InvalidField(
-            f"{path}.clusters", f"must be as many as values ({len(values)}) or none, not {len(clusters)}"
-        )
-    if len(np.unique(clusters)) == len(clusters):
-        return values, None
-    return values, clusters
-
-
-def _check_bounds(series: Series, values: Numbers, path: str) -> None:
-    if series.kind is SeriesKind.RATE:
-        wrong = (values != 0.0) & (values != 1.0)
-        if wrong.any():
-            raise InvalidField(f"{path}.values[{int(np.argmax(wrong))}]", "must be 0 or 1 in a rate")
-    low = -math.inf if series.minimum is None else series.minimum
-    high = math.inf if series.maximum is None else series.maximum
-    if low > high:
-        raise InvalidField(f"{path}.minimum", "must not be above maximum")
-    outside = (values < low) | (values > high)
-    if outside.any():
-        raise InvalidField(f"{path}.values[{int(np.argmax(outside))}]", "must lie between minimum and maximum")
+    check_bounds(series.minimum, series.maximum, f"{path}.")
+    rate = series.kind is SeriesKind.RATE
+    values = read_numbers(series.values, f"{path}.values", series.minimum, series.maximum, rate=rate)
     if series.kind is SeriesKind.QUANTILES and not series.quantiles:
         raise InvalidField(f"{path}.quantiles", "must hold at least one quantile, for example 0.5")
+    if not series.clusters:
+        return values, None
+    clusters = read_clusters(series.clusters, len(values), f"{path}.clusters")
+    return values, None if len(np.unique(clusters)) == len(clusters) else clusters
 
 
 def _mean_if_missing(total: float, count: int, missing: int, low: float | None, high: float | None) -> Interval:
@@ -143,20 +126,12 @@ def _summarize_mean(series: Series, values: Numbers, clusters: Clusters | None, 
     if not count:
         return Estimate(None, UNKNOWN, method, 0, 0, series.missing, bounds, withheld_reason=NO_NUMBERS)
     error = mean_error(values, clusters)
-    if low is not None and high is not None and low < high and error.standard_error == 0.0 and error.clusters > 1:
-        # Equal numbers show no spread, but a few of them don't prove that there is none: Wilson's interval, scaled.
-        interval = _scaled_wilson(error.mean, low, high, error.clusters, confidence)
-        return Estimate(error.mean, interval, "wilson-scaled", count, error.clusters, series.missing, bounds)
-    interval = _clip(t_interval(error, confidence), low, high)
+    if low is not None and high is not None and low < high:
+        method = "wilson-scaled" if clusters is None else "wilson-scaled-clustered"
+        interval = bounded_interval(error, low, high, confidence)
+    else:
+        interval = _clip(t_interval(error, confidence), low, high)
     return Estimate(error.mean, interval, method, count, error.clusters, series.missing, bounds)
-
-
-def _scaled_wilson(mean: float, low: float, high: float, count: int, confidence: float) -> Interval:
-    width = high - low
-    unit = rate_interval(mean_error(np.full(count, (mean - low) / width)), count, confidence)
-    return Interval(
-        None if unit.low is None else low + width * unit.low, None if unit.high is None else low + width * unit.high
-    )
 
 
 def _quantile_if_missing(series: Series, ordered: Numbers, quantile: float) -> Interval:
@@ -199,8 +174,7 @@ def _summarize_quantile(
         _quantile_if_missing(series, ordered, quantile),
         quantile,
     )
-    # Below this many numbers the quantile is nothing but the smallest or largest one.
-    needed = math.ceil(round(1.0 / min(quantile, 1.0 - quantile), 9))
+    needed = numbers_needed(quantile)
     if count < needed:
         return replace(estimate, withheld_reason=f"needs at least {needed} numbers, there are {count}")
     if clusters is None:

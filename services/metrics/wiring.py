@@ -10,6 +10,7 @@ from services.metrics.engine import Engine, Limits
 from services.metrics.rpc.brands import BrandServicer
 from services.metrics.rpc.service import MetricsServicer
 from services.metrics.settings import MetricsSettings
+from services.metrics.statistics import Statistics
 from services.metrics.warm_up import warm_up
 from services.runtime.auth import TokenVerifier
 from services.runtime.channel import open_channel
@@ -33,5 +34,8 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
             characters_per_task=settings.characters_per_task,
             max_text_characters=settings.max_text_characters,
         )
-        servicers = [MetricsServicer(Engine(pool, limits)), BrandServicer(BrandEngine(pool, limits))]
+        servicers = [
+            MetricsServicer(Engine(pool, limits), Statistics(pool)),
+            BrandServicer(BrandEngine(pool, limits)),
+        ]
         yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier))

@@ -26,3 +26,32 @@ class Estimate:
     """A figure that only adapters read: it goes to the client as it came."""
 
     encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedGroup:
+    """One point's numbers by unit; fields as in `llmlab.api.metrics.v1.ComparedGroup`."""
+
+    key: str
+    values: list[float]
+    units: list[int]
+    missing_units: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Groups to be compared with the best of them; fields as in `llmlab.api.metrics.v1.CompareRequest`."""
+
+    kind: SeriesKind
+    groups: list[ComparedGroup]
+    lower_is_better: bool
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a group compares with the best one, which only adapters read: it goes to the client as it came."""
+
+    first: str
+    encoded: bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from services.orchestrator.calls import CallOutcome, Money, PlannedCall, ResolvedAttempt, Settlement
-from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.estimates import Comparison, Estimate, Question, Series
 from services.orchestrator.experiment import ScorerTarget
 from services.orchestrator.ledger import (
     Claim,
@@ -114,6 +114,10 @@ class Metrics(Protocol):
 
     async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:
         """The figures of each series, in order, with the caller's own token."""
+        ...
+
+    async def compare(self, token: str, question: Question) -> list[Comparison]:
+        """How each group compares with the best one, which itself is left out, with the caller's own token."""
         ...
 
 

@@ -5,12 +5,13 @@ Every figure with its interval comes from the metrics service; nothing is averag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.orchestrator.calls import NO_MONEY, NO_USAGE, Money, Usage, add_money, add_usage
-from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.estimates import ComparedGroup, Comparison, Estimate, Question, Series, SeriesKind
 from services.orchestrator.product import CellAddress, Product
 from services.orchestrator.records import ResultRecord
 from services.orchestrator.scores import Score
@@ -21,6 +22,8 @@ POINTS_MAX = 2_000
 """Model and parameter points of one summary."""
 VALUES_MAX = 200_000
 """Numbers of one series: what the metrics service takes."""
+COMPARED_POINTS_MAX = 100
+"""Points that are compared with the best one: what the metrics service takes."""
 QUANTILES = (0.5, 0.95)
 
 
@@ -47,6 +50,8 @@ class Point:
     latency_us: list[float] = field(default_factory=list)
     ttft_us: list[float] = field(default_factory=list)
     scores: dict[str, _Numbers] = field(default_factory=dict)
+    clusters: list[int] = field(default_factory=list)
+    """The cluster of each cell that has ended."""
 
     @property
     def missing(self) -> int:
@@ -56,6 +61,7 @@ class Point:
     def add(self, record: ResultRecord, cluster: int, scores: Iterable[Score]) -> None:
         """Count a result. The cells of one cluster share prompt and row: they are not independent."""
         self.ended += 1
+        self.clusters.append(cluster)
         self.usage = add_usage(self.usage, record.usage)
         self.cost = add_money(self.cost, record.cost)
         if record.status is not CellStatus.DONE:
@@ -81,7 +87,7 @@ class Point:
         for numbers in self.scores.values():
             low, high = _bounds(numbers.score)
             yield Series(
-                "rate" if numbers.score.scale == "binary" else "mean",
+                _kind(numbers.score),
                 numbers.values,
                 clusters=numbers.clusters if clustered else None,
                 missing=self.ended - len(numbers.values),
@@ -89,12 +95,22 @@ class Point:
                 maximum=high,
             )
 
+    def group(self, name: str, key: str) -> ComparedGroup:
+        """The numbers of one score by prompt and row, with what is missing."""
+        numbers = self.scores.get(name)
+        values, units = (numbers.values, numbers.clusters) if numbers else ([], [])
+        missing = Counter(self.clusters)
+        missing.subtract(units)
+        return ComparedGroup(key, values, units, list(missing.elements()))
+
 
 class ScoreFigure(NamedTuple):
     """One score at one point."""
 
     score: Score
     estimate: Estimate
+    against_best: Comparison | None
+    """How it compares with the best point; None for that one, and where nothing is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +124,15 @@ class PointFigures:
     scores: tuple[ScoreFigure, ...]
 
     @classmethod
-    def read(cls, point: Point, figures: Iterator[tuple[Estimate, ...]]) -> PointFigures:
-        """Take this point's figures from those of all series."""
+    def read(
+        cls, point: Point, figures: Iterator[tuple[Estimate, ...]], compared: Mapping[str, Comparison]
+    ) -> PointFigures:
+        """Take this point's figures from those of all series; `compared` has its comparisons by score."""
         success = next(figures)
         latency, ttft = next(figures), next(figures)
-        scores = tuple(ScoreFigure(numbers.score, next(figures)[0]) for numbers in point.scores.values())
+        scores = tuple(
+            ScoreFigure(numbers.score, next(figures)[0], compared.get(name)) for name, numbers in point.scores.items()
+        )
         return cls(point, success[0], latency, ttft if point.ttft_us else (), scores)
 
 
@@ -150,10 +170,37 @@ class Summary:
             )
         return series
 
-    def figures(self, estimates: Sequence[tuple[Estimate, ...]]) -> list[PointFigures]:
-        """The points with their figures, in the order of the experiment."""
+    def questions(self) -> tuple[dict[str, Question], str]:
+        """What is asked of each score that has a direction and that two points have; or why nothing is."""
+        scores = {name: numbers.score for point in self.points for name, numbers in point.scores.items()}
+        if len(self.points) > COMPARED_POINTS_MAX:
+            return {}, f"more than {COMPARED_POINTS_MAX} models and parameter points are not compared with each other"
+        if sum(len(point.clusters) for point in self.points) > VALUES_MAX:
+            return {}, f"more than {VALUES_MAX:,} answers are not compared with each other"
+        questions = {}
+        for name, score in scores.items():
+            held = [index for index, point in enumerate(self.points) if name in point.scores]
+            if score.direction == "neutral" or len(held) < 2:
+                continue
+            groups = [self.points[index].group(name, str(index)) for index in held]
+            low, high = _bounds(score)
+            questions[name] = Question(_kind(score), groups, score.direction == "lower", low, high)
+        return questions, ""
+
+    def figures(
+        self, estimates: Sequence[tuple[Estimate, ...]], compared: Mapping[str, Sequence[Comparison]]
+    ) -> list[PointFigures]:
+        """The points with their figures, in the order of the experiment; `compared` has comparisons by score."""
         taken = iter(estimates)
-        return [PointFigures.read(point, taken) for point in self.points]
+        of_points: list[dict[str, Comparison]] = [{} for _ in self.points]
+        for name, comparisons in compared.items():
+            for comparison in comparisons:
+                of_points[int(comparison.first)][name] = comparison
+        return [PointFigures.read(point, taken, of_points[index]) for index, point in enumerate(self.points)]
+
+
+def _kind(score: Score) -> SeriesKind:
+    return "rate" if score.scale == "binary" else "mean"
 
 
 def _bounds(score: Score) -> tuple[float | None, float | None]:

@@ -34,7 +34,7 @@ from services.orchestrator.calls import (
     Timing,
     Usage,
 )
-from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.estimates import ComparedGroup, Comparison, Estimate, Question, Series
 from services.orchestrator.experiment import ExperimentSpec, MessageTemplate, ModelTarget, ParameterAxis, PromptTemplate
 from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup
 from services.orchestrator.rpc.codec import answer_body
@@ -238,6 +238,22 @@ class WorldMetrics:
             tuple(_estimate(each, quantile) for quantile in each.quantiles) if each.quantiles else (_estimate(each, 0),)
             for each in series
         ]
+
+    async def compare(self, token: str, question: Question) -> list[Comparison]:
+        best, *others = sorted(question.groups, key=_mean, reverse=not question.lower_is_better)
+        return [
+            Comparison(
+                group.key,
+                statistics_pb2.Comparison(
+                    first=group.key, second=best.key, losses=len(group.units), ties=len(group.missing_units)
+                ).SerializeToString(),
+            )
+            for group in others
+        ]
+
+
+def _mean(group: ComparedGroup) -> float:
+    return sum(group.values) / len(group.values) if group.values else 0.0
 
 
 def _estimate(series: Series, quantile: float) -> Estimate:

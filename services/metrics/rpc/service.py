@@ -9,8 +9,11 @@ from llmlab.api.metrics.v1 import statistics_pb2 as stats
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceServicer
 from services.metrics.engine import Engine
 from services.metrics.registry import SCORERS
+from services.metrics.rpc.comparisons import comparison_message, read_question
+from services.metrics.rpc.ranking import ranking_message, read_games
 from services.metrics.rpc.scores import call_error, fill, read_sample, read_specs, scorer_message, template_of
 from services.metrics.rpc.statistics import estimate_message, read_series
+from services.metrics.statistics import Statistics
 from services.runtime.errors import DomainError
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
@@ -25,8 +28,9 @@ _MAX_PAGE_SIZE: Final = 100
 class MetricsServicer(MetricsServiceServicer):
     """Serves llmlab.api.metrics.v1.MetricsService."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, statistics: Statistics) -> None:
         self._engine = engine
+        self._statistics = statistics
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Scores one answer."""
@@ -68,10 +72,19 @@ class MetricsServicer(MetricsServiceServicer):
     async def Summarize(self, request: stats.SummarizeRequest, context: Context) -> stats.SummarizeResponse:
         """Sums numbers up."""
         series = [await read_series(each) for each in request.series]
-        summaries = await self._engine.summarize(series, request.confidence)
+        summaries = await self._statistics.summarize(series, request.confidence)
         return stats.SummarizeResponse(
             summaries=[
                 stats.SeriesSummary(key=each.key, estimates=[estimate_message(estimate) for estimate in estimates])
                 for each, estimates in zip(series, summaries, strict=True)
             ]
         )
+
+    async def Compare(self, request: stats.CompareRequest, context: Context) -> stats.CompareResponse:
+        """Compares groups in pairs."""
+        baseline, compared = await self._statistics.compare(await read_question(request), request.confidence)
+        return stats.CompareResponse(baseline=baseline, comparisons=[comparison_message(each) for each in compared])
+
+    async def Rank(self, request: stats.RankRequest, context: Context) -> stats.RankResponse:
+        """Ranks players by their games."""
+        return ranking_message(await self._statistics.rank(await read_games(request), request.confidence))

@@ -13,7 +13,7 @@ from services.metrics.summaries import Estimate, Series, SeriesKind
 # Numbers that are copied out of a message before the loop may do something else: about a millisecond's worth.
 _NUMBERS_PER_STEP: Final = 20_000
 
-_KINDS: Final = {
+KINDS: Final = {
     pb.SERIES_KIND_MEAN: SeriesKind.MEAN,
     pb.SERIES_KIND_RATE: SeriesKind.RATE,
     pb.SERIES_KIND_QUANTILES: SeriesKind.QUANTILES,
@@ -24,9 +24,9 @@ async def read_series(series: pb.Series) -> Series:
     """A series, its numbers packed for a worker."""
     return Series(
         key=series.key,
-        kind=_KINDS[series.kind],
-        values=await _packed("d", series.values),
-        clusters=await _packed("q", series.clusters),
+        kind=KINDS[series.kind],
+        values=await packed("d", series.values),
+        clusters=await packed("q", series.clusters),
         missing=series.missing,
         minimum=series.minimum if series.HasField("minimum") else None,
         maximum=series.maximum if series.HasField("maximum") else None,
@@ -34,7 +34,7 @@ async def read_series(series: pb.Series) -> Series:
     )
 
 
-async def _packed(type_code: str, numbers: Sequence[float]) -> bytes:
+async def packed(type_code: str, numbers: Sequence[float]) -> bytes:
     """The numbers as machine words, copied in steps between which the loop runs."""
     packed: array[Any] = array(type_code)
     for start in range(0, len(numbers), _NUMBERS_PER_STEP):

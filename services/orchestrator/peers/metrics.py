@@ -11,7 +11,7 @@ from llmlab.api.common.v1.error_pb2 import ERROR_CLASS_INVALID_REQUEST, ERROR_CL
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1 import statistics_pb2
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
-from services.orchestrator.estimates import Estimate, Series
+from services.orchestrator.estimates import Comparison, Estimate, Question, Series
 from services.orchestrator.peers.identity import metadata_for
 from services.orchestrator.ports import Sample, ScorerGroup
 from services.orchestrator.rpc.codec import reason_number
@@ -97,6 +97,22 @@ class GrpcMetrics:
                 for summary in answer.summaries
             )
         return figures
+
+    async def compare(self, token: str, question: Question) -> list[Comparison]:
+        request = statistics_pb2.CompareRequest(
+            kind=_KINDS[question.kind],
+            against=statistics_pb2.COMPARE_AGAINST_BEST,
+            lower_is_better=question.lower_is_better,
+            minimum=question.minimum,
+            maximum=question.maximum,
+        )
+        for group in question.groups:
+            request.groups.add(key=group.key, values=group.values, units=group.units, missing_units=group.missing_units)
+        try:
+            answer = await self._stub.Compare(request, metadata=metadata_for(token))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        return [Comparison(each.first, each.SerializeToString()) for each in answer.comparisons]
 
 
 def _packed(scored: pb.SampleScores) -> bytes:

@@ -178,13 +178,15 @@ def point_message(figures: PointFigures, view: SpecView) -> pb.PointSummary:
         cost=money_message(point.cost),
     )
     fill_values(message.parameters, view.parameters(point.model, point.point))
-    for score, estimate in figures.scores:
-        message.scores.add(
+    for score, estimate, against_best in figures.scores:
+        added = message.scores.add(
             name=score.name,
             direction=_DIRECTION_NUMBERS[score.direction],
             scale=_SCALE_NUMBERS[score.scale],
             estimate=_estimate(estimate),
         )
+        if against_best is not None:
+            added.against_best.MergeFromString(against_best.encoded)
     return message
 
 

@@ -90,9 +90,14 @@ class ResultServicer(ResultServiceServicer):
             for stored in page:
                 summary.add(stored.record, scores_of(stored.bodies.scores))
             query = query.after(page[-1].record.cell)
-        estimates = await self._metrics.summarize(bearer_token(), summary.series())
+        token = bearer_token()
+        estimates = await self._metrics.summarize(token, summary.series())
+        questions, reason = summary.questions()
+        compared = {name: await self._metrics.compare(token, question) for name, question in questions.items()}
         return pb.SummarizeRunResponse(
-            run=run_message(run), points=[point_message(figures, view) for figures in summary.figures(estimates)]
+            run=run_message(run),
+            points=[point_message(figures, view) for figures in summary.figures(estimates, compared)],
+            not_compared_reason=reason,
         )
 
     async def ExportResults(

@@ -87,3 +87,45 @@ async def test_broken_series_name_the_field(
 ) -> None:
     error = await refusal(metrics.Summarize(request_, metadata=reader))
     assert (error.code, error.field) == ("INVALID_ARGUMENT", field)
+
+
+async def test_comparisons(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
+    groups = [
+        pb.ComparedGroup(key="good", values=[0.9, 0.8, 0.95, 0.7, 0.85, 0.9], units=range(6)),
+        pb.ComparedGroup(key="bad", values=[0.3, 0.2, 0.5, 0.1, 0.35], units=range(5), missing_units=[5]),
+    ]
+    request = pb.CompareRequest(
+        kind=pb.SERIES_KIND_MEAN, groups=groups, against=pb.COMPARE_AGAINST_BEST, minimum=0.0, maximum=1.0
+    )
+    answer = await metrics.Compare(request, metadata=reader)
+    assert answer.baseline == "good"
+    (bad,) = answer.comparisons
+    assert (bad.first, bad.second, bad.verdict) == ("bad", "good", pb.VERDICT_SECOND_HIGHER)
+    assert (bad.difference.count, bad.difference.missing, bad.losses) == (5, 1, 5)
+    assert bad.difference.low < bad.difference.value < bad.difference.high < 0.0
+    assert bad.difference.low_if_missing < bad.difference.high_if_missing
+    assert bad.p_value == bad.adjusted_p_value < 0.05
+    assert bad.detectable_difference > 0.0
+
+
+async def test_rankings(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
+    request = pb.RankRequest(players=["a", "b"], first=[0] * 100, second=[1] * 100, scores=[1] * 75 + [0] * 25)
+    answer = await metrics.Rank(request, metadata=reader)
+    best, last = answer.standings
+    assert best.rating - last.rating == pytest.approx(190.85, abs=0.005)
+    assert (best.player, best.rank, best.worst_rank, best.within_noise_of_next) == ("a", 1, 1, False)
+    assert (answer.games, answer.clusters, answer.separated) == (100, 100, False)
+    again = await metrics.Rank(request, metadata=reader)
+    assert again.SerializeToString(deterministic=True) == answer.SerializeToString(deterministic=True)
+
+
+async def test_broken_comparisons_and_rankings_name_the_field(
+    metrics: MetricsServiceAsyncStub, reader: Metadata
+) -> None:
+    empty = [pb.ComparedGroup(key=key) for key in "ab"]
+    wrong_kind = pb.CompareRequest(kind=pb.SERIES_KIND_QUANTILES, groups=empty)
+    unknown = pb.CompareRequest(kind=pb.SERIES_KIND_MEAN, groups=empty, against=pb.COMPARE_AGAINST_BASELINE)
+    assert (await refusal(metrics.Compare(wrong_kind, metadata=reader))).field == "kind"
+    assert (await refusal(metrics.Compare(unknown, metadata=reader))).field == "baseline"
+    alone = pb.RankRequest(players=["a"], first=[0], second=[0], scores=[1])
+    assert (await refusal(metrics.Rank(alone, metadata=reader))).field == "players"

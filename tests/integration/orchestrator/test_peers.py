@@ -31,7 +31,7 @@ from services.orchestrator.calls import (
     Timing,
     Usage,
 )
-from services.orchestrator.estimates import Series
+from services.orchestrator.estimates import ComparedGroup, Question, Series
 from services.orchestrator.experiment import ScorerTarget
 from services.orchestrator.peers.cost import GrpcBills
 from services.orchestrator.peers.gateway import GrpcGateway
@@ -104,6 +104,7 @@ for name in (
     "ScoreBatch",
     "ListScorers",
     "Summarize",
+    "Compare",
     "CreateDelegation",
     "IssueDelegatedToken",
     "RevokeDelegation",
@@ -439,6 +440,23 @@ async def test_scorers_are_read_and_series_summed_up_in_bounded_requests(peers: 
     assert sorted(declared.required_parameters) == ["pattern"]
     assert [statistics_pb2.Estimate.FromString(each[0].encoded).count for each in figures] == [90_000, 30_000, 0]
     assert [len(request.series) for request in peers.script.requests("Summarize")] == [1, 2]
+
+
+async def test_points_are_compared_with_the_best(peers: Peers) -> None:
+    peers.script.replies["Compare"] = lambda request: statistics_pb2.CompareResponse(
+        baseline="0", comparisons=[statistics_pb2.Comparison(first="1", second="0", wins=len(request.groups))]
+    )
+    groups = [ComparedGroup("0", [1.0], [5], []), ComparedGroup("1", [], [], [5])]
+    (compared,) = await peers.metrics.compare("mine", Question("mean", groups, lower_is_better=True, minimum=0.0))
+
+    (request,) = peers.script.requests("Compare")
+    assert (request.against, request.lower_is_better) == (statistics_pb2.COMPARE_AGAINST_BEST, True)
+    assert (request.minimum, request.HasField("maximum")) == (0.0, False)
+    assert [(each.key, list(each.units), list(each.missing_units)) for each in request.groups] == [
+        ("0", [5], []),
+        ("1", [], [5]),
+    ]
+    assert (compared.first, statistics_pb2.Comparison.FromString(compared.encoded).wins) == ("1", 2)
 
 
 async def test_delegations_are_made_with_the_callers_token_and_ended_with_our_own(peers: Peers) -> None:

@@ -423,6 +423,10 @@ async def test_a_run_is_summed_up_per_model_and_point(client: Client) -> None:
     assert (scores["is_fine"].estimate.method, scores["is_fine"].estimate.clusters) == ("rate", 4)
     assert scores["is_fine"].direction == metrics_pb2.DIRECTION_HIGHER_IS_BETTER
     assert (small.cost.cost_nano_usd, list(large.scores), list(large.ttft_us)) == (40, [], [])
+    compared = [
+        score.HasField("against_best") for point in summary.points for score in point.scores if score.name == "is_fine"
+    ]
+    assert sorted(compared) == [False, True]
 
 
 def broken(**changes: Any) -> epb.ExperimentSpec:

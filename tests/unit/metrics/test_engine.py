@@ -1,7 +1,6 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 from services.metrics.engine import Engine, Limits, Outcome
 from services.metrics.registry import ScorerSpec
 from services.metrics.scoring import SampleScores, SampleTexts, score_samples
-from services.metrics.summaries import Series, SeriesKind
 from services.runtime.errors import Internal, InvalidField, ResourceExhausted
 
 R = TypeVar("R")
@@ -93,19 +91,3 @@ async def test_every_sample_has_exactly_one_outcome(answers: list[str]) -> None:
     assert len(outcomes) == len(answers)
     assert sum(map(len, workers.tasks)) == sum(len(answer) <= 50 for answer in answers)
     assert all(len(task) <= LIMITS.samples_per_task for task in workers.tasks)
-
-
-async def test_summaries() -> None:
-    series = Series("k", SeriesKind.MEAN, np.array([1.0, 2.0, 3.0]).tobytes())
-    engine = Engine(InPlace(), LIMITS)
-    (default,), (wide,) = await engine.summarize([series], 0.0), await engine.summarize([series], 0.99)
-    assert default[0].value == wide[0].value == 2.0
-    assert default == (await engine.summarize([series], 0.95))[0]
-    assert wide[0].interval.low < default[0].interval.low  # type: ignore[operator]
-
-
-@pytest.mark.parametrize("confidence", [0.1, 0.4999])
-async def test_confidence_is_checked(confidence: float) -> None:
-    with pytest.raises(InvalidField) as caught:
-        await Engine(InPlace(), LIMITS).summarize([], confidence)
-    assert caught.value.field == "confidence"

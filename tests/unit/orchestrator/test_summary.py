@@ -1,7 +1,7 @@
 import pytest
 
 from services.orchestrator.calls import NO_TIMING, Money, Timing, Usage
-from services.orchestrator.estimates import Estimate
+from services.orchestrator.estimates import Comparison, Estimate
 from services.orchestrator.product import Product
 from services.orchestrator.records import ResultRecord
 from services.orchestrator.scores import Score
@@ -64,7 +64,8 @@ def test_figures_are_read_back_in_order() -> None:
         summary.add(result(cell, streamed=cell == 0), scores(1, 2))
     series = summary.series()
     figures = summary.figures(
-        [(Estimate(str(number).encode()),) * max(1, len(each.quantiles)) for number, each in enumerate(series)]
+        [(Estimate(str(number).encode()),) * max(1, len(each.quantiles)) for number, each in enumerate(series)],
+        {"quality": [Comparison("3", b"worse")]},
     )
 
     assert len(series) == 4 * 3 + 2 * 3
@@ -76,6 +77,33 @@ def test_figures_are_read_back_in_order() -> None:
         ("quality", b"17"),
     ]
     assert all(each.clusters is None for each in series)
+    assert [each.against_best for each in figures[3].scores] == [None, None, Comparison("3", b"worse")]
+    assert all(each.against_best is None for point in figures[:3] for each in point.scores)
+
+
+def test_points_are_compared_by_prompt_and_row_with_what_is_missing() -> None:
+    summary = Summary(Product(prompts=1, rows=2, models=2, points=1, repeats=2))
+    for cell in (0, 1, 2, 3, 4, 6):
+        summary.add(result(cell), scores(float(cell < 2), None))
+    for cell in (5, 7):
+        summary.add(result(cell, CellStatus.FAILED), [])
+    questions, reason = summary.questions()
+
+    assert (list(questions), reason) == (["right", "quality"], "")
+    right = questions["right"]
+    assert (right.kind, right.lower_is_better, right.minimum, right.maximum) == ("rate", False, 0.0, 1.0)
+    assert [(group.key, group.values, group.units, group.missing_units) for group in right.groups] == [
+        ("0", [1.0, 1.0, 0.0], [0, 0, 1], [1]),
+        ("1", [0.0, 0.0, 0.0], [0, 0, 1], [1]),
+    ]
+
+
+@pytest.mark.parametrize(("points", "answers"), [(101, 0), (2, 200_001)], ids=["points", "answers"])
+def test_too_much_is_not_compared_and_says_so(points: int, answers: int) -> None:
+    summary = Summary(Product(prompts=1, rows=1, models=1, points=points, repeats=1))
+    summary.points[0].clusters.extend([0] * answers)
+    questions, reason = summary.questions()
+    assert (questions, "not compared" in reason) == ({}, True)
 
 
 def test_a_summary_has_limits() -> None:

@@ -56,6 +56,16 @@ class MetricsServiceStub:
                 request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeResponse.FromString,
                 _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/llmlab.api.metrics.v1.MetricsService/Compare',
+                request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.CompareRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.CompareResponse.FromString,
+                _registered_method=True)
+        self.Rank = channel.unary_unary(
+                '/llmlab.api.metrics.v1.MetricsService/Rank',
+                request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.RankRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.RankResponse.FromString,
+                _registered_method=True)
 
 
 class MetricsServiceServicer:
@@ -90,6 +100,21 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Compare(self, request, context):
+        """Compares groups of numbers in pairs, unit by unit: differences with intervals, p-values that hold for all of them
+        together, and what is within noise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rank(self, request, context):
+        """Ranks players by games against each other, with intervals of ratings and ranks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetricsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +137,16 @@ def add_MetricsServiceServicer_to_server(servicer, server):
                     servicer.Summarize,
                     request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeResponse.SerializeToString,
+            ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.CompareRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.CompareResponse.SerializeToString,
+            ),
+            'Rank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rank,
+                    request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.RankRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.RankResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +258,60 @@ class MetricsService:
             '/llmlab.api.metrics.v1.MetricsService/Summarize',
             llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeRequest.SerializeToString,
             llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.SummarizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.metrics.v1.MetricsService/Compare',
+            llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.CompareRequest.SerializeToString,
+            llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.CompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.metrics.v1.MetricsService/Rank',
+            llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.RankRequest.SerializeToString,
+            llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2.RankResponse.FromString,
             options,
             channel_credentials,
             insecure,

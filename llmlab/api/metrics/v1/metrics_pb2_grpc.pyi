@@ -42,6 +42,12 @@ class MetricsServiceStub:
     """Lists the scorers, by name."""
     Summarize: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.SummarizeRequest, _statistics_pb2.SummarizeResponse]
     """Sums numbers up: means, rates and quantiles, each with its interval."""
+    Compare: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.CompareRequest, _statistics_pb2.CompareResponse]
+    """Compares groups of numbers in pairs, unit by unit: differences with intervals, p-values that hold for all of them
+    together, and what is within noise.
+    """
+    Rank: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.RankRequest, _statistics_pb2.RankResponse]
+    """Ranks players by games against each other, with intervals of ratings and ranks."""
 
 @_typing.type_check_only
 class MetricsServiceAsyncStub(MetricsServiceStub):
@@ -56,6 +62,12 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """Lists the scorers, by name."""
     Summarize: _aio.UnaryUnaryMultiCallable[_statistics_pb2.SummarizeRequest, _statistics_pb2.SummarizeResponse]  # type: ignore[assignment]
     """Sums numbers up: means, rates and quantiles, each with its interval."""
+    Compare: _aio.UnaryUnaryMultiCallable[_statistics_pb2.CompareRequest, _statistics_pb2.CompareResponse]  # type: ignore[assignment]
+    """Compares groups of numbers in pairs, unit by unit: differences with intervals, p-values that hold for all of them
+    together, and what is within noise.
+    """
+    Rank: _aio.UnaryUnaryMultiCallable[_statistics_pb2.RankRequest, _statistics_pb2.RankResponse]  # type: ignore[assignment]
+    """Ranks players by games against each other, with intervals of ratings and ranks."""
 
 class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Scores and statistics. Stateless: the same request gives the same bytes on every replica."""
@@ -91,5 +103,23 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_statistics_pb2.SummarizeResponse, _abc.Awaitable[_statistics_pb2.SummarizeResponse]]:
         """Sums numbers up: means, rates and quantiles, each with its interval."""
+
+    @_abc_1.abstractmethod
+    def Compare(
+        self,
+        request: _statistics_pb2.CompareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_statistics_pb2.CompareResponse, _abc.Awaitable[_statistics_pb2.CompareResponse]]:
+        """Compares groups of numbers in pairs, unit by unit: differences with intervals, p-values that hold for all of them
+        together, and what is within noise.
+        """
+
+    @_abc_1.abstractmethod
+    def Rank(
+        self,
+        request: _statistics_pb2.RankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_statistics_pb2.RankResponse, _abc.Awaitable[_statistics_pb2.RankResponse]]:
+        """Ranks players by games against each other, with intervals of ratings and ranks."""
 
 def add_MetricsServiceServicer_to_server(servicer: MetricsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

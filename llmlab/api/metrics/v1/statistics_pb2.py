@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from llmlab.api import validate_rules as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&llmlab/api/metrics/v1/statistics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\"\xb9\x02\n\x06Series\x12\x15\n\x03key\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12;\n\x04kind\x18\x02 \x01(\x0e\x32!.llmlab.api.metrics.v1.SeriesKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06values\x18\x03 \x03(\x01\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1c\n\x08\x63lusters\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x18\n\x07missing\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x07minimum\x18\x06 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1d\n\x07maximum\x18\x07 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12\x31\n\tquantiles\x18\x08 \x03(\x01\x42\x1e\xbaH\x1b\x92\x01\x18\x10\x10\"\x14\x12\x12\x11\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00\x42\n\n\x08_minimumB\n\n\x08_maximum\"{\n\x10SummarizeRequest\x12:\n\x06series\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SeriesB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12+\n\nconfidence\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19+\x87\x16\xd9\xce\xf7\xef?)\x00\x00\x00\x00\x00\x00\x00\x00\"\xad\x02\n\x08\x45stimate\x12\x12\n\x05value\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\x10\n\x08\x63lusters\x18\x06 \x01(\x03\x12\x0f\n\x07missing\x18\x07 \x01(\x03\x12\x1b\n\x0elow_if_missing\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x1c\n\x0fhigh_if_missing\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x08quantile\x18\n \x01(\x01\x12\x17\n\x0fwithheld_reason\x18\x0b \x01(\tB\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_highB\x11\n\x0f_low_if_missingB\x12\n\x10_high_if_missing\"P\n\rSeriesSummary\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\testimates\x18\x02 \x03(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\"L\n\x11SummarizeResponse\x12\x37\n\tsummaries\x18\x01 \x03(\x0b\x32$.llmlab.api.metrics.v1.SeriesSummary*p\n\nSeriesKind\x12\x1b\n\x17SERIES_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SERIES_KIND_MEAN\x10\x01\x12\x14\n\x10SERIES_KIND_RATE\x10\x02\x12\x19\n\x15SERIES_KIND_QUANTILES\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&llmlab/api/metrics/v1/statistics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\"\xb9\x02\n\x06Series\x12\x15\n\x03key\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12;\n\x04kind\x18\x02 \x01(\x0e\x32!.llmlab.api.metrics.v1.SeriesKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06values\x18\x03 \x03(\x01\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1c\n\x08\x63lusters\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x18\n\x07missing\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x07minimum\x18\x06 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1d\n\x07maximum\x18\x07 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12\x31\n\tquantiles\x18\x08 \x03(\x01\x42\x1e\xbaH\x1b\x92\x01\x18\x10\x10\"\x14\x12\x12\x11\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00\x42\n\n\x08_minimumB\n\n\x08_maximum\"{\n\x10SummarizeRequest\x12:\n\x06series\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SeriesB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12+\n\nconfidence\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19+\x87\x16\xd9\xce\xf7\xef?)\x00\x00\x00\x00\x00\x00\x00\x00\"\xad\x02\n\x08\x45stimate\x12\x12\n\x05value\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\x10\n\x08\x63lusters\x18\x06 \x01(\x03\x12\x0f\n\x07missing\x18\x07 \x01(\x03\x12\x1b\n\x0elow_if_missing\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x1c\n\x0fhigh_if_missing\x18\t \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x08quantile\x18\n \x01(\x01\x12\x17\n\x0fwithheld_reason\x18\x0b \x01(\tB\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_highB\x11\n\x0f_low_if_missingB\x12\n\x10_high_if_missing\"P\n\rSeriesSummary\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\testimates\x18\x02 \x03(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\"L\n\x11SummarizeResponse\x12\x37\n\tsummaries\x18\x01 \x03(\x0b\x32$.llmlab.api.metrics.v1.SeriesSummary\"\x82\x01\n\rComparedGroup\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x12\x1a\n\x06values\x18\x02 \x03(\x01\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x19\n\x05units\x18\x03 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12!\n\rmissing_units\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\"\x89\x03\n\x0e\x43ompareRequest\x12;\n\x04kind\x18\x01 \x01(\x0e\x32!.llmlab.api.metrics.v1.SeriesKindB\n\xbaH\x07\x82\x01\x04\x18\x01\x18\x02\x12@\n\x06groups\x18\x02 \x03(\x0b\x32$.llmlab.api.metrics.v1.ComparedGroupB\n\xbaH\x07\x92\x01\x04\x08\x02\x10\x64\x12@\n\x07\x61gainst\x18\x03 \x01(\x0e\x32%.llmlab.api.metrics.v1.CompareAgainstB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1a\n\x08\x62\x61seline\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x17\n\x0flower_is_better\x18\x05 \x01(\x08\x12\x1d\n\x07minimum\x18\x06 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1d\n\x07maximum\x18\x07 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12+\n\nconfidence\x18\x08 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19+\x87\x16\xd9\xce\xf7\xef?)\x00\x00\x00\x00\x00\x00\x00\x00\x42\n\n\x08_minimumB\n\n\x08_maximum\"\xd1\x02\n\nComparison\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0e\n\x06second\x18\x02 \x01(\t\x12\x33\n\ndifference\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\x12\x14\n\x07p_value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10\x61\x64justed_p_value\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12/\n\x07verdict\x18\x06 \x01(\x0e\x32\x1e.llmlab.api.metrics.v1.Verdict\x12\"\n\x15\x64\x65tectable_difference\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04wins\x18\x08 \x01(\x03\x12\x0c\n\x04ties\x18\t \x01(\x03\x12\x0e\n\x06losses\x18\n \x01(\x03\x42\n\n\x08_p_valueB\x13\n\x11_adjusted_p_valueB\x18\n\x16_detectable_difference\"[\n\x0f\x43ompareResponse\x12\x10\n\x08\x62\x61seline\x18\x01 \x01(\t\x12\x36\n\x0b\x63omparisons\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.Comparison\"\xd5\x01\n\x0bRankRequest\x12&\n\x07players\x18\x01 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x02\x10\x32\x18\x01\"\x07r\x05\x10\x01\x18\x80\x04\x12\x1b\n\x05\x66irst\x18\x02 \x03(\x03\x42\x0c\xbaH\t\x92\x01\x06\x08\x01\x10\xc0\x9a\x0c\x12\x1a\n\x06second\x18\x03 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1a\n\x06scores\x18\x04 \x03(\x01\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12\x1c\n\x08\x63lusters\x18\x05 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xc0\x9a\x0c\x12+\n\nconfidence\x18\x06 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19+\x87\x16\xd9\xce\xf7\xef?)\x00\x00\x00\x00\x00\x00\x00\x00\"\xdf\x01\n\x08Standing\x12\x0e\n\x06player\x18\x01 \x01(\t\x12\x0e\n\x06rating\x18\x02 \x01(\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x11\n\tbest_rank\x18\x06 \x01(\x05\x12\x12\n\nworst_rank\x18\x07 \x01(\x05\x12\x1c\n\x14within_noise_of_next\x18\x08 \x01(\x08\x12\x0c\n\x04wins\x18\t \x01(\x03\x12\x0c\n\x04ties\x18\n \x01(\x03\x12\x0e\n\x06losses\x18\x0b \x01(\x03\x42\x06\n\x04_lowB\x07\n\x05_high\"v\n\x0cRankResponse\x12\x32\n\tstandings\x18\x01 \x03(\x0b\x32\x1f.llmlab.api.metrics.v1.Standing\x12\x11\n\tseparated\x18\x02 \x01(\x08\x12\r\n\x05games\x18\x03 \x01(\x03\x12\x10\n\x08\x63lusters\x18\x04 \x01(\x03*p\n\nSeriesKind\x12\x1b\n\x17SERIES_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SERIES_KIND_MEAN\x10\x01\x12\x14\n\x10SERIES_KIND_RATE\x10\x02\x12\x19\n\x15SERIES_KIND_QUANTILES\x10\x03*\x8a\x01\n\x0e\x43ompareAgainst\x12\x1f\n\x1b\x43OMPARE_AGAINST_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43OMPARE_AGAINST_EVERY_OTHER\x10\x01\x12\x1c\n\x18\x43OMPARE_AGAINST_BASELINE\x10\x02\x12\x18\n\x14\x43OMPARE_AGAINST_BEST\x10\x03*\x86\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14VERDICT_FIRST_HIGHER\x10\x01\x12\x19\n\x15VERDICT_SECOND_HIGHER\x10\x02\x12\x18\n\x14VERDICT_WITHIN_NOISE\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,8 +52,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUMMARIZEREQUEST'].fields_by_name['series']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_SUMMARIZEREQUEST'].fields_by_name['confidence']._loaded_options = None
   _globals['_SUMMARIZEREQUEST'].fields_by_name['confidence']._serialized_options = b'\272H\024\022\022\031+\207\026\331\316\367\357?)\000\000\000\000\000\000\000\000'
-  _globals['_SERIESKIND']._serialized_start=999
-  _globals['_SERIESKIND']._serialized_end=1111
+  _globals['_COMPAREDGROUP'].fields_by_name['key']._loaded_options = None
+  _globals['_COMPAREDGROUP'].fields_by_name['key']._serialized_options = b'\272H\007r\005\020\001\030\200\004'
+  _globals['_COMPAREDGROUP'].fields_by_name['values']._loaded_options = None
+  _globals['_COMPAREDGROUP'].fields_by_name['values']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
+  _globals['_COMPAREDGROUP'].fields_by_name['units']._loaded_options = None
+  _globals['_COMPAREDGROUP'].fields_by_name['units']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
+  _globals['_COMPAREDGROUP'].fields_by_name['missing_units']._loaded_options = None
+  _globals['_COMPAREDGROUP'].fields_by_name['missing_units']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
+  _globals['_COMPAREREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\030\001\030\002'
+  _globals['_COMPAREREQUEST'].fields_by_name['groups']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['groups']._serialized_options = b'\272H\007\222\001\004\010\002\020d'
+  _globals['_COMPAREREQUEST'].fields_by_name['against']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['against']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_COMPAREREQUEST'].fields_by_name['baseline']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['baseline']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_COMPAREREQUEST'].fields_by_name['minimum']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['minimum']._serialized_options = b'\272H\004\022\002@\001'
+  _globals['_COMPAREREQUEST'].fields_by_name['maximum']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['maximum']._serialized_options = b'\272H\004\022\002@\001'
+  _globals['_COMPAREREQUEST'].fields_by_name['confidence']._loaded_options = None
+  _globals['_COMPAREREQUEST'].fields_by_name['confidence']._serialized_options = b'\272H\024\022\022\031+\207\026\331\316\367\357?)\000\000\000\000\000\000\000\000'
+  _globals['_RANKREQUEST'].fields_by_name['players']._loaded_options = None
+  _globals['_RANKREQUEST'].fields_by_name['players']._serialized_options = b'\272H\022\222\001\017\010\002\0202\030\001\"\007r\005\020\001\030\200\004'
+  _globals['_RANKREQUEST'].fields_by_name['first']._loaded_options = None
+  _globals['_RANKREQUEST'].fields_by_name['first']._serialized_options = b'\272H\t\222\001\006\010\001\020\300\232\014'
+  _globals['_RANKREQUEST'].fields_by_name['second']._loaded_options = None
+  _globals['_RANKREQUEST'].fields_by_name['second']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
+  _globals['_RANKREQUEST'].fields_by_name['scores']._loaded_options = None
+  _globals['_RANKREQUEST'].fields_by_name['scores']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
+  _globals['_RANKREQUEST'].fields_by_name['clusters']._loaded_options = None
+  _globals['_RANKREQUEST'].fields_by_name['clusters']._serialized_options = b'\272H\007\222\001\004\020\300\232\014'
+  _globals['_RANKREQUEST'].fields_by_name['confidence']._loaded_options = None
+  _globals['_RANKREQUEST'].fields_by_name['confidence']._serialized_options = b'\272H\024\022\022\031+\207\026\331\316\367\357?)\000\000\000\000\000\000\000\000'
+  _globals['_SERIESKIND']._serialized_start=2523
+  _globals['_SERIESKIND']._serialized_end=2635
+  _globals['_COMPAREAGAINST']._serialized_start=2638
+  _globals['_COMPAREAGAINST']._serialized_end=2776
+  _globals['_VERDICT']._serialized_start=2779
+  _globals['_VERDICT']._serialized_end=2913
   _globals['_SERIES']._serialized_start=95
   _globals['_SERIES']._serialized_end=408
   _globals['_SUMMARIZEREQUEST']._serialized_start=410
@@ -64,4 +102,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERIESSUMMARY']._serialized_end=919
   _globals['_SUMMARIZERESPONSE']._serialized_start=921
   _globals['_SUMMARIZERESPONSE']._serialized_end=997
+  _globals['_COMPAREDGROUP']._serialized_start=1000
+  _globals['_COMPAREDGROUP']._serialized_end=1130
+  _globals['_COMPAREREQUEST']._serialized_start=1133
+  _globals['_COMPAREREQUEST']._serialized_end=1526
+  _globals['_COMPARISON']._serialized_start=1529
+  _globals['_COMPARISON']._serialized_end=1866
+  _globals['_COMPARERESPONSE']._serialized_start=1868
+  _globals['_COMPARERESPONSE']._serialized_end=1959
+  _globals['_RANKREQUEST']._serialized_start=1962
+  _globals['_RANKREQUEST']._serialized_end=2175
+  _globals['_STANDING']._serialized_start=2178
+  _globals['_STANDING']._serialized_end=2401
+  _globals['_RANKRESPONSE']._serialized_start=2403
+  _globals['_RANKRESPONSE']._serialized_end=2521
 # @@protoc_insertion_point(module_scope)

@@ -28,13 +28,17 @@ class _SeriesKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeriesKind
     SERIES_KIND_UNSPECIFIED: _SeriesKind.ValueType  # 0
     """Invalid."""
     SERIES_KIND_MEAN: _SeriesKind.ValueType  # 1
-    """Any numbers: their mean, with a t interval, clustered where cluster keys are given."""
+    """Any numbers: their mean, with a t interval, or Wilson's interval scaled where they have both bounds; clustered where
+    cluster keys are given.
+    """
     SERIES_KIND_RATE: _SeriesKind.ValueType  # 2
     """Zeros and ones: their rate, with a Wilson interval; with the effective number of independent ones where cluster keys
     are given.
     """
     SERIES_KIND_QUANTILES: _SeriesKind.ValueType  # 3
-    """Any numbers: the asked quantiles, with order-statistic intervals; by Woodruff's method where cluster keys are given."""
+    """Any numbers: the asked quantiles, with interpolated order-statistic intervals; by Woodruff's method where cluster keys
+    are given. Where the numbers are too few for one end, the other end bounds the quantile alone.
+    """
 
 class SeriesKind(_SeriesKind, metaclass=_SeriesKindEnumTypeWrapper):
     """What kind of number a series holds."""
@@ -42,14 +46,78 @@ class SeriesKind(_SeriesKind, metaclass=_SeriesKindEnumTypeWrapper):
 SERIES_KIND_UNSPECIFIED: SeriesKind.ValueType  # 0
 """Invalid."""
 SERIES_KIND_MEAN: SeriesKind.ValueType  # 1
-"""Any numbers: their mean, with a t interval, clustered where cluster keys are given."""
+"""Any numbers: their mean, with a t interval, or Wilson's interval scaled where they have both bounds; clustered where
+cluster keys are given.
+"""
 SERIES_KIND_RATE: SeriesKind.ValueType  # 2
 """Zeros and ones: their rate, with a Wilson interval; with the effective number of independent ones where cluster keys
 are given.
 """
 SERIES_KIND_QUANTILES: SeriesKind.ValueType  # 3
-"""Any numbers: the asked quantiles, with order-statistic intervals; by Woodruff's method where cluster keys are given."""
+"""Any numbers: the asked quantiles, with interpolated order-statistic intervals; by Woodruff's method where cluster keys
+are given. Where the numbers are too few for one end, the other end bounds the quantile alone.
+"""
 Global___SeriesKind: _TypeAlias = SeriesKind  # noqa: Y015
+
+class _CompareAgainst:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompareAgainstEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CompareAgainst.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPARE_AGAINST_UNSPECIFIED: _CompareAgainst.ValueType  # 0
+    """As EVERY_OTHER."""
+    COMPARE_AGAINST_EVERY_OTHER: _CompareAgainst.ValueType  # 1
+    """Every two groups, in the order of the request."""
+    COMPARE_AGAINST_BASELINE: _CompareAgainst.ValueType  # 2
+    """Each group with the one that `baseline` names."""
+    COMPARE_AGAINST_BEST: _CompareAgainst.ValueType  # 3
+    """Each group with the one whose mean is best. It is picked by the same numbers, so p-values are adjusted as for every two."""
+
+class CompareAgainst(_CompareAgainst, metaclass=_CompareAgainstEnumTypeWrapper):
+    """What each group is compared with."""
+
+COMPARE_AGAINST_UNSPECIFIED: CompareAgainst.ValueType  # 0
+"""As EVERY_OTHER."""
+COMPARE_AGAINST_EVERY_OTHER: CompareAgainst.ValueType  # 1
+"""Every two groups, in the order of the request."""
+COMPARE_AGAINST_BASELINE: CompareAgainst.ValueType  # 2
+"""Each group with the one that `baseline` names."""
+COMPARE_AGAINST_BEST: CompareAgainst.ValueType  # 3
+"""Each group with the one whose mean is best. It is picked by the same numbers, so p-values are adjusted as for every two."""
+Global___CompareAgainst: _TypeAlias = CompareAgainst  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Never sent."""
+    VERDICT_FIRST_HIGHER: _Verdict.ValueType  # 1
+    """The first group's numbers are higher, and that is not noise."""
+    VERDICT_SECOND_HIGHER: _Verdict.ValueType  # 2
+    """The second group's numbers are higher, and that is not noise."""
+    VERDICT_WITHIN_NOISE: _Verdict.ValueType  # 3
+    """The difference is within noise."""
+    VERDICT_UNKNOWN: _Verdict.ValueType  # 4
+    """There are too few shared units to say anything."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What a comparison says."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Never sent."""
+VERDICT_FIRST_HIGHER: Verdict.ValueType  # 1
+"""The first group's numbers are higher, and that is not noise."""
+VERDICT_SECOND_HIGHER: Verdict.ValueType  # 2
+"""The second group's numbers are higher, and that is not noise."""
+VERDICT_WITHIN_NOISE: Verdict.ValueType  # 3
+"""The difference is within noise."""
+VERDICT_UNKNOWN: Verdict.ValueType  # 4
+"""There are too few shared units to say anything."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Series(_message.Message):
@@ -79,7 +147,7 @@ class Series(_message.Message):
     """See `minimum`."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The numbers, finite and within the bounds below; at most 200,000. The server checks each."""
+        """The numbers, finite, within the bounds below and at most 1e100 either side of 0; at most 200,000. The server checks each."""
 
     @_builtins.property
     def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -170,8 +238,10 @@ class Estimate(_message.Message):
     high: _builtins.float
     """The interval's upper end."""
     method: _builtins.str
-    """How the interval was made: "wilson", "wilson-clustered", "wilson-scaled" (a mean of equal numbers with bounds), "t",
-    "t-clustered", "order-statistic" or "woodruff-clustered".
+    """How the interval was made: "wilson" or "wilson-clustered" (rates); "t" or "t-clustered" (means), "wilson-scaled" or
+    "wilson-scaled-clustered" (means between bounds); "order-statistic" or "woodruff-clustered" (quantiles);
+    "newcombe-paired" (differences of rates), "paired-t" or "paired-wilson-scaled" (differences of means, without and
+    between bounds).
     """
     count: _builtins.int
     """Numbers used."""
@@ -282,3 +352,372 @@ class SummarizeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SummarizeResponse: _TypeAlias = SummarizeResponse  # noqa: Y015
+
+@_typing.final
+class ComparedGroup(_message.Message):
+    """One group's numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    MISSING_UNITS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The caller's name for it; distinct within a request."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The numbers, finite, within the request's bounds and at most 1e100 either side of 0; zeros and ones for RATE; at most
+        200,000. The server checks each.
+        """
+
+    @_builtins.property
+    def units(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """To which unit (a prompt) each value belongs: as many as `values`. Groups are compared at the units that they share;
+        several values of one unit (repeats) are averaged first.
+        """
+
+    @_builtins.property
+    def missing_units(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The unit of each number that should have been there and is not (errors, time-outs, refusals); at most 200,000."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        units: _abc.Iterable[_builtins.int] | None = ...,
+        missing_units: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "missing_units", b"missing_units", "units", b"units", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedGroup: _TypeAlias = ComparedGroup  # noqa: Y015
+
+@_typing.final
+class CompareRequest(_message.Message):
+    """Compares groups in pairs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    AGAINST_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    LOWER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    kind: Global___SeriesKind.ValueType
+    """MEAN for scores, RATE for pass or fail."""
+    against: Global___CompareAgainst.ValueType
+    """What each is compared with."""
+    baseline: _builtins.str
+    """The key of the group that the others are compared with; for BASELINE."""
+    lower_is_better: _builtins.bool
+    """Which group is the best one; for BEST."""
+    minimum: _builtins.float
+    """The lowest and highest possible value, for intervals near them and for the bounds of what is missing; absent for
+    unbounded numbers.
+    """
+    maximum: _builtins.float
+    """See `minimum`."""
+    confidence: _builtins.float
+    """The confidence level of the intervals, 0.5 - 0.999; 0 means 0.95. Verdicts err with at most the rest of it."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedGroup]:
+        """2 - 100 groups."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___SeriesKind.ValueType = ...,
+        groups: _abc.Iterable[Global___ComparedGroup] | None = ...,
+        against: Global___CompareAgainst.ValueType = ...,
+        baseline: _builtins.str = ...,
+        lower_is_better: _builtins.bool = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "against", b"against", "baseline", b"baseline", "confidence", b"confidence", "groups", b"groups", "kind", b"kind", "lower_is_better", b"lower_is_better", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+
+Global___CompareRequest: _TypeAlias = CompareRequest  # noqa: Y015
+
+@_typing.final
+class Comparison(_message.Message):
+    """Two groups compared, unit by unit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    ADJUSTED_P_VALUE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    DETECTABLE_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    WINS_FIELD_NUMBER: _builtins.int
+    TIES_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    first: _builtins.str
+    """The key of one group."""
+    second: _builtins.str
+    """The key of the other: the baseline or the best one, where there is one."""
+    p_value: _builtins.float
+    """Probability of a difference of this size or more where there is none, 0 - 1: McNemar's test (mid-p) for pass or fail with
+    one value a unit, a paired t test otherwise. Absent where fewer than two units are shared.
+    """
+    adjusted_p_value: _builtins.float
+    """The same for all comparisons of the answer together, by Holm's method."""
+    verdict: Global___Verdict.ValueType
+    """What the adjusted p-value says."""
+    detectable_difference: _builtins.float
+    """The smallest true difference that as many units, as noisy as these, show with a probability of 80 %; absent where no
+    noise is seen.
+    """
+    wins: _builtins.int
+    """Units at which the first is higher."""
+    ties: _builtins.int
+    """Units at which they are equal."""
+    losses: _builtins.int
+    """Units at which the second is higher."""
+    @_builtins.property
+    def difference(self) -> Global___Estimate:
+        """Mean over the shared units of the first's value less the second's; `count` is the number of units. Its bounds for what is
+        missing are over all units of either group.
+        """
+
+    def __init__(
+        self,
+        *,
+        first: _builtins.str = ...,
+        second: _builtins.str = ...,
+        difference: Global___Estimate | None = ...,
+        p_value: _builtins.float | None = ...,
+        adjusted_p_value: _builtins.float | None = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        detectable_difference: _builtins.float | None = ...,
+        wins: _builtins.int = ...,
+        ties: _builtins.int = ...,
+        losses: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adjusted_p_value", b"_adjusted_p_value", "_detectable_difference", b"_detectable_difference", "_p_value", b"_p_value", "adjusted_p_value", b"adjusted_p_value", "detectable_difference", b"detectable_difference", "difference", b"difference", "p_value", b"p_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adjusted_p_value", b"_adjusted_p_value", "_detectable_difference", b"_detectable_difference", "_p_value", b"_p_value", "adjusted_p_value", b"adjusted_p_value", "detectable_difference", b"detectable_difference", "difference", b"difference", "first", b"first", "losses", b"losses", "p_value", b"p_value", "second", b"second", "ties", b"ties", "verdict", b"verdict", "wins", b"wins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__adjusted_p_value: _TypeAlias = _typing.Literal["adjusted_p_value"]  # noqa: Y015
+    _WhichOneofArgType__adjusted_p_value: _TypeAlias = _typing.Literal["_adjusted_p_value", b"_adjusted_p_value"]  # noqa: Y015
+    _WhichOneofReturnType__detectable_difference: _TypeAlias = _typing.Literal["detectable_difference"]  # noqa: Y015
+    _WhichOneofArgType__detectable_difference: _TypeAlias = _typing.Literal["_detectable_difference", b"_detectable_difference"]  # noqa: Y015
+    _WhichOneofReturnType__p_value: _TypeAlias = _typing.Literal["p_value"]  # noqa: Y015
+    _WhichOneofArgType__p_value: _TypeAlias = _typing.Literal["_p_value", b"_p_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adjusted_p_value) -> _WhichOneofReturnType__adjusted_p_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detectable_difference) -> _WhichOneofReturnType__detectable_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p_value) -> _WhichOneofReturnType__p_value | None: ...
+
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
+@_typing.final
+class CompareResponse(_message.Message):
+    """The comparisons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASELINE_FIELD_NUMBER: _builtins.int
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    baseline: _builtins.str
+    """The key of the group that the others were compared with; empty for EVERY_OTHER."""
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comparison]:
+        """In the order of the groups."""
+
+    def __init__(
+        self,
+        *,
+        baseline: _builtins.str = ...,
+        comparisons: _abc.Iterable[Global___Comparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "comparisons", b"comparisons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
+
+@_typing.final
+class RankRequest(_message.Message):
+    """Ranks players by their games against each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAYERS_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    """The confidence level of the intervals, 0.5 - 0.999; 0 means 0.95."""
+    @_builtins.property
+    def players(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """2 - 50 distinct names. Games have to connect them all."""
+
+    @_builtins.property
+    def first(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For each game the index of its first player, from 0; 1 - 200,000 games."""
+
+    @_builtins.property
+    def second(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For each game the index of its second player."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each game 1 where the first won, 0 where the second won, 0.5 for a tie, which is half a win."""
+
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which games depend on each other (the same prompt): as many as games, or none where all are independent."""
+
+    def __init__(
+        self,
+        *,
+        players: _abc.Iterable[_builtins.str] | None = ...,
+        first: _abc.Iterable[_builtins.int] | None = ...,
+        second: _abc.Iterable[_builtins.int] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        clusters: _abc.Iterable[_builtins.int] | None = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "confidence", b"confidence", "first", b"first", "players", b"players", "scores", b"scores", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankRequest: _TypeAlias = RankRequest  # noqa: Y015
+
+@_typing.final
+class Standing(_message.Message):
+    """One player's place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAYER_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    BEST_RANK_FIELD_NUMBER: _builtins.int
+    WORST_RANK_FIELD_NUMBER: _builtins.int
+    WITHIN_NOISE_OF_NEXT_FIELD_NUMBER: _builtins.int
+    WINS_FIELD_NUMBER: _builtins.int
+    TIES_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    player: _builtins.str
+    """The player."""
+    rating: _builtins.float
+    """Elo by the Bradley-Terry model: 400 points are odds of ten to one, and the mean of all players is 0."""
+    low: _builtins.float
+    """The lower end of its interval; absent where one cluster holds all games."""
+    high: _builtins.float
+    """The upper end."""
+    rank: _builtins.int
+    """1 for the best."""
+    best_rank: _builtins.int
+    """The best rank that the data allow: 1 and the players that are better beyond doubt."""
+    worst_rank: _builtins.int
+    """The worst rank that the data allow."""
+    within_noise_of_next: _builtins.bool
+    """Whether the difference to the next player is within noise; false for the last."""
+    wins: _builtins.int
+    """Games won."""
+    ties: _builtins.int
+    """Games tied."""
+    losses: _builtins.int
+    """Games lost."""
+    def __init__(
+        self,
+        *,
+        player: _builtins.str = ...,
+        rating: _builtins.float = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+        rank: _builtins.int = ...,
+        best_rank: _builtins.int = ...,
+        worst_rank: _builtins.int = ...,
+        within_noise_of_next: _builtins.bool = ...,
+        wins: _builtins.int = ...,
+        ties: _builtins.int = ...,
+        losses: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "best_rank", b"best_rank", "high", b"high", "losses", b"losses", "low", b"low", "player", b"player", "rank", b"rank", "rating", b"rating", "ties", b"ties", "wins", b"wins", "within_noise_of_next", b"within_noise_of_next", "worst_rank", b"worst_rank"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
+
+@_typing.final
+class RankResponse(_message.Message):
+    """The ranking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDINGS_FIELD_NUMBER: _builtins.int
+    SEPARATED_FIELD_NUMBER: _builtins.int
+    GAMES_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    separated: _builtins.bool
+    """Whether some players won every game against all others. No finite ratings fit that best: half a win each way was added to
+    every pairing.
+    """
+    games: _builtins.int
+    """Games used."""
+    clusters: _builtins.int
+    """Clusters used; equal to `games` where there are none."""
+    @_builtins.property
+    def standings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Standing]:
+        """Best first."""
+
+    def __init__(
+        self,
+        *,
+        standings: _abc.Iterable[Global___Standing] | None = ...,
+        separated: _builtins.bool = ...,
+        games: _builtins.int = ...,
+        clusters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "games", b"games", "separated", b"separated", "standings", b"standings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015

@@ -1170,6 +1170,7 @@ class ScoreSummary(_message.Message):
     DIRECTION_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
+    AGAINST_BEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The score's name."""
     direction: _metrics_pb2.Direction.ValueType
@@ -1180,6 +1181,13 @@ class ScoreSummary(_message.Message):
     def estimate(self) -> _statistics_pb2.Estimate:
         """The figure."""
 
+    @_builtins.property
+    def against_best(self) -> _statistics_pb2.Comparison:
+        """How this point compares with the point that has the best mean of this score, over the same prompts and rows: `first` is
+        the index of this point in `points`, `second` that of the best one. Absent for the best one itself, for a score without a
+        direction, and where nothing is compared.
+        """
+
     def __init__(
         self,
         *,
@@ -1187,10 +1195,11 @@ class ScoreSummary(_message.Message):
         direction: _metrics_pb2.Direction.ValueType = ...,
         scale: _metrics_pb2.Scale.ValueType = ...,
         estimate: _statistics_pb2.Estimate | None = ...,
+        against_best: _statistics_pb2.Comparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["against_best", b"against_best", "estimate", b"estimate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "estimate", b"estimate", "name", b"name", "scale", b"scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_best", b"against_best", "direction", b"direction", "estimate", b"estimate", "name", b"name", "scale", b"scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1204,6 +1213,9 @@ class SummarizeRunResponse(_message.Message):
 
     RUN_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
+    NOT_COMPARED_REASON_FIELD_NUMBER: _builtins.int
+    not_compared_reason: _builtins.str
+    """Why points are not compared: more than 100 of them, or more than 200,000 answers. Empty where they are."""
     @_builtins.property
     def run(self) -> Global___Run:
         """The run."""
@@ -1217,10 +1229,11 @@ class SummarizeRunResponse(_message.Message):
         *,
         run: Global___Run | None = ...,
         points: _abc.Iterable[Global___PointSummary] | None = ...,
+        not_compared_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_compared_reason", b"not_compared_reason", "points", b"points", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
