@@ -1,8 +1,8 @@
 """Money around an attempt: reserved before it leaves, settled after it, whatever becomes of it.
 
-An attempt that left is settled, also when its caller has gone; one that did not leave is released. A settlement that
-the cost service does not take is kept on this machine and sent later: the answer is not held back by it. What may leave
-while the cost service can hold nothing is for `hold_policy` to say.
+An attempt that left is settled, also when its caller has gone; one that did not leave is released. An answer whose
+caller does not ask for its cost goes before its settlement. A settlement that the cost service does not take is kept on
+this machine and sent later. What may leave while the cost service can hold nothing is for `hold_policy` to say.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from services.gateway.attempts import Attempt
 from services.gateway.cost_port import AMBIGUOUS_CODES, CostPort, Reservation, Settlement
@@ -79,7 +80,10 @@ class Accounting:
     async def _leave(self, attempt: Attempt, unheld: Reservation | None) -> None:
         if attempt.dispatched:
             failpoint("gateway.before_settle")
-            await self._settle(attempt, unheld)
+            if self._settles_afterwards(attempt):
+                self._begin_later(self._settle(attempt, unheld), f"settle {attempt.attempt_id}")
+            else:
+                await self._settle(attempt, unheld)
             failpoint("gateway.after_settle")
         elif unheld is None:
             await self._release(attempt)
@@ -139,6 +143,11 @@ class Accounting:
             service_tier=asked_tier(call),
         )
 
+    def _settles_afterwards(self, attempt: Attempt) -> bool:
+        """Whether nobody waits for it; not while too much is under way, which makes callers as slow as the books."""
+        worked = attempt.failure is None and not attempt.request.call.waits_for_cost
+        return worked and len(self._later) < self._limits.later_max
+
     async def _settle(self, attempt: Attempt, unheld: Reservation | None) -> None:
         settlement = Settlement(
             attempt_id=attempt.attempt_id,
@@ -197,7 +206,10 @@ class Accounting:
         if len(self._later) >= self._limits.later_max:
             _log.error("too much waits for the cost service: gave up to %s; its hold expires by itself", what)
             return
-        task = asyncio.create_task(self._keep_trying(action, what), name=what)
+        self._begin_later(self._keep_trying(action, what), what)
+
+    def _begin_later(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        task = asyncio.create_task(work, name=what)
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 

@@ -151,6 +151,9 @@ class Call:
     automation: Automation | None = None
     """What an automation is to do, for a call for one."""
 
+    waits_for_cost: bool = True
+    """Whether the answer waits until it is settled, so that it can say what it cost."""
+
     @property
     def texts(self) -> tuple[str, ...]:
         """What a call for embeddings asks about: the text parts of its only message."""

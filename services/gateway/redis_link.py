@@ -1,7 +1,8 @@
 """The connection to Redis that all shared state of the gateway goes through; its client is slow to load.
 
-No call waits for Redis longer than a timeout, and none waits any more once the loss is noticed: whoever asks is told at
-once, and does without. Redis is taken up again by itself. One line is logged when it goes, and one when it is back.
+No call waits for Redis longer than a timeout, and none waits any more once the loss is noticed: whoever asks, or has
+asked, is told at once, and does without. Redis is taken up again by itself. One line is logged when it goes, and one
+when it is back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TypeVar
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 T = TypeVar("T")
 
@@ -50,6 +53,8 @@ class RedisLink:
         self.back = asyncio.Event()
         self.back.set()
         self._rules = rules
+        self._asking: set[asyncio.Timeout] = set()
+        self._refused: type[Exception] | None = None
         self._probing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -71,19 +76,35 @@ class RedisLink:
         """What a command of `client` answers. Raises RedisAway."""
         if not self.here:
             raise RedisAway("Redis went away and is not back yet")
+        limit = asyncio.timeout(None)
         try:
-            return await question()
-        except OutOfMemoryError as error:
-            # It is there; it only takes nothing more.
+            async with limit:
+                self._asking.add(limit)
+                try:
+                    return await question()
+                finally:
+                    self._asking.discard(limit)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            if not limit.expired():
+                self._lost(error)
             raise RedisAway(str(error)) from error
-        except (RedisError, OSError) as error:
-            self._lost(error)
+        except RedisError as error:
+            self._told_no(error)
             raise RedisAway(str(error)) from error
+
+    def _told_no(self, error: RedisError) -> None:
+        """It is there, and does not do this: memory is full, or a script or a right is wrong. Said once of a kind."""
+        if not isinstance(error, OutOfMemoryError) and type(error) is not self._refused:
+            self._refused = type(error)
+            _log.error("Redis refuses what the gateway asks, which goes on without: %s", error)
 
     def _lost(self, error: Exception) -> None:
         if not self.here:
             return
         self.back.clear()
+        # Whoever waits for an answer would wait for it until a timeout of its own.
+        for limit in self._asking:
+            limit.reschedule(asyncio.get_running_loop().time())
         _log.warning(
             "no Redis (%s): this replica keeps limits and breakers alone, and no answers", type(error).__name__
         )

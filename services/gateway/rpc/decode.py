@@ -48,6 +48,7 @@ def decode_call(
     fallbacks: bool,
     limit_ms: float,
     reuse_deterministic: bool,
+    waits_for_cost: bool = True,
 ) -> Call:
     """The call, with what its caller left to the gateway filled in. `field` is its path, for errors.
 
@@ -91,6 +92,7 @@ def decode_call(
         caching=_caching(message.cache, by_default=reuse_deterministic and parameters.deterministic),
         fallbacks=resilience.fallbacks if resilience.HasField("fallbacks") else fallbacks,
         hedge_after_ms=resilience.hedge_after_ms if resilience.HasField("hedge_after_ms") else None,
+        waits_for_cost=waits_for_cost,
     )
 
 

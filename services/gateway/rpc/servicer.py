@@ -56,7 +56,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Complete(self, request: gateway_pb2.CompleteRequest, context: Any) -> gateway_pb2.CompleteResponse:
         """Run one call and answer when it has finished."""
-        outcome = await self._pipeline.run(self._call(request.call, "call", direct=True), _owner())
+        call = self._call(request.call, "call", direct=True, waits_for_cost=request.wait_for_cost)
+        outcome = await self._pipeline.run(call, _owner())
         if isinstance(outcome, FailedCall):
             raise error_of(outcome)
         return gateway_pb2.CompleteResponse(completion=encode_completion(outcome))
@@ -156,7 +157,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         token = encode_page_token(fingerprint, [page[-1].name]) if len(models) > size else ""
         return gateway_pb2.ListModelsResponse(models=[encode_model(model) for model in page], next_page_token=token)
 
-    def _call(self, message: gateway_pb2.Call, field: str, *, direct: bool) -> Call:
+    def _call(self, message: gateway_pb2.Call, field: str, *, direct: bool, waits_for_cost: bool = True) -> Call:
         """The call; what one of a batch leaves open is different, because runs repeat calls and measure them."""
         settings = self._settings
         return decode_call(
@@ -168,6 +169,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             fallbacks=direct,
             limit_ms=self._limit_ms(),
             reuse_deterministic=direct and settings.cache_deterministic,
+            waits_for_cost=waits_for_cost,
         )
 
     def _limit_ms(self) -> float:

@@ -86,6 +86,31 @@ async def test_the_tier_that_is_asked_for_is_held_and_the_one_that_answered_sett
     assert ledger.settled[tried.attempt_id].service_tier == "default"
 
 
+async def test_an_answer_that_says_no_cost_goes_before_its_settlement(
+    accounting: Accounting, ledger: InMemoryLedger
+) -> None:
+    tried = attempt_of(call(waits_for_cost=False))
+    await run(accounting, tried)
+    assert tried.cost is None
+    assert ledger.settled == {}
+    await accounting.close(5.0)
+    assert ledger.settled.keys() == {tried.attempt_id}
+
+
+async def test_a_failure_and_a_crowd_are_settled_first(accounting: Accounting, ledger: InMemoryLedger) -> None:
+    failed = attempt_of(call(call_id="failed", waits_for_cost=False))
+    failed.failure = Failure("PROVIDER_ERROR", "no", dispatched=True)
+    await run(accounting, failed)
+    assert ledger.settled.keys() == {"failed/1"}
+    crowd = [attempt_of(call(call_id=f"{number}", waits_for_cost=False)) for number in range(LIMITS.later_max + 1)]
+    for tried in crowd:
+        # In one turn of the loop: no settlement can end in between.
+        await run(accounting, tried)
+    assert [tried.cost is not None for tried in crowd] == [False, False, True]
+    await accounting.close(5.0)
+    assert len(ledger.settled) == 4
+
+
 async def test_what_was_not_sent_is_released(accounting: Accounting, ledger: InMemoryLedger) -> None:
     tried = attempt()
     await run(accounting, tried, dispatch=False)
