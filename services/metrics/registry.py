@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from services.metrics.declarations import Parameters, ScoreDeclaration, Scorer
+from services.metrics.scorers.coherence import COHERENCE
+from services.metrics.scorers.completeness import COMPLETENESS
 from services.metrics.scorers.finished import FINISHED
 from services.metrics.scorers.fuzzy_match import FUZZY_MATCH
 from services.metrics.scorers.json_schema import JSON_SCHEMA
@@ -15,6 +17,7 @@ from services.metrics.scorers.matching import CONTAINS, EXACT_MATCH, REGEX, TOKE
 from services.metrics.scorers.numeric import NUMERIC
 from services.metrics.scorers.quality import QUALITY
 from services.metrics.scorers.readability import READABILITY
+from services.metrics.scorers.refusal import REFUSAL
 from services.metrics.scorers.relevance import RELEVANCE
 from services.metrics.scorers.repetition import REPETITION
 from services.metrics.scorers.rouge import ROUGE, ROUGE_STEMMED
@@ -27,6 +30,8 @@ SCORERS: Mapping[str, Scorer] = {
     for scorer in (
         BLEU,
         CHRF,
+        COHERENCE,
+        COMPLETENESS,
         CONTAINS,
         EXACT_MATCH,
         FINISHED,
@@ -37,6 +42,7 @@ SCORERS: Mapping[str, Scorer] = {
         NUMERIC,
         QUALITY,
         READABILITY,
+        REFUSAL,
         REGEX,
         RELEVANCE,
         REPETITION,

@@ -9,7 +9,8 @@ as rank 5,000. Function words of the larger European languages tell nothing abou
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import Stemmer
 
@@ -112,6 +113,31 @@ class _TermMemory(dict[str, str]):
 _TERMS = _TermMemory()
 
 
+class _PartsMemory(dict[str, tuple[str, ...]]):
+    """Words seen before and the terms of their parts: a hyphen joins several; up to a limit."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        terms = tuple(filter(None, map(_TERMS.__getitem__, word.split("-"))))
+        if len(word) <= _STEM_LENGTH_MAX and len(self) < _MEMORY_LIMIT:
+            self[word] = terms
+        return terms
+
+
+_PARTS = _PartsMemory()
+
+
+class _IdfMemory(dict[str, float]):
+    """Terms seen before and their inverse document frequency in general English; up to a limit."""
+
+    def __missing__(self, term: str) -> float:
+        if len(term) <= _STEM_LENGTH_MAX and len(self) < _MEMORY_LIMIT:
+            self[term] = _UNLISTED_WEIGHT
+        return _UNLISTED_WEIGHT
+
+
+_IDF = _IdfMemory(_WEIGHTS)
+
+
 def _with_pairs(words: Sequence[str]) -> Iterator[str]:
     """The words, with neighbouring characters of scripts without spaces as pairs.
 
@@ -127,39 +153,60 @@ def _with_pairs(words: Sequence[str]) -> Iterator[str]:
         previous = word if unspaced else ""
 
 
-def count_terms(text: Text) -> dict[str, int]:
+def count_terms(text: Text) -> Counter[str]:
     """How often each term occurs in `text`: stems of content words (Snowball, English), without function words.
 
     The parts of a hyphenated word are terms of their own.
     """
+    if text.raw.isascii() and "-" not in text.raw:
+        counts = Counter(terms_of_words(text.words))
+        del counts[""]
+        return counts
     spaced = text.raw.isascii() or not UNSPACED_CHARACTER.search(text.raw)
     word_counts = text.word_counts if spaced else Counter(_with_pairs(text.words))
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for word, count in word_counts.items():
-        for part in word.split("-") if "-" in word else (word,):
-            term = _TERMS[part]
-            if term:
-                counts[term] = counts.get(term, 0) + count
+        for term in _PARTS[word]:
+            counts[term] += count
     return counts
 
 
-def _weight(term: str, count: int) -> float:
-    """A term's inverse document frequency, times 1 + ln(count) where it comes back."""
-    idf = _WEIGHTS.get(term, _UNLISTED_WEIGHT)
-    return idf if count == 1 else idf * (1.0 + math.log(count))
+def terms_of_words(words: Sequence[str]) -> list[str]:
+    """The term of each word, "" where it tells nothing about the subject; a hyphenated word is one term."""
+    return list(map(_TERMS.__getitem__, words))
 
 
-def cosine(left: Mapping[str, int], right: Mapping[str, int]) -> float:
-    """The cosine of two texts' weighted term counts, 0 (no shared term) to 1.
+def total_weight(terms: Iterable[str]) -> float:
+    """The sum of the terms' inverse document frequencies in general English."""
+    # fsum is exact before its last rounding: the order of a set can't show in the result.
+    return math.fsum(map(_IDF.__getitem__, terms))
+
+
+@dataclass(frozen=True, slots=True)
+class TermVector:
+    """A text's terms with their weights: inverse document frequency, times 1 + ln(count) where a term comes back."""
+
+    weights: Mapping[str, float]
+    norm: float
+
+
+def term_vector(counts: Mapping[str, int]) -> TermVector:
+    """The vector of a text's term counts."""
+    weights = {
+        term: _IDF[term] if count == 1 else _IDF[term] * (1.0 + math.log(count)) for term, count in counts.items()
+    }
+    return TermVector(weights, math.hypot(*weights.values()))
+
+
+def cosine(left: TermVector, right: TermVector) -> float:
+    """The cosine of two texts' vectors, 0 (no shared term) to 1.
 
     Raises:
         ValueError: one of them is empty, so that there is no angle.
     """
-    if not left or not right:
+    if not left.weights or not right.weights:
         raise ValueError("a text without terms has no direction")
-    left_weights = {term: _weight(term, count) for term, count in left.items()}
-    right_weights = {term: _weight(term, count) for term, count in right.items()}
+    few, many = sorted((left.weights, right.weights), key=len)
     # fsum and hypot are exact before their last rounding: the order of the terms can't show in the result.
-    shared = math.fsum(weight * right_weights[term] for term, weight in left_weights.items() if term in right_weights)
-    norms = math.hypot(*left_weights.values()) * math.hypot(*right_weights.values())
-    return min(1.0, shared / norms)
+    shared = math.fsum(weight * many[term] for term, weight in few.items() if term in many)
+    return min(1.0, shared / (left.norm * right.norm))

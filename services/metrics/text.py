@@ -9,6 +9,7 @@ Every step is linear in the length of the text.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 
 import regex
@@ -25,8 +26,10 @@ _HYPHENS = "-\u2010\u2011"
 
 # A point or comma inside a number belongs to it. It travels through the translation as a character that means nothing
 # else.
-_NUMBER_POINT = re.compile(r"(?<=[0-9])[.,](?=[0-9])")
+_NUMBER_POINT = re.compile(r"[.,](?<=[0-9].)(?=[0-9])")
 _NUMBER_POINT_MARK = "\x1f"
+# Stands between sentences while their words are split in one go. It is no white space, and no text keeps its own.
+_SENTENCE_MARK = "\x02"
 # What may stand inside a word, but not at its edges.
 _JOINERS = "'-."
 _JOINERS_AT_EDGES = tuple(edge for joiner in _JOINERS for edge in (f" {joiner}", f"{joiner} "))
@@ -47,6 +50,8 @@ _ABBREVIATIONS = frozenset(
     mr mrs ms dr prof st vs etc e.g i.e cf fig no vol approx dept inc ltd co jr sr al resp ca bzw usw z.b a.m p.m
     """.split()
 )
+# A word of four letters or more is none of them unless it ends like this: most points are told apart by that alone.
+_LONG_ABBREVIATION_ENDINGS = frozenset({"prof", "prox", "dept", "resp"})
 # A single letter is an initial, except "I", which often ends a sentence.
 _INITIALS = "abcdefghjklmnopqrstuvwxyz"
 _LAST_TOKEN_LENGTH_MAX = 16
@@ -70,6 +75,8 @@ class _CharacterTable(dict[int, int | str]):
             return "-"
         if character == _NUMBER_POINT_MARK:
             return "."
+        if character == _SENTENCE_MARK:
+            return code_point
         if UNSPACED_CHARACTER.match(character):
             return f" {character} "
         return code_point if _WORD_CHARACTER.match(character) else " "
@@ -85,7 +92,12 @@ def split_words(text: str) -> list[str]:
     "state-of-the-art"), so does a point or comma between digits ("3.14"). Each character of a script that is written
     without spaces is a word of its own.
     """
-    folded = _NUMBER_POINT.sub(_NUMBER_POINT_MARK, text.casefold())
+    return _split_folded(text.replace(_SENTENCE_MARK, " ").casefold())
+
+
+def _split_folded(folded: str) -> list[str]:
+    """The words of a case-folded text; sentence marks that stand alone are kept as words."""
+    folded = _NUMBER_POINT.sub(_NUMBER_POINT_MARK, folded)
     if "--" in folded:
         folded = folded.replace("--", " ")
     spaced = f" {folded.translate(_CHARACTERS)} "
@@ -114,7 +126,12 @@ def _is_break(text: str, start: int, found: str, end: int) -> bool:
         return True
     if end < len(text) and not text[end].isspace():
         return False
-    return found != "." or not _ends_no_sentence(text, start, end - 1)
+    if found != ".":
+        return True
+    ending = text[max(start, end - 5) : end - 1]
+    if len(ending) == 4 and ending.isalpha() and ending.lower() not in _LONG_ABBREVIATION_ENDINGS:
+        return True
+    return not _ends_no_sentence(text, start, end - 1)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -133,6 +150,22 @@ def split_sentences(text: str) -> list[str]:
     return [piece.strip() for piece in pieces if _WORD_CHARACTER.search(piece)]
 
 
+def split_words_by_sentence(sentences: Sequence[str]) -> list[list[str]]:
+    """The words of each sentence, as `split_words` gives them, in one pass over all."""
+    if not sentences:
+        return []
+    marked = f" {_SENTENCE_MARK} ".join(sentence.replace(_SENTENCE_MARK, " ") for sentence in sentences)
+    tokens = _split_folded(marked.casefold())
+    tokens.append(_SENTENCE_MARK)
+    words: list[list[str]] = []
+    start = 0
+    for _ in sentences:
+        end = tokens.index(_SENTENCE_MARK, start)
+        words.append(tokens[start:end])
+        start = end + 1
+    return words
+
+
 class Text:
     """A text whose parts are found when they are first asked for, and then kept."""
 
@@ -143,7 +176,12 @@ class Text:
     @cached_property
     def words(self) -> list[str]:
         """The words, case-folded; see `split_words`."""
-        return split_words(self.raw)
+        return [word for words in self.words_by_sentence for word in words]
+
+    @cached_property
+    def words_by_sentence(self) -> list[list[str]]:
+        """The words of each sentence."""
+        return split_words_by_sentence(self.sentences)
 
     @cached_property
     def word_counts(self) -> Counter[str]:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from pydantic import Field
 
 from services.metrics.declarations import Absent, Direction, Parameters, Scorer, Subject, Value, unit
+from services.metrics.scorers.coherence import coherence
+from services.metrics.scorers.completeness import completeness
 from services.metrics.scorers.finished import finished
 from services.metrics.scorers.lexical_diversity import answer_mtld
 from services.metrics.scorers.matching import token_f1
 from services.metrics.scorers.ngrams import distinct_quadruples
 from services.metrics.scorers.readability import flesch_reading_ease, prose_counts
+from services.metrics.scorers.refusal import refuses
 from services.metrics.scorers.relevance import relevance
 from services.metrics.scorers.structure import well_formed
 
@@ -36,8 +39,11 @@ class QualityParameters(Parameters):
 
     correctness: float = _weight(1.0, "Weight of token F1 with the best reference; counts only where there is one.")
     relevance: float = _weight(0.35, "Weight of min(1, relevance / 0.5).")
+    completeness: float = _weight(0.25, "Weight of completeness.")
+    answered: float = _weight(0.2, "Weight of 1 - refusal.")
     repetition: float = _weight(0.2, "Weight of 1 - rep-4.")
     finished: float = _weight(0.15, "Weight of having come to its own end (1 or 0).")
+    coherence: float = _weight(0.1, "Weight of coherence.")
     readability: float = _weight(0.15, "Weight of Flesch reading ease / 60, held between 0 and 1.")
     lexical_diversity: float = _weight(0.1, "Weight of min(1, MTLD / 80).")
     structure: float = _weight(0.05, "Weight of structure.well_formed.")
@@ -49,6 +55,10 @@ def _capped(value: Value, full: float) -> Value:
 
 def _relevance(subject: Subject) -> Value:
     return _capped(subject.once(relevance), _RELEVANCE_FULL)
+
+
+def _answered(subject: Subject) -> Value:
+    return 1.0 - subject.once(refuses) if subject.answer.words else Absent("the answer has no words")
 
 
 def _repetition(subject: Subject) -> Value:
@@ -68,8 +78,11 @@ def _lexical_diversity(subject: Subject) -> Value:
 COMPONENTS: dict[str, Callable[[Subject], Value]] = {
     "correctness": lambda subject: subject.once(token_f1),
     "relevance": _relevance,
+    "completeness": lambda subject: subject.once(completeness),
+    "answered": _answered,
     "repetition": _repetition,
     "finished": finished,
+    "coherence": lambda subject: subject.once(coherence),
     "readability": _readability,
     "lexical_diversity": _lexical_diversity,
     "structure": well_formed,
@@ -93,7 +106,7 @@ def _quality(subject: Subject, parameters: QualityParameters) -> Sequence[Value]
 
 QUALITY = Scorer(
     name="quality",
-    version="1",
+    version="2",
     description="One figure for how good the answer is: the weighted mean of normalised scores that are defined.",
     citation="Our own definition; weights and normalisation are the parameters' descriptions.",
     scores=(

@@ -1,26 +1,46 @@
 """Whether the answer is about what the prompt is about."""
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from services.metrics.declarations import Absent, NoParameters, Scorer, Subject, Value, unit
-from services.metrics.term_weights import cosine, count_terms
+from services.metrics.term_weights import TermVector, cosine, count_terms, term_vector
+from services.metrics.text import Text
 
 NO_PROMPT = Absent("the sample has no prompt")
 NO_PROMPT_TERMS = Absent("the prompt has no content words")
 NO_ANSWER_TERMS = Absent("the answer has no content words")
 
 
+# Prompts are asked again and again; longer ones are not worth keeping.
+_PROMPTS_KEPT = 256
+_KEPT_PROMPT_CHARACTERS = 4_000
+
+
+@lru_cache(maxsize=_PROMPTS_KEPT)
+def _kept_vector(prompt: str) -> TermVector:
+    return term_vector(count_terms(Text(prompt)))
+
+
+def _prompt_vector(prompt: Text) -> TermVector:
+    return _kept_vector(prompt.raw) if len(prompt.raw) <= _KEPT_PROMPT_CHARACTERS else term_vector(count_terms(prompt))
+
+
+def answer_terms(subject: Subject) -> Counter[str]:
+    """How often each term occurs in the answer."""
+    return count_terms(subject.answer)
+
+
 def relevance(subject: Subject) -> Value:
     """The cosine of the content words of prompt and answer, stemmed and weighted; see `term_weights`."""
     if not subject.prompt.raw:
         return NO_PROMPT
-    prompt = count_terms(subject.prompt)
-    if not prompt:
+    prompt = _prompt_vector(subject.prompt)
+    if not prompt.weights:
         return NO_PROMPT_TERMS
-    answer = count_terms(subject.answer)
-    if not answer:
-        return NO_ANSWER_TERMS
-    return cosine(prompt, answer)
+    answer = subject.once(answer_terms)
+    return cosine(prompt, term_vector(answer)) if answer else NO_ANSWER_TERMS
 
 
 def _relevance(subject: Subject, _: NoParameters) -> Sequence[Value]:

@@ -12,6 +12,7 @@ import pytest
 from llmlab.api.common.v1.error_pb2 import ErrorClass, ErrorReason
 from llmlab.api.common.v1.value_pb2 import Value, ValueList
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from services.metrics.scorers.quality import QualityParameters
 from services.metrics.settings import MetricsSettings
 from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import call_metadata
@@ -76,11 +77,11 @@ async def test_batch_in_order_with_parameters_and_labels(metrics: MetricsService
             name="quality",
             parameters={
                 "relevance": Value(int_value=0),
-                "finished": Value(double_value=0.0),
-                "readability": Value(double_value=0.0),
-                "repetition": Value(double_value=0.0),
-                "lexical_diversity": Value(double_value=0.0),
-                "structure": Value(double_value=0.0),
+                **{
+                    name: Value(double_value=0.0)
+                    for name in QualityParameters.model_fields
+                    if name not in {"correctness", "relevance"}
+                },
             },
         ),
     ]

@@ -28,11 +28,14 @@ def test_declarations_are_complete(scorer: Scorer) -> None:
 def test_default_set_needs_no_reference() -> None:
     names = {spec.name for spec in DEFAULT_SPECS}
     assert names == {
+        "coherence",
+        "completeness",
         "finished",
         "length",
         "lexical_diversity",
         "quality",
         "readability",
+        "refusal",
         "relevance",
         "repetition",
         "structure",

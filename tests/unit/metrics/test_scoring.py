@@ -68,6 +68,8 @@ def test_scores_do_not_depend_on_what_was_scored_before(answer: str, prompt: str
 
 # The same numbers on every supported Python and every replica.
 GOLDEN = {
+    "coherence": 0.5,
+    "completeness": 1.0,
     "finished": 1.0,
     "length.characters": 99.0,
     "length.words": 20.0,
@@ -77,11 +79,12 @@ GOLDEN = {
     "lexical_diversity.distinct_2": 1.0,
     "lexical_diversity.mtld": None,
     "lexical_diversity.hdd": None,
-    "quality": 1.0,
-    "quality.coverage": 0.9,
+    "quality": 0.965517241,
+    "quality.coverage": 0.935483871,
     "readability.flesch_reading_ease": 100.24,
     "readability.flesch_kincaid_grade": 0.52,
     "readability.smog_grade": 3.1291,
+    "refusal": 0.0,
     "relevance": 0.51966379,
     "repetition.rep_2": 0.0,
     "repetition.rep_3": 0.0,

@@ -44,6 +44,7 @@ def test_worse_answers_score_lower() -> None:
     assert good > figure("My bicycle has two wheels and a bell. " * 10)
     assert good > figure(GOOD, finish_reason="LENGTH")
     assert good > figure(GOOD + " Magma is hot." * 60)
+    assert good > figure("I'm sorry, but I can't help with volcanoes. Volcanoes erupt because of magma.")
     assert good > figure("Phenomenological volcanological considerations " * 12)
 
 
@@ -58,19 +59,32 @@ def test_absent_components_are_left_out_and_not_zero() -> None:
     without_reason, less_coverage = quality(GOOD, finish_reason="")
     assert isinstance(with_reason, float)
     assert isinstance(without_reason, float)
-    # The finished answer had 1 for a weight of 0.15 out of all defined weights.
-    assert coverage == pytest.approx(0.95)
-    assert less_coverage == pytest.approx(0.80)
-    assert with_reason == pytest.approx((without_reason * 0.80 + 0.15) / 0.95)
+    # The weights sum to 1.55, of which structure has 0.05; the finished answer had 1 for a weight of 0.15.
+    assert coverage == pytest.approx(1.50 / 1.55)
+    assert less_coverage == pytest.approx(1.35 / 1.55)
+    assert with_reason == pytest.approx((without_reason * 1.35 + 0.15) / 1.50)
 
 
 def test_too_little_known_is_absent() -> None:
     value, coverage = quality("")
     assert isinstance(value, Absent)
-    assert coverage == pytest.approx(0.15)
+    # Only being finished and completeness are known.
+    assert coverage == pytest.approx(0.40 / 1.55)
 
 
-@pytest.mark.parametrize("name", ["relevance", "repetition", "finished", "readability", "lexical_diversity"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "relevance",
+        "completeness",
+        "answered",
+        "coherence",
+        "repetition",
+        "finished",
+        "readability",
+        "lexical_diversity",
+    ],
+)
 def test_each_component_is_between_0_and_1(name: str) -> None:
     assert 0.0 <= figure(GOOD, weights={**NOTHING, name: 2.0}) <= 1.0
 
