@@ -7,10 +7,16 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import orjson
+
 from services.gateway.attempts import CallOutcome
+from services.gateway.cache import CacheStore
 from services.gateway.calls import Owner
 from services.gateway.chunks import AutomationResult, AutomationUpdate, Event, Started
 from services.gateway.failures import refused
+
+ALIVE_S = 15.0
+"""A replica that has said nothing about an automation for so long does not follow it any more."""
 
 Watch = Callable[[AutomationUpdate], Awaitable[None]]
 
@@ -37,6 +43,76 @@ class AutomationRun:
                 self.result = event
             if isinstance(event, AutomationUpdate) and self.watch is not None:
                 await self.watch(event)
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationRecord:
+    """A started automation as all replicas see it.
+
+    Attributes:
+        request: what was asked for, as the contract encodes it. report: how it stands, likewise.
+        nonce: of its hold, so that another replica that follows it holds nothing twice.
+        deadline_us: when it is given up, UTC microseconds.
+        ended: whether `report` is its end.
+    """
+
+    request: bytes
+    report: bytes
+    nonce: str
+    deadline_us: int
+    ended: bool
+
+
+class SharedAutomations:
+    """Records of started automations, where all replicas find them: in Redis, where one is set.
+
+    The replica that follows one says so every few seconds. A record of a running one that nobody speaks for is of a
+    replica that was lost: whoever is asked about it may follow it. Two that do so at once do no harm, because a run is
+    settled under one id.
+    """
+
+    def __init__(self, store: CacheStore, kept_s: float) -> None:
+        self._store = store
+        self._kept_s = kept_s
+
+    async def put(self, owner: Owner, call_id: str, record: AutomationRecord) -> None:
+        """Keep a record in place of the one before."""
+        fields = [record.request, record.report]
+        plain = [*(field.hex() for field in fields), record.nonce, record.deadline_us, record.ended]
+        await self._store.put(_key(owner, call_id), orjson.dumps(plain), self._kept_s)
+
+    async def get(self, owner: Owner, call_id: str) -> AutomationRecord | None:
+        """The record, where there is one."""
+        kept = await self._store.get(_key(owner, call_id))
+        if kept is None:
+            return None
+        request, report, nonce, deadline_us, ended = orjson.loads(kept)
+        return AutomationRecord(bytes.fromhex(request), bytes.fromhex(report), nonce, deadline_us, ended)
+
+    async def speak_for(self, owner: Owner, call_id: str) -> None:
+        """This replica follows it, for the next `ALIVE_S` seconds."""
+        await self._store.put(_key(owner, call_id) + ":alive", b"1", ALIVE_S)
+
+    async def is_spoken_for(self, owner: Owner, call_id: str) -> bool:
+        """Whether a replica follows it."""
+        return await self._store.get(_key(owner, call_id) + ":alive") is not None
+
+    async def want_cancel(self, owner: Owner, call_id: str) -> None:
+        """Whoever follows it is to cancel it; a hint under `cancel_topic` makes that sooner."""
+        await self._store.put(_key(owner, call_id) + ":cancel", b"1", ALIVE_S)
+
+    async def is_cancel_wanted(self, owner: Owner, call_id: str) -> bool:
+        """Whether somebody wants it cancelled."""
+        return await self._store.get(_key(owner, call_id) + ":cancel") is not None
+
+
+def cancel_topic(owner: Owner, call_id: str) -> str:
+    """Where a hint means: look whether this automation is to be cancelled."""
+    return f"automation-cancel:{owner.project_id}:{call_id}"
+
+
+def _key(owner: Owner, call_id: str) -> str:
+    return f"automation:{owner.project_id}:{call_id}"
 
 
 class StartedAutomations:

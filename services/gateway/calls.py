@@ -99,12 +99,16 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Automation:
-    """A goal to be reached on a web page. `mode` is how its run is followed; `steps_max` is what is held for it."""
+    """A goal to be reached on a web page. `mode` is how its run is followed; `steps_max` is what is held for it.
+
+    `run_id` is of a run that was started before: it is followed to its end, in the mode "async", and not started again.
+    """
 
     url: str
     goal: str
     steps_max: int
     mode: Literal["run", "async", "sse"] = "run"
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

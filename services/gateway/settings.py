@@ -40,6 +40,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
         default=True,
         description="Direct calls of projects without a hard budget go on while the cost service is away.",
     )
+    hold_fail_open_for_s: float = Field(
+        900.0, gt=0, description="So long after a project's budgets were last read its calls go on without a hold."
+    )
     late_bills_max: int = Field(
         100_000, ge=1, description="Bills kept in <home>/gateway-late-bills.db while the cost service is away."
     )
@@ -111,6 +114,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     chat_poll_ms: int = Field(500, ge=10, description="How often a turn's followers look where nobody hints at news.")
 
     automations_max: int = Field(1_000, ge=1, description="Started automations that are remembered, ended or not.")
+    automations_kept_s: float = Field(
+        86_400.0, gt=0, description="How long Redis keeps a started automation, so that any replica can be asked."
+    )
 
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
     provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")

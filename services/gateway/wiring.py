@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
-from services.gateway.automations import StartedAutomations
+from services.gateway.automations import SharedAutomations, StartedAutomations
 from services.gateway.breaker import BreakerRules, Breakers
 from services.gateway.cache import AnswerCache, CacheRules, CacheStore, LocalCache
 from services.gateway.catalogue import ConfiguredProvider, load_catalogue
@@ -46,6 +46,7 @@ from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.backoff import Backoff
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.hints import Hints
 from services.runtime.server import RunningServer, serve
 from services.runtime.settings import SettingsError
 from services.runtime.shared_hints import open_hints
@@ -62,7 +63,9 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
         cost = await stack.enter_async_context(_cost(settings))
-        policy = HoldPolicy(cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open)
+        policy = HoldPolicy(
+            cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open, known_for_s=settings.hold_fail_open_for_s
+        )
         stack.push_async_callback(policy.close)
         journal = BillJournal(settings.home_directory / "gateway-late-bills.db", settings.late_bills_max)
         late_bills = LateBills(journal, cost)
@@ -92,13 +95,15 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
             )
             for reached in (_itself, EmbeddingProvider, AutomationProvider)
         )
+        hints = await stack.enter_async_context(open_hints(settings.redis_url, "gateway"))
+        shared = SharedAutomations(cache_store, settings.automations_kept_s)
         started = StartedAutomations(settings.automations_max)
         stack.push_async_callback(started.close)
-        chat = await stack.enter_async_context(_chat(settings, pipeline, admission))
+        chat = await stack.enter_async_context(_chat(settings, pipeline, admission, hints))
         servicers = [
             GatewayServicer(pipeline, embedding, admission, fleet, settings),
             ChatServicer(chat, settings),
-            AutomationServicer(automating, admission, started, settings),
+            AutomationServicer(automating, admission, started, shared, hints, settings),
             ProviderServicer(fleet, breakers, limits, SYSTEM_CLOCK),
         ]
         features = [f"accounting:{settings.accounting}"]
@@ -165,7 +170,7 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
 
 @asynccontextmanager
 async def _chat(
-    settings: GatewaySettings, pipeline: Pipeline, admission: Admission
+    settings: GatewaySettings, pipeline: Pipeline, admission: Admission, hints: Hints
 ) -> AsyncIterator[tuple[ChatStore, ChatTurns] | None]:
     """Where chat is kept and what runs its turns; None where no sessions are to be kept."""
     if not settings.chat_history:
@@ -182,7 +187,7 @@ async def _chat(
         life_s=settings.chat_alive_s / 4,
         poll_s=settings.chat_poll_ms / 1_000,
     )
-    async with open_service_database(settings) as database, open_hints(settings.redis_url, "gateway") as hints:
+    async with open_service_database(settings) as database:
         store = SqlChatStore(database, limits, lambda turn: seal_outcome(lost_outcome(turn)))
         turns = ChatTurns(store, pipeline, admission, hints, seal_outcome, rules)
         try:

@@ -41,6 +41,7 @@ class RedisHints:
         self._pending: dict[str, None] = {}
         self._has_pending = asyncio.Event()
         self._listening = asyncio.Event()
+        self._told_away = False
 
     @classmethod
     @asynccontextmanager
@@ -81,7 +82,8 @@ class RedisHints:
                         pipeline.publish(self._channel, f"{self._origin} {topic}")
                     await pipeline.execute()
             except (RedisError, OSError) as error:
-                _log.warning("hints to other replicas are lost: %s", type(error).__name__)
+                # The listener tells that Redis is away, once.
+                _log.debug("hints to other replicas are lost: %s", type(error).__name__)
                 await asyncio.sleep(_RECONNECT_MIN_S)
 
     async def _listen(self) -> None:
@@ -91,6 +93,9 @@ class RedisHints:
                 async with self._client.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(self._channel)
                     self._listening.set()
+                    if self._told_away:
+                        self._told_away = False
+                        _log.info("hints of other replicas arrive again")
                     pause_s = _RECONNECT_MIN_S
                     # What was published before this moment was not heard.
                     self._local.wake_all()
@@ -98,7 +103,9 @@ class RedisHints:
                         self._receive(message["data"].decode())
             except (RedisError, OSError) as error:
                 self._listening.clear()
-                _log.warning("no hints from other replicas, polling instead: %s", type(error).__name__)
+                if not self._told_away:
+                    self._told_away = True
+                    _log.warning("no hints from other replicas, polling instead: %s", type(error).__name__)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _RECONNECT_MAX_S)
 

@@ -97,7 +97,10 @@ class TinyFish:
         yield run.report(*await self._json("POST", self._run_url, run.body))
 
     async def _polled(self, run: _Run) -> AsyncGenerator[list[Event], None]:
-        yield run.report(*await self._json("POST", f"{self._run_url}-async", run.body))
+        if run.asked.run_id:
+            yield run.started(run.asked.run_id)
+        else:
+            yield run.report(*await self._json("POST", f"{self._run_url}-async", run.body))
         if not run.run_id:
             raise CallFailed(Failure("PROVIDER_ERROR", "TinyFish started a run without an id", dispatched=True))
         while not run.ended:
@@ -137,15 +140,16 @@ class _Run:
     def __init__(self, asked: Automation) -> None:
         self.asked = asked
         self.body = orjson.dumps({"url": asked.url, "goal": asked.goal})
-        self.run_id = ""
+        self.run_id = asked.run_id
         self.ended = False
         self.failure: Failure | None = None
+        self._told = False
         self._steps = 0
 
     def report(self, body: Any, raw: bytes) -> list[Event]:
         """The events of a whole report; `failure` is set where the run has failed."""
         report = run_report(body)
-        events: list[Event] = self._started(report.run_id)
+        events: list[Event] = self.started(report.run_id)
         if report.status in FINAL_STATUSES:
             self.ended = True
             events += [RawBytes(raw), usage_of(report, self._steps)]
@@ -162,7 +166,7 @@ class _Run:
         if not isinstance(body, dict):
             return
         report = run_report(body)
-        into += self._started(report.run_id)
+        into += self.started(report.run_id)
         match str(body.get("type") or "").upper():
             case "PROGRESS":
                 self._steps += 1
@@ -180,10 +184,11 @@ class _Run:
                     "PROVIDER_ERROR", message[:2_000], dispatched=True, provider_request_id=self.run_id
                 )
 
-    def _started(self, run_id: str) -> list[Event]:
-        if not run_id or self.run_id:
+    def started(self, run_id: str) -> list[Event]:
+        """The event that tells the run's id, once."""
+        if not run_id or self._told:
             return []
-        self.run_id = run_id
+        self.run_id, self._told = run_id, True
         return [Started(provider_request_id=run_id, streamed=self.asked.mode == "sse")]
 
 

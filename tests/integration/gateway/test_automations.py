@@ -14,8 +14,14 @@ import pytest
 
 from llmlab.api.cost.v1 import hold_pb2
 from llmlab.api.gateway.v1 import automation_pb2, automation_pb2_grpc, gateway_pb2_grpc
+from services.gateway.automations import AutomationRecord, SharedAutomations, cancel_topic
+from services.gateway.calls import Owner
+from services.gateway.redis_cache import RedisCache
+from services.gateway.redis_link import RedisLink
 from services.gateway.settings import GatewaySettings
 from services.gateway.wiring import build
+from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.redis_hints import RedisHints
 from services.runtime.server import RunningServer
 from tests.support.gateway_rpc import Caller, refusal_of, rpc_call, token_of
 from tests.support.provider_streams import JSON, SSE
@@ -282,6 +288,80 @@ async def test_the_number_of_started_runs_is_bounded(world: World) -> None:
     await world.cancel("a")
     await world.ended("a")
     await world.start(call_id="c")
+
+
+@pytest.fixture
+async def replicas(
+    settings: GatewaySettings, cost: RunningServer, tmp_path: Path, redis_url: str
+) -> AsyncIterator[tuple[World, World]]:
+    shared = settings.model_copy(update={"redis_url": redis_url})
+    async for one in opened(shared, cost, tmp_path, {"TINYFISH_API_KEY": "secret"}):
+        environ = {"TINYFISH_API_KEY": "secret", "TINYFISH_BASE_URL": one.tinyfish.base_url}
+        async for other in opened(shared, cost, tmp_path, environ):
+            other.tinyfish = one.tinyfish
+            yield one, other
+
+
+async def test_a_started_run_is_asked_about_and_cancelled_at_another_replica(replicas: tuple[World, World]) -> None:
+    here, there = replicas
+    here.script(lambda _: answered({"run_id": "run-1", "status": "RUNNING"}))
+    await here.start()
+    seen = await there.get()
+    assert (seen.provider_run_id, seen.state) == ("run-1", automation_pb2.AUTOMATION_STATE_RUNNING)
+    refused, _ = await refusal_of(there.get(project_id="prj_2"))
+    assert refused.reason == "NOT_FOUND"
+    assert not await there.cancel(project_id="prj_2")
+    assert await there.cancel()
+    for replica in replicas:
+        assert (await replica.ended()).state == automation_pb2.AUTOMATION_STATE_CANCELLED
+    assert here.paths.count("/v1/automation/run-async") == 1
+    assert here.paths[-1] == "/v1/runs/run-1/cancel"
+    assert not await there.cancel()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_run_whose_replica_was_lost_is_followed_by_the_one_that_is_asked(
+    replicas: tuple[World, World], redis_url: str, cancelled: bool
+) -> None:
+    here = replicas[0]
+    report = automation_pb2.AutomationRun(
+        call_id="a", provider_run_id="run-1", state=automation_pb2.AUTOMATION_STATE_RUNNING
+    )
+    lost = AutomationRecord(
+        automation().SerializeToString(), report.SerializeToString(), "nonce-1", SYSTEM_CLOCK.now_us(), ended=False
+    )
+    async with RedisLink.open(redis_url) as link:
+        cache = RedisCache(link)
+        await SharedAutomations(cache, 60.0).put(Owner("prj_1"), "a", lost)
+        await cache.close()
+    if cancelled:
+        here.script(lambda _: answered({"run_id": "run-1", "status": "RUNNING"}))
+        assert await here.cancel()
+    else:
+        assert (await here.get()).state == automation_pb2.AUTOMATION_STATE_RUNNING
+    states = {(await replica.ended()).state for replica in replicas}
+    if cancelled:
+        assert states == {automation_pb2.AUTOMATION_STATE_CANCELLED}
+        assert here.paths[-1] == "/v1/runs/run-1/cancel"
+    else:
+        assert states == {automation_pb2.AUTOMATION_STATE_GOAL_REACHED}
+        assert set(here.paths) == {"/v1/runs/run-1"}
+        assert (await here.caller.attempt_state("a/1")).cost.cost_nano_usd == 3 * STEP_NANO_USD
+    assert (await here.caller.attempt_state("a/1")).state == hold_pb2.ATTEMPT_STATE_SETTLED
+
+
+async def test_hints_that_come_for_nothing_cancel_nothing(replicas: tuple[World, World], redis_url: str) -> None:
+    here = replicas[0]
+    here.script(lambda _: answered({"run_id": "run-1", "status": "RUNNING"}))
+    await here.start()
+    polls = len(here.paths)
+    async with RedisHints.open(redis_url, "gateway") as hints:
+        await hints.listening()
+        hints.publish(cancel_topic(Owner("prj_1"), "a"))
+        async with asyncio.timeout(20):
+            while len(here.paths) < polls + 10:  # noqa: ASYNC110 (the peer's own polls are the clock)
+                await asyncio.sleep(0.01)
+    assert (await here.get()).state == automation_pb2.AUTOMATION_STATE_RUNNING
 
 
 async def test_a_budget_holds_for_steps(world: World) -> None:

@@ -418,7 +418,9 @@ class CancelAutomationResponse(_message.Message):
 
     CANCELLED_FIELD_NUMBER: _builtins.int
     cancelled: _builtins.bool
-    """True where it was under way and has been told to stop."""
+    """True where it was under way and has been told to stop. One that another replica waits for in RunAutomation or
+    StreamAutomation is told, too, but not known here: false.
+    """
     def __init__(
         self,
         *,

@@ -88,14 +88,15 @@ class AutomationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAutomation(self, request, context):
-        """Says how an automation that was started stands. Only the replica that started it knows it: NOT_FOUND elsewhere.
+        """Says how an automation that was started stands. Replicas with one Redis know it all, for a day; without one only the
+        replica that started it does. One whose replica was lost is followed on by the replica that is asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelAutomation(self, request, context):
-        """Cancels an automation of this replica that is under way, however it was begun. Unknown ids are ignored.
+        """Cancels an automation that is under way, however it was begun, and at whichever replica. Unknown ids are ignored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

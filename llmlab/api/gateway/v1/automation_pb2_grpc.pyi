@@ -40,9 +40,11 @@ class AutomationServiceStub:
     StartAutomation: _grpc.UnaryUnaryMultiCallable[_automation_pb2.StartAutomationRequest, _automation_pb2.StartAutomationResponse]
     """Starts one automation and answers when the provider has given it an id; it runs on by itself."""
     GetAutomation: _grpc.UnaryUnaryMultiCallable[_automation_pb2.GetAutomationRequest, _automation_pb2.GetAutomationResponse]
-    """Says how an automation that was started stands. Only the replica that started it knows it: NOT_FOUND elsewhere."""
+    """Says how an automation that was started stands. Replicas with one Redis know it all, for a day; without one only the
+    replica that started it does. One whose replica was lost is followed on by the replica that is asked.
+    """
     CancelAutomation: _grpc.UnaryUnaryMultiCallable[_automation_pb2.CancelAutomationRequest, _automation_pb2.CancelAutomationResponse]
-    """Cancels an automation of this replica that is under way, however it was begun. Unknown ids are ignored."""
+    """Cancels an automation that is under way, however it was begun, and at whichever replica. Unknown ids are ignored."""
 
 @_typing.type_check_only
 class AutomationServiceAsyncStub(AutomationServiceStub):
@@ -56,9 +58,11 @@ class AutomationServiceAsyncStub(AutomationServiceStub):
     StartAutomation: _aio.UnaryUnaryMultiCallable[_automation_pb2.StartAutomationRequest, _automation_pb2.StartAutomationResponse]  # type: ignore[assignment]
     """Starts one automation and answers when the provider has given it an id; it runs on by itself."""
     GetAutomation: _aio.UnaryUnaryMultiCallable[_automation_pb2.GetAutomationRequest, _automation_pb2.GetAutomationResponse]  # type: ignore[assignment]
-    """Says how an automation that was started stands. Only the replica that started it knows it: NOT_FOUND elsewhere."""
+    """Says how an automation that was started stands. Replicas with one Redis know it all, for a day; without one only the
+    replica that started it does. One whose replica was lost is followed on by the replica that is asked.
+    """
     CancelAutomation: _aio.UnaryUnaryMultiCallable[_automation_pb2.CancelAutomationRequest, _automation_pb2.CancelAutomationResponse]  # type: ignore[assignment]
-    """Cancels an automation of this replica that is under way, however it was begun. Unknown ids are ignored."""
+    """Cancels an automation that is under way, however it was begun, and at whichever replica. Unknown ids are ignored."""
 
 class AutomationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs automations. Each one is paid by its steps, and TinyFish has no idempotency keys: none is ever sent twice."""
@@ -93,7 +97,9 @@ class AutomationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _automation_pb2.GetAutomationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_automation_pb2.GetAutomationResponse, _abc.Awaitable[_automation_pb2.GetAutomationResponse]]:
-        """Says how an automation that was started stands. Only the replica that started it knows it: NOT_FOUND elsewhere."""
+        """Says how an automation that was started stands. Replicas with one Redis know it all, for a day; without one only the
+        replica that started it does. One whose replica was lost is followed on by the replica that is asked.
+        """
 
     @_abc_1.abstractmethod
     def CancelAutomation(
@@ -101,6 +107,6 @@ class AutomationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _automation_pb2.CancelAutomationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_automation_pb2.CancelAutomationResponse, _abc.Awaitable[_automation_pb2.CancelAutomationResponse]]:
-        """Cancels an automation of this replica that is under way, however it was begun. Unknown ids are ignored."""
+        """Cancels an automation that is under way, however it was begun, and at whichever replica. Unknown ids are ignored."""
 
 def add_AutomationServiceServicer_to_server(servicer: AutomationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
