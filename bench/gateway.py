@@ -48,7 +48,8 @@ CONCURRENCY = 8
 PERCENTILES = {"p50": 0.5, "p99": 0.99}
 CALLS = 3_000
 LATENCY_CALLS = 500
-CHUNK_STREAMS = 30
+CHUNK_STREAMS = 60
+"""As many as have to run with a message for every token."""
 START_TIMEOUT_S = 60.0
 STREAM_S = 4.0
 STREAM_STEPS = (30, 60, 100, 150, 200, 300, 400)
@@ -113,7 +114,7 @@ async def gateway(
     with process(GATEWAY_CORE, "services.gateway", environ=environ) as (child, port):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await asyncio.wait_for(channel.channel_ready(), START_TIMEOUT_S)
-            yield child, Load(channel, _metadata)
+            yield child, Load(channel, f"127.0.0.1:{port}", _metadata)
 
 
 def _metadata() -> tuple[tuple[str, str], ...]:
@@ -183,7 +184,7 @@ async def measure(database: DatabaseKind, calls: int, soak_calls: int) -> dict[s
         figures: dict[str, Any] = {}
         with process(GATEWAY_CORE, "bench.gateway_floor", str(upstream), environ=environ) as (floor, port):
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                load = Load(channel, tuple)
+                load = Load(channel, f"127.0.0.1:{port}", tuple)
                 figures["floor_cpu_ms_per_call"] = await unary(floor, load, calls)
                 figures["floor_cpu_us_per_chunk"] = await chunks(floor, load)
         _say(figures)

@@ -12,6 +12,7 @@ import aiohttp
 import grpc
 import orjson
 
+from bench.http2_streams import Http2Streams, Stream
 from llmlab.api.common.v1 import content_pb2, value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -25,6 +26,16 @@ CLEAN_GAP_MS = 40.0
 """The p99 of the gaps between tokens that a clean stream stays below; they leave the provider 20 ms apart."""
 
 Call = Callable[[], Awaitable[Any]]
+
+
+_STREAM_COMPLETE = "/llmlab.api.gateway.v1.GatewayService/StreamComplete"
+
+
+class Arrival(NamedTuple):
+    """A message with text: when it came, and how many tokens it brought."""
+
+    at_s: float
+    tokens: int
 
 
 class StreamFigures(NamedTuple):
@@ -48,8 +59,11 @@ class StreamFigures(NamedTuple):
 class Load:
     """Calls that are all different, so that the cache is looked at and never answers."""
 
-    def __init__(self, channel: grpc.aio.Channel, metadata: Callable[[], tuple[tuple[str, str], ...]]) -> None:
-        """`metadata` gives a credential that is valid now."""
+    def __init__(
+        self, channel: grpc.aio.Channel, address: str, metadata: Callable[[], tuple[tuple[str, str], ...]]
+    ) -> None:
+        """`channel` leads to `address`; `metadata` gives a credential that is valid now."""
+        self._address = address
         self._stub: GatewayServiceAsyncStub = GatewayServiceStub(channel)
         self._metadata = metadata
         self._numbers = itertools.count()
@@ -69,29 +83,29 @@ class Load:
 
     async def streams(self, count: int, seconds: float) -> StreamFigures:
         """So many streams at once, begun at random distances within a token's time, of `seconds` each."""
-        gaps_ms: list[float] = []
-        messages = tokens = 0
+        connection = await Http2Streams.connect(self._address)
 
-        async def read(number: int) -> None:
-            nonlocal messages, tokens
+        async def read(number: int) -> list[Arrival]:
             await asyncio.sleep(number / count / TOKENS_PER_S)
             call = self._call(round(seconds * TOKENS_PER_S), 1_000 // TOKENS_PER_S)
             request = gateway_pb2.StreamCompleteRequest(call=call)
-            before = 0.0
-            stream = self._stub.StreamComplete(request, metadata=self._metadata(), timeout=seconds * 5 + 30)
-            async for message in stream:
-                received = sum(1 for chunk in message.chunks if chunk.text)
-                if not received:
-                    continue
-                now = time.monotonic()
-                if before:
-                    gaps_ms.append((now - before) * 1_000)
-                before = now
-                messages += 1
-                tokens += received
+            stream = connection.begin(_STREAM_COMPLETE, self._metadata(), request.SerializeToString())
+            await asyncio.wait_for(stream.ended, seconds * 5 + 30)
+            return arrivals(stream)
 
-        await asyncio.gather(*[read(number) for number in range(count)])
-        return StreamFigures(tokens, messages, percentile(gaps_ms, 0.99))
+        try:
+            read_streams = await asyncio.gather(*[read(number) for number in range(count)])
+        finally:
+            connection.close()
+        tokens = sum(arrival.tokens for stream in read_streams for arrival in stream)
+        if tokens != count * round(seconds * TOKENS_PER_S):
+            raise SystemExit(f"{count} streams brought {tokens} tokens")
+        gaps_ms = [
+            (later.at_s - earlier.at_s) * 1_000
+            for stream in read_streams
+            for earlier, later in itertools.pairwise(stream)
+        ]
+        return StreamFigures(tokens, sum(map(len, read_streams)), percentile(gaps_ms, 0.99))
 
     def _call(self, tokens: int, interval_ms: int) -> gateway_pb2.Call:
         text = f"Question {next(self._numbers)} of a benchmark, which has about as many words as questions have."
@@ -118,6 +132,16 @@ class Direct:
         body = orjson.dumps({"messages": [{"role": "user", "content": "Question"}], "max_tokens": 1})
         async with self._session.post(self._url, data=body) as answer:
             await answer.read()
+
+
+def arrivals(stream: Stream) -> list[Arrival]:
+    """The messages of a stream that brought text."""
+    found = []
+    for at_s, message in stream.messages:
+        chunks = gateway_pb2.StreamCompleteResponse.FromString(message).chunks
+        if tokens := sum(1 for chunk in chunks if chunk.text):
+            found.append(Arrival(at_s, tokens))
+    return found
 
 
 async def latencies_ms(call: Call, calls: int, concurrency: int) -> list[float]:

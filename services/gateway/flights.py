@@ -178,7 +178,7 @@ def _pulse(event: asyncio.Event) -> None:
 
 
 def _size(event: Event) -> int:
-    if isinstance(event, TextDelta | ReasoningDelta):
+    if isinstance(event, (TextDelta, ReasoningDelta)):
         return len(event.text) + _EVENT_BYTES
     if isinstance(event, ToolCallDelta):
         return len(event.arguments_json) + _EVENT_BYTES

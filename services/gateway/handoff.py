@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Handoff(Generic[T]):
-    """`put` waits while `max_items` lie there, and `take` gives everything that lies there.
+    """`put` waits while `max_items` lie there, and `take`, for one task, gives everything that lies there.
 
     So a slow consumer gets fewer and larger pieces instead of falling further behind.
     """
@@ -19,7 +19,7 @@ class Handoff(Generic[T]):
         self._max_items = max_items
         self._items: list[T] = []
         self._ended = False
-        self._filled = asyncio.Event()
+        self._taker: asyncio.Future[None] | None = None
         self._space = asyncio.Event()
         self._space.set()
 
@@ -37,20 +37,24 @@ class Handoff(Generic[T]):
 
     def _add(self, items: Sequence[T]) -> None:
         self._items.extend(items)
-        self._filled.set()
+        self._wake()
         if len(self._items) >= self._max_items:
             self._space.clear()
 
     def end(self) -> None:
         """Nothing more comes."""
         self._ended = True
-        self._filled.set()
+        self._wake()
 
     async def take(self) -> list[T]:
         """What lies there, at least one item; empty once it has ended."""
-        await self._filled.wait()
+        if not self._items and not self._ended:
+            self._taker = asyncio.get_running_loop().create_future()
+            await self._taker
         items, self._items = self._items, []
         self._space.set()
-        if not self._ended:
-            self._filled.clear()
         return items
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)

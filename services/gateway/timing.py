@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from services.gateway.chunks import Event, ReasoningDelta, TextDelta, ToolCallDelta
 from services.runtime.clock import Clock
 
+_OUTPUT = (TextDelta, ToolCallDelta)
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -61,7 +63,7 @@ class Stopwatch:
         now = self._clock.monotonic_s()
         left = self._left if self._left is not None else now
         for event in events:
-            if isinstance(event, TextDelta | ToolCallDelta):
+            if isinstance(event, _OUTPUT):
                 if self._first_output is None:
                     self._first_output = now
             elif not isinstance(event, ReasoningDelta):

@@ -110,13 +110,10 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _something(self) -> None:
-        """Wait until more has arrived, or the connection has ended."""
+    def _something(self) -> asyncio.Future[None]:
+        """Done when more has arrived, or the connection has ended."""
         self._news = asyncio.get_running_loop().create_future()
-        try:
-            await self._news
-        finally:
-            self._news = None
+        return self._news
 
     def _tell(self) -> None:
         if self._news is not None and not self._news.done():

@@ -45,4 +45,6 @@ def index_of(value: Any) -> int:
 
 def count_of(value: Any) -> int:
     """The count of tokens or of other things, within 0 .. COUNT_MAX; 0 for what is no number."""
-    return int(min(max(value, 0), COUNT_MAX)) if isinstance(value, int | float) else 0
+    if type(value) is int and 0 <= value <= COUNT_MAX:
+        return value
+    return int(min(max(value, 0), COUNT_MAX)) if isinstance(value, (int, float)) else 0

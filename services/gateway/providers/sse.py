@@ -42,6 +42,9 @@ class SseParser:
 
     def feed(self, piece: bytes) -> list[SseEvent]:
         """The events completed by these bytes. Raises SseEventTooLarge."""
+        if self._is_one_event(piece):
+            self._at_start = False
+            return [SseEvent(b"", piece[6:-2])]
         piece = self._with_unix_newlines(piece)
         self._held += len(piece)
         if self._held > self._max_event_bytes and self._held - piece.rfind(b"\n") > self._max_event_bytes:
@@ -61,6 +64,19 @@ class SseParser:
         if self._held > self._max_event_bytes:
             raise SseEventTooLarge(f"a server-sent event is larger than {self._max_event_bytes} bytes")
         return events
+
+    def _is_one_event(self, piece: bytes) -> bool:
+        """Whether the bytes are one whole event of one line of data, as most pieces of most streams are."""
+        return (
+            not self._held
+            and not self._event
+            and not self._skip_newline
+            and piece.startswith(b"data: ")
+            and piece.find(b"\n") == len(piece) - 2
+            and piece.endswith(b"\n\n")
+            and b"\r" not in piece
+            and len(piece) <= self._max_event_bytes
+        )
 
     def _take(self, line: bytes) -> SseEvent | None:
         """One whole line; the event that it completes."""

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import ssl
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -60,11 +60,11 @@ class HttpAnswer:
         kind = self._connection.headers.get(b"content-type", b"")
         return kind.partition(b";")[0].strip().lower() == b"text/event-stream"
 
-    async def read(self) -> bytes:
+    def read(self) -> Awaitable[bytes]:
         """What has arrived of the body, at least one byte; empty at its end. Raises AnswerCut."""
-        inflater = self._inflater
-        if inflater is None:
-            return await self._connection.read()
+        return self._connection.read() if self._inflater is None else self._inflated(self._inflater)
+
+    async def _inflated(self, inflater: zlib._Decompress) -> bytes:
         while data := inflater.unconsumed_tail or await self._connection.read():
             try:
                 inflated = inflater.decompress(data, _INFLATED_MAX_BYTES)
