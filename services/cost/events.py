@@ -33,8 +33,7 @@ FREE = Cost(nano_usd=0, priced=True, price_version="")
 UNPRICED = Cost(nano_usd=0, priced=False, price_version="")
 
 
-@dataclass(frozen=True, slots=True)
-class HoldOrder:
+class HoldOrder(NamedTuple):
     """A request to reserve the worst case of one attempt."""
 
     attempt_id: str
@@ -56,8 +55,7 @@ class HoldOrder:
         return Target(self.provider, self.model, self.attribution)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """How an attempt ended."""
 
     attempt_id: str

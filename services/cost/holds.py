@@ -9,8 +9,8 @@
 SETTLED, RELEASED and TOMBSTONED are final. Every transition is safe to repeat.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.cost.events import UsageEvent
 from services.cost.scopes import Target
@@ -40,8 +40,7 @@ UNRESOLVED = frozenset({HoldState.HELD, HoldState.EXPIRED_CHARGED, HoldState.EXP
 """States in which the outcome can still be told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """Money reserved for one attempt. Times are microseconds UTC."""
 
     attempt_id: str

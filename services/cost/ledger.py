@@ -6,6 +6,7 @@ writes what changed. Everything here is plain computation, so a transaction that
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from services.cost.alerting.alerts import AlertDraft, drafts_of
 from services.cost.budgets import Balance, Budget, budget_exceeded
@@ -43,8 +44,7 @@ AHEAD_MAX_US = HOUR_US
 """Clocks of reporters may be so far ahead of the database's."""
 
 
-@dataclass(frozen=True, slots=True)
-class HoldOutcome:
+class HoldOutcome(NamedTuple):
     """What came of an order; `error` is None where the money is held."""
 
     attempt_id: str
@@ -53,8 +53,7 @@ class HoldOutcome:
     error: DomainError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SettleOutcome:
+class SettleOutcome(NamedTuple):
     """What came of a settlement; `error` is None where it is recorded."""
 
     attempt_id: str
@@ -63,8 +62,7 @@ class SettleOutcome:
     error: DomainError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseOutcome:
+class ReleaseOutcome(NamedTuple):
     """What came of a release; `error` is None where no money is held."""
 
     attempt_id: str

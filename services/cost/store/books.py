@@ -4,9 +4,9 @@ A flush runs as many statements for one request as for a thousand, and locks eac
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -17,7 +17,7 @@ from services.cost.ledger import Books, EventKey, Ledger, is_acceptable
 from services.cost.posting import Posting
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.scopes import anchors_of
-from services.cost.standings import Standings
+from services.cost.standings import BalanceKey, Standings
 from services.cost.store.alert_writer import AlertKey, AlertWriter
 from services.cost.store.budget_books import BudgetBooks
 from services.cost.store.events import append_events
@@ -33,8 +33,12 @@ _PUT_BALANCE: Final = (
     "(budget_id, period) DO UPDATE SET"
     " settled_nano_usd = excluded.settled_nano_usd, held_nano_usd = excluded.held_nano_usd"
 )
-
-
+RECENT_MAX: Final = 64
+"""Balances of a project that are asked for before it is known whether they are needed."""
+PROJECTS_RECENT_MAX: Final = 1_000
+"""Projects of which such are remembered; one more makes the keeper forget them all and begin again."""
+Amounts = tuple[int, int]
+"""Settled and held, nano-USD."""
 _EVENT_COLUMNS: Final = tuple(usage_events.c.keys())
 
 
@@ -46,6 +50,7 @@ class BookKeeper:
         self._prices = PriceBooks(prices)
         self._budgets = BudgetBooks(database)
         self._alerts = alerts
+        self._recent: dict[str, Sequence[BalanceKey]] = {}
         # SQLAlchemy keeps the columns' own names for the values of an update.
         of_holds = (holds.c.project_id == bindparam("of_project"), database.among(holds.c.attempt_id, "attempt_ids"))
         self._load_holds = select(holds).where(*of_holds)
@@ -131,13 +136,17 @@ class BookKeeper:
         if attempt_ids:
             named = {"of_project": project_id, "attempt_ids": list(attempt_ids)}
             of_holds.append(Question(self._load_holds, named))
+        recent = self._recent.get(project_id, ())
+        of_balances = self._of_balances(recent)
         of_events = self._of_events(project_id, likely)
-        locked, answers = lock_and_ask(exchange, self._database, project_id, *of_holds, *of_events)
+        locked, answers = lock_and_ask(exchange, self._database, project_id, *of_holds, *of_balances, *of_events)
         books = Books(project_id, held_nano_usd=locked.held_nano_usd)
-        for row in chain(*answers[: len(of_holds)]):
+        found = iter(answers)
+        for row in chain(*islice(found, len(of_holds))):
             hold = hold_of(row)
             books.holds[hold.attempt_id] = hold
-        _put_events(books, answers[len(of_holds) :])
+        known = {**dict.fromkeys(recent, (0, 0)), **_amounts(islice(found, len(of_balances)))}
+        _put_events(books, found)
         keys = {(SETTLED_SOURCE, one.attempt_id) for one in books.holds.values() if one.state is HoldState.SETTLED}
         without_hold = attempt_ids - books.holds.keys()
         keys.update((SETTLED_SOURCE, attempt_id) for attempt_id in without_hold)
@@ -147,9 +156,27 @@ class BookKeeper:
             event = books.events.get((SETTLED_SOURCE, attempt_id))
             if event is not None:
                 books.holds[attempt_id] = hold_of_event(event)
-        books.standings = self._standings(exchange, books, locked, postings)
+        books.standings = self._standings(exchange, books, locked, postings, known)
         prices = self._prices.of_project(exchange.connection, project_id, locked.prices_revision)
         return locked, Ledger(books, prices, locked.now_us)
+
+    def _of_balances(self, keys: Collection[BalanceKey]) -> list[Question]:
+        """What asks for balances, by one question or none."""
+        if not keys:
+            return []
+        named = {"budget_ids": list({key[0] for key in keys}), "periods": list({key[1] for key in keys})}
+        return [Question(self._load_balances, named)]
+
+    def _remember(self, project_id: str, used: Sequence[BalanceKey]) -> None:
+        """The balances that a project's next transaction asks for while it takes the lock, before it knows which."""
+        if len(used) > RECENT_MAX:
+            # Of so many others the next will touch others again.
+            self._recent.pop(project_id, None)
+            return
+        if len(self._recent) >= PROJECTS_RECENT_MAX and project_id not in self._recent:
+            self._recent.clear()
+        latest_first = dict.fromkeys((*used, *self._recent.get(project_id, ())))
+        self._recent[project_id] = tuple(islice(latest_first, RECENT_MAX))
 
     def _of_events(self, project_id: str, keys: set[EventKey]) -> list[Question]:
         """What asks for events, by one question a source."""
@@ -162,9 +189,14 @@ class BookKeeper:
         ]
 
     def _standings(
-        self, exchange: Exchange, books: Books, locked: LockedProject, postings: Sequence[Posting[Any]]
+        self,
+        exchange: Exchange,
+        books: Books,
+        locked: LockedProject,
+        postings: Sequence[Posting[Any]],
+        known: Mapping[BalanceKey, Amounts],
     ) -> Standings:
-        """The balances that the postings can change, filled."""
+        """The balances that the postings can change, filled with what is known or is asked for."""
         if not locked.budgets_revision:
             return Standings()
         # Periods are looked up for times that can be; what names another is refused when it is applied.
@@ -181,13 +213,13 @@ class BookKeeper:
         for target, at_us in charges:
             standings.at(target, at_us)
         standings.seal()
-        budget_ids = {balance.budget.budget_id for balance in standings}
-        if budget_ids:
-            periods = {balance.period.key for balance in standings}
-            kept = {"budget_ids": list(budget_ids), "periods": list(periods)}
-            (rows,) = exchange.ask(Question(self._load_balances, kept))
-            for budget_id, period, settled, held in rows:
-                standings.fill((budget_id, period), settled_nano_usd=settled, held_nano_usd=held)
+        used = [(balance.budget.budget_id, balance.period.key) for balance in standings]
+        if not known.keys() >= set(used):
+            known = _amounts(exchange.ask(*self._of_balances(used)))
+        for key in used:
+            settled, held = known.get(key, (0, 0))
+            standings.fill(key, settled_nano_usd=settled, held_nano_usd=held)
+        self._remember(books.project_id, used)
         return standings
 
     def _save(self, exchange: Exchange, locked: LockedProject, ledger: Ledger) -> None:
@@ -218,6 +250,10 @@ class BookKeeper:
         if ledger.new_events:
             rows = [row_of_event(project_id, event) for event in ledger.new_events]
             append_events(exchange, self._database, project_id, last, rows)
+
+
+def _amounts(answers: Iterable[Answer]) -> dict[BalanceKey, Amounts]:
+    return {(budget_id, period): (settled, held) for budget_id, period, settled, held in chain(*answers)}
 
 
 def _put_events(books: Books, answers: Iterable[Answer]) -> None:

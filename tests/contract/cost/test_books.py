@@ -13,6 +13,7 @@ from services.cost.periods import QUARTER_US, PeriodKind
 from services.cost.rollups import DAY_US
 from services.cost.scopes import Scope
 from services.cost.spend import Dimension, SpendQuery
+from services.cost.store.books import RECENT_MAX
 from services.cost.store.tables import metadata
 from services.cost.usage import Attribution
 from services.cost.windows import AskedWindow
@@ -185,3 +186,27 @@ async def test_a_budget_made_in_the_middle_of_a_month_begins_with_what_was_spent
     assert await cost.standing(budget_id) == (200_000, 0)
     await cost.books.report(PROJECT, [report("e4"), report("e5", occurred_us=month_start_us - QUARTER_US)])
     assert await cost.standing(budget_id) == (300_000, 0)
+
+
+async def test_balances_are_those_under_the_lock_however_many_were_used_before(cost: Cost) -> None:
+    """A keeper asks for the balances of its last transactions before it knows whether it needs them."""
+    keys = [f"key_{number}" for number in range(RECENT_MAX + 5)]
+    ids = [
+        await cost.budget(10**6, number=number, scope=Scope(key_id=key_id))
+        for number, key_id in enumerate(keys, start=1)
+    ]
+    other = bookkeeping(cost.database)
+    expected = dict.fromkeys(ids, 0)
+    for turn, some in enumerate([[0], [0, 1], range(len(keys)), [1], [2, 1], range(20), [3]]):
+        books = other if turn % 2 else cost.books
+        orders = [order(f"{turn}/{index}", attribution=Attribution(key_id=keys[index])) for index in some]
+        assert reasons(await books.hold(PROJECT, orders)) == [None] * len(orders)
+        for index in some:
+            expected[ids[index]] += worst_case_of(100)
+        assert {key[0]: held for key, (_, held) in (await cost.balances()).items()} == {
+            budget_id: held for budget_id, held in expected.items() if held
+        }
+    await cost.update(ids[3], scope=Scope(key_id=keys[4], run_id="run_1"))
+    assert reasons(await cost.books.hold(PROJECT, [order("moved", attribution=Attribution(key_id=keys[3]))])) == [None]
+    assert await cost.standing(ids[3]) == (0, 0)
+    await other.close()

@@ -1,7 +1,5 @@
 """Digests of what callers say: stable through the growth of the payloads, different for different content."""
 
-from dataclasses import replace
-
 from services.cost.events import Settlement, UsageReport
 from services.cost.usage import Attribution, Usage, UsageSource
 
