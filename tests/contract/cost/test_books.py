@@ -14,13 +14,14 @@ from services.cost.rollups import DAY_US
 from services.cost.scopes import Scope
 from services.cost.spend import Dimension, SpendQuery
 from services.cost.store.books import RECENT_MAX
+from services.cost.store.budgets import BudgetStore
 from services.cost.store.tables import metadata
 from services.cost.usage import Attribution
 from services.cost.windows import AskedWindow
 from services.runtime.errors import AlreadyExists, InvalidField, NotFound
 from services.runtime.requests import RequestKey
 from tests.support.cost import HOUR_US, NOVEMBER_US, order, report, settlement, worst_case_of
-from tests.support.cost_store import PROJECT, Cost, bookkeeping, reasons
+from tests.support.cost_store import PROJECT, Cost, alert_writer, bookkeeping, reasons
 from tests.support.databases import schema_differences
 
 
@@ -191,6 +192,7 @@ async def test_a_budget_made_in_the_middle_of_a_month_begins_with_what_was_spent
 async def test_balances_are_those_under_the_lock_however_many_were_used_before(cost: Cost) -> None:
     """A keeper asks for the balances of its last transactions before it knows whether it needs them."""
     keys = [f"key_{number}" for number in range(RECENT_MAX + 5)]
+    cost.budgets = BudgetStore(cost.database, alert_writer(cost.database), max_per_project=len(keys), max_per_anchor=1)
     ids = [
         await cost.budget(10**6, number=number, scope=Scope(key_id=key_id))
         for number, key_id in enumerate(keys, start=1)
@@ -203,9 +205,7 @@ async def test_balances_are_those_under_the_lock_however_many_were_used_before(c
         assert reasons(await books.hold(PROJECT, orders)) == [None] * len(orders)
         for index in some:
             expected[ids[index]] += worst_case_of(100)
-        assert {key[0]: held for key, (_, held) in (await cost.balances()).items()} == {
-            budget_id: held for budget_id, held in expected.items() if held
-        }
+        assert {key[0]: held for key, (_, held) in (await cost.balances()).items()} == expected
     await cost.update(ids[3], scope=Scope(key_id=keys[4], run_id="run_1"))
     assert reasons(await cost.books.hold(PROJECT, [order("moved", attribution=Attribution(key_id=keys[3]))])) == [None]
     assert await cost.standing(ids[3]) == (0, 0)

@@ -21,9 +21,9 @@ def test_steps_and_tier_are_part_of_a_settlement() -> None:
     assert usage is not None
     digests = {
         SETTLEMENT.digest(),
-        replace(SETTLEMENT, usage=usage._replace(steps=1)).digest(),
-        replace(SETTLEMENT, service_tier="batch").digest(),
-        replace(SETTLEMENT, service_tier="flex").digest(),
+        SETTLEMENT._replace(usage=usage._replace(steps=1)).digest(),
+        SETTLEMENT._replace(service_tier="batch").digest(),
+        SETTLEMENT._replace(service_tier="flex").digest(),
     }
     assert len(digests) == 4
 
