@@ -56,6 +56,8 @@ STREAM_STEPS = (30, 60, 100, 150, 200, 300, 400)
 UNCOALESCED_MAX = 1.01
 """Tokens in a message, on average, up to which every token has had a message of its own."""
 SOAK_CALLS = 200_000
+CACHE_MAX_BYTES = "8000000"
+"""Full, and then kept full, after some 10,000 calls: else a soak would show nothing but the filling of the cache."""
 SOAK_WARM_UP = 0.2
 """Share of the soak's calls before the memory is first looked at: pools and caches fill."""
 CANCEL_EVERY = 20
@@ -108,6 +110,7 @@ async def gateway(
         "LLMLAB_GATEWAY_PORT": "0",
         "LLMLAB_GATEWAY_CATALOGUE_FILE": str(catalogue),
         "LLMLAB_GATEWAY_KEY_REQUESTS_PER_MINUTE": "100000000",
+        "LLMLAB_GATEWAY_CACHE_MAX_BYTES": CACHE_MAX_BYTES,
         "LLMLAB_AUTH_SERVICE_KEY": SERVICE_KEY,
         **({"LLMLAB_GATEWAY_COST_TARGET": cost.target} if cost else {"LLMLAB_GATEWAY_ACCOUNTING": "off"}),
     }
