@@ -56,7 +56,7 @@ class LocalCache:
         """See CacheStore.put."""
         if key in self._entries:
             self._drop(key)
-        # A copy takes what it says; the bytes that an encoder gives can hold on to its whole buffer, four times as much.
+        # A copy takes what it says: the bytes that an encoder gives can hold on to its buffer, four times as much.
         self._entries[key] = _Entry(bytes(memoryview(value)), self._clock.monotonic_s() + ttl_s)
         self.size_bytes += len(value) + _ENTRY_BYTES
         while self.size_bytes > self._max_bytes:
