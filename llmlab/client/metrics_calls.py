@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Final
+
+import grpc
 
 from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
-from llmlab.client.connection import Connection
+from llmlab.client.connection import STREAM_TIMEOUT_S, Connection
+from llmlab.client.errors import error_from_rpc
 
 if TYPE_CHECKING:
     from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceAsyncStub
+
+STREAM_SAMPLES: Final = 64
+"""Samples in one message of a stream."""
+STREAM_BYTES: Final = 1_000_000
+"""Bytes after which a message takes no further sample."""
 
 
 class MetricsCalls(Connection):
@@ -33,6 +41,33 @@ class MetricsCalls(Connection):
         """Scores several answers; one that can't be scored says so and spoils no other."""
         request = metrics_pb2.ScoreBatchRequest(samples=samples, scorers=scorers)
         return list((await self._unary("metrics", self._metrics.ScoreBatch, request)).samples)
+
+    async def score_stream(
+        self, samples: AsyncIterable[metrics_pb2.Sample], scorers: Iterable[metrics_pb2.ScorerSpec] = ()
+    ) -> AsyncIterator[metrics_pb2.SampleScores]:
+        """Yields the scores of samples as they come, in their order; any number passes through in little memory."""
+
+        async def messages() -> AsyncIterator[metrics_pb2.ScoreStreamRequest]:
+            message = metrics_pb2.ScoreStreamRequest(scorers=scorers)
+            size = 0
+            async for sample in samples:
+                message.samples.append(sample)
+                size += sample.ByteSize()
+                if len(message.samples) == STREAM_SAMPLES or size >= STREAM_BYTES:
+                    yield message
+                    message, size = metrics_pb2.ScoreStreamRequest(), 0
+            if message.samples:
+                yield message
+
+        call = self._metrics.ScoreStream(messages(), timeout=STREAM_TIMEOUT_S, metadata=await self._metadata())
+        try:
+            async for answer in call:
+                for scores in answer.samples:
+                    yield scores
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error, self.endpoints.metrics) from error
+        finally:
+            call.cancel()  # without effect on a call that has ended
 
     async def list_scorers(self) -> AsyncIterator[metrics_pb2.Scorer]:
         """Yields the scorers, by name."""

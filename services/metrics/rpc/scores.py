@@ -100,6 +100,17 @@ def fill(scored: pb.SampleScores, scores: SampleScores) -> None:
         scored.scores[index].absent_reason = reason
 
 
+def sample_scores(template: pb.SampleScores, sample_id: str, outcome: SampleScores | DomainError) -> pb.SampleScores:
+    """The scores of one sample of several, or why it has none."""
+    scored = pb.SampleScores(sample_id=sample_id)
+    if isinstance(outcome, DomainError):
+        scored.error.CopyFrom(call_error(outcome))
+    else:
+        scored.MergeFrom(template)
+        fill(scored, outcome)
+    return scored
+
+
 def call_error(error: DomainError) -> CallError:
     """Why one sample of a batch has no scores."""
     code = code_of(error).value[0]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1 import statistics_pb2 as stats
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceServicer
 from services.metrics.engine import Engine
-from services.metrics.registry import SCORERS
+from services.metrics.registry import SCORERS, ScorerSpec
 from services.metrics.rpc.comparisons import comparison_message, read_question
 from services.metrics.rpc.ranking import ranking_message, read_games
-from services.metrics.rpc.scores import call_error, fill, read_sample, read_specs, scorer_message, template_of
+from services.metrics.rpc.scores import (
+    fill,
+    read_sample,
+    read_specs,
+    sample_scores,
+    scorer_message,
+    template_of,
+)
 from services.metrics.rpc.statistics import estimate_message, read_series
 from services.metrics.statistics import Statistics
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, InvalidField
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
 if TYPE_CHECKING:
@@ -43,19 +51,28 @@ class MetricsServicer(MetricsServiceServicer):
 
     async def ScoreBatch(self, request: pb.ScoreBatchRequest, context: Context) -> pb.ScoreBatchResponse:
         """Scores several answers."""
-        texts = [read_sample(sample) for sample in request.samples]
-        plan, outcomes = await self._engine.score(read_specs(request.scorers), texts)
+        return pb.ScoreBatchResponse(samples=await self._score(read_specs(request.scorers), request.samples))
+
+    async def ScoreStream(
+        self, request: AsyncIterator[pb.ScoreStreamRequest], context: Context
+    ) -> AsyncIterator[pb.ScoreStreamResponse]:
+        """Scores a stream of answers, one message after another."""
+        specs: list[ScorerSpec] | None = None
+        async for message in request:
+            if specs is None:
+                specs = read_specs(message.scorers)
+            elif message.scorers:
+                raise InvalidField("scorers", "only the first message of a stream chooses the scorers")
+            yield pb.ScoreStreamResponse(samples=await self._score(specs, message.samples))
+
+    async def _score(self, specs: Sequence[ScorerSpec], samples: Sequence[pb.Sample]) -> list[pb.SampleScores]:
+        """The scores of each sample, or why it has none."""
+        plan, outcomes = await self._engine.score(specs, [read_sample(sample) for sample in samples])
         template = template_of(plan)
-        response = pb.ScoreBatchResponse()
-        for sample, outcome in zip(request.samples, outcomes, strict=True):
-            scored = response.samples.add()
-            if isinstance(outcome, DomainError):
-                scored.error.CopyFrom(call_error(outcome))
-            else:
-                scored.CopyFrom(template)
-                fill(scored, outcome)
-            scored.sample_id = sample.sample_id
-        return response
+        return [
+            sample_scores(template, sample.sample_id, outcome)
+            for sample, outcome in zip(samples, outcomes, strict=True)
+        ]
 
     async def ListScorers(self, request: pb.ListScorersRequest, context: Context) -> pb.ListScorersResponse:
         """Lists the scorers, by name."""

@@ -235,3 +235,36 @@ async def test_callers_need_a_credential_that_may_read(
     other = call_metadata(ServiceTokenMinter.from_settings(settings).token("prj_1", permissions=["CALL"]))
     denied = await refusal(metrics.ListScorers(pb.ListScorersRequest(), metadata=other))
     assert denied.code == "PERMISSION_DENIED"
+
+
+async def test_a_stream_is_scored_as_it_comes(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
+    """Whoever waits for an answer before the next message gets it; ten thousand samples pass."""
+    call = metrics.ScoreStream(metadata=reader)
+    scorers = [pb.ScorerSpec(name="exact_match")]
+    for number in range(40):
+        samples = [pb.Sample(sample_id=f"{number}.{each}", answer="a", references=["a"]) for each in range(250)]
+        await call.write(pb.ScoreStreamRequest(samples=samples, scorers=() if number else scorers))
+        answer = await call.read()
+        assert isinstance(answer, pb.ScoreStreamResponse)
+        assert [scored.sample_id for scored in answer.samples] == [sample.sample_id for sample in samples]
+        assert all(scored.scores[0].value == 1.0 for scored in answer.samples)
+    await call.done_writing()
+    assert await call.read() == grpc.aio.EOF
+
+
+@pytest.mark.parametrize(
+    ("second", "field"),
+    [
+        (pb.ScoreStreamRequest(), "samples"),
+        (pb.ScoreStreamRequest(samples=[pb.Sample()], scorers=[pb.ScorerSpec(name="length")]), "scorers"),
+    ],
+)
+async def test_a_wrong_message_ends_the_stream(
+    metrics: MetricsServiceAsyncStub, reader: Metadata, second: pb.ScoreStreamRequest, field: str
+) -> None:
+    call = metrics.ScoreStream(metadata=reader)
+    await call.write(pb.ScoreStreamRequest(samples=[pb.Sample(answer="x")]))
+    assert await call.read() != grpc.aio.EOF
+    await call.write(second)
+    error = await refusal(call.read())
+    assert (error.code, error.field) == ("INVALID_ARGUMENT", field)

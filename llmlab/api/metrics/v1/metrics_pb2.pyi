@@ -367,6 +367,62 @@ class ScoreBatchResponse(_message.Message):
 Global___ScoreBatchResponse: _TypeAlias = ScoreBatchResponse  # noqa: Y015
 
 @_typing.final
+class ScoreStreamRequest(_message.Message):
+    """A part of a stream of answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SCORERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sample]:
+        """1 - 256 samples."""
+
+    @_builtins.property
+    def scorers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorerSpec]:
+        """By what; 0 - 32 with distinct labels. Only in the first message, for all of the stream. None means the default
+        reference-free set.
+        """
+
+    def __init__(
+        self,
+        *,
+        samples: _abc.Iterable[Global___Sample] | None = ...,
+        scorers: _abc.Iterable[Global___ScorerSpec] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples", "scorers", b"scorers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreStreamRequest: _TypeAlias = ScoreStreamRequest  # noqa: Y015
+
+@_typing.final
+class ScoreStreamResponse(_message.Message):
+    """The scores of one message's samples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleScores]:
+        """In the order of the samples."""
+
+    def __init__(
+        self,
+        *,
+        samples: _abc.Iterable[Global___SampleScores] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreStreamResponse: _TypeAlias = ScoreStreamResponse  # noqa: Y015
+
+@_typing.final
 class ListScorersRequest(_message.Message):
     """Asks for the scorers."""
 

@@ -46,6 +46,11 @@ class MetricsServiceStub:
                 request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchResponse.FromString,
                 _registered_method=True)
+        self.ScoreStream = channel.stream_stream(
+                '/llmlab.api.metrics.v1.MetricsService/ScoreStream',
+                request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamResponse.FromString,
+                _registered_method=True)
         self.ListScorers = channel.unary_unary(
                 '/llmlab.api.metrics.v1.MetricsService/ListScorers',
                 request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ListScorersRequest.SerializeToString,
@@ -81,6 +86,15 @@ class MetricsServiceServicer:
 
     def ScoreBatch(self, request, context):
         """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreStream(self, request_iterator, context):
+        """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
+        holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
+        first message that is wrong ends the stream with its error; the answers before it stay good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +141,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
                     servicer.ScoreBatch,
                     request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchResponse.SerializeToString,
+            ),
+            'ScoreStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreStream,
+                    request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamResponse.SerializeToString,
             ),
             'ListScorers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListScorers,
@@ -204,6 +223,33 @@ class MetricsService:
             '/llmlab.api.metrics.v1.MetricsService/ScoreBatch',
             llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchRequest.SerializeToString,
             llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/llmlab.api.metrics.v1.MetricsService/ScoreStream',
+            llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamRequest.SerializeToString,
+            llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,11 @@ class MetricsServiceStub:
     """Scores one answer."""
     ScoreBatch: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ScoreBatchRequest, _metrics_pb2.ScoreBatchResponse]
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
+    ScoreStream: _grpc.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]
+    """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
+    holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
+    first message that is wrong ends the stream with its error; the answers before it stay good.
+    """
     ListScorers: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ListScorersRequest, _metrics_pb2.ListScorersResponse]
     """Lists the scorers, by name."""
     Summarize: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.SummarizeRequest, _statistics_pb2.SummarizeResponse]
@@ -58,6 +63,11 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """Scores one answer."""
     ScoreBatch: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ScoreBatchRequest, _metrics_pb2.ScoreBatchResponse]  # type: ignore[assignment]
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
+    ScoreStream: _aio.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]  # type: ignore[assignment]
+    """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
+    holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
+    first message that is wrong ends the stream with its error; the answers before it stay good.
+    """
     ListScorers: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ListScorersRequest, _metrics_pb2.ListScorersResponse]  # type: ignore[assignment]
     """Lists the scorers, by name."""
     Summarize: _aio.UnaryUnaryMultiCallable[_statistics_pb2.SummarizeRequest, _statistics_pb2.SummarizeResponse]  # type: ignore[assignment]
@@ -87,6 +97,17 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metrics_pb2.ScoreBatchResponse, _abc.Awaitable[_metrics_pb2.ScoreBatchResponse]]:
         """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
+
+    @_abc_1.abstractmethod
+    def ScoreStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_metrics_pb2.ScoreStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_metrics_pb2.ScoreStreamResponse], _abc.AsyncIterator[_metrics_pb2.ScoreStreamResponse]]:
+        """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
+        holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
+        first message that is wrong ends the stream with its error; the answers before it stay good.
+        """
 
     @_abc_1.abstractmethod
     def ListScorers(
