@@ -19,7 +19,7 @@ from llmlab.client import Endpoints
 
 # Each service comes after those that it calls; they are stopped in the opposite order, so that none loses a peer that
 # it still needs to settle what is under way.
-START_ORDER = ("identity", "cost", "metrics", "gateway", "orchestrator")
+START_ORDER = ("identity", "cost", "gateway", "metrics", "orchestrator")
 
 ENDPOINTS_FILE = "endpoints.json"
 SERVICE_KEY_FILE = "service.key"

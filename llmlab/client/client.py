@@ -14,6 +14,7 @@ from llmlab.client.chat_calls import ChatCalls
 from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
 from llmlab.client.insight_calls import InsightCalls
+from llmlab.client.judge_calls import JudgeCalls
 from llmlab.client.metrics_calls import MetricsCalls
 from llmlab.client.orchestrator_calls import OrchestratorCalls
 from llmlab.client.price_calls import PriceCalls
@@ -32,6 +33,7 @@ class Client(
     ProviderCalls,
     MetricsCalls,
     BrandCalls,
+    JudgeCalls,
     UsageCalls,
     PriceCalls,
     RepricingCalls,

@@ -138,6 +138,8 @@ class SyncClient:
     summarize_brands = _blocking(Client.summarize_brands)
     compare = _blocking(Client.compare)
     rank = _blocking(Client.rank)
+    judge_by_rubric = _blocking(Client.judge_by_rubric)
+    judge_pairs = _blocking(Client.judge_pairs)
     record_usage = _blocking(Client.record_usage)
     stream_usage = _blocking(Client.stream_usage)
     get_usage_event = _blocking(Client.get_usage_event)

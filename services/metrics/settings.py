@@ -8,7 +8,7 @@ from services.runtime.settings import ServiceSettings
 
 
 class MetricsSettings(ServiceSettings, service="metrics"):
-    """The metrics service. It keeps nothing and calls nobody but identity, for the keys that tokens are signed with."""
+    """The metrics service. It keeps nothing; it calls the gateway where a model judges, and identity for its keys."""
 
     workers: int = Field(1, ge=0, le=64, description="Processes that compute; 0: one thread of the service's own.")
     max_waiting_tasks: int = Field(256, ge=1, description="Tasks that may wait for a worker; more are refused.")
@@ -16,6 +16,7 @@ class MetricsSettings(ServiceSettings, service="metrics"):
     characters_per_task: int = Field(
         200_000, ge=1, description="Characters after which a task takes no further sample, so that long texts spread."
     )
+    judge_max_calls: int = Field(512, ge=2, le=4096, description="Paid calls that one request for judgements may make.")
     max_text_characters: int = Field(
         1_000_000, ge=1, description="Longest prompt, answer or reference, in characters; a longer one is not scored."
     )

@@ -24,7 +24,7 @@ class Statistics:
             InvalidField: a series or the confidence breaks a rule.
             ResourceExhausted: too many tasks wait for a worker.
         """
-        return await self._workers.run(summarize_all, series, _confidence(confidence))
+        return await self._workers.run(summarize_all, series, checked_confidence(confidence))
 
     async def compare(self, question: Question, confidence: float) -> tuple[str, list[Comparison]]:
         """The group that the others were compared with, and the comparisons.
@@ -33,7 +33,7 @@ class Statistics:
             InvalidField: a group, the baseline or the confidence breaks a rule.
             ResourceExhausted: too many tasks wait for a worker.
         """
-        return await self._workers.run(compare, question, _confidence(confidence))
+        return await self._workers.run(compare, question, checked_confidence(confidence))
 
     async def rank(self, games: Games, confidence: float) -> Ranking:
         """The ranking of players.
@@ -42,10 +42,11 @@ class Statistics:
             InvalidField: the games or the confidence break a rule.
             ResourceExhausted: too many tasks wait for a worker.
         """
-        return await self._workers.run(rank, games, _confidence(confidence))
+        return await self._workers.run(rank, games, checked_confidence(confidence))
 
 
-def _confidence(confidence: float) -> float:
+def checked_confidence(confidence: float) -> float:
+    """The confidence level asked for; 0 means the default. Raises InvalidField."""
     if 0.0 < confidence < CONFIDENCE_MIN:
         raise InvalidField("confidence", f"must be 0 (for {DEFAULT_CONFIDENCE}) or at least {CONFIDENCE_MIN}")
     return confidence or DEFAULT_CONFIDENCE

@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.metrics.brands.engine import BrandEngine
 from services.metrics.engine import Engine, Limits
+from services.metrics.peers import GrpcJudgeCalls
 from services.metrics.rpc.brands import BrandServicer
+from services.metrics.rpc.judge import JudgeServicer
 from services.metrics.rpc.service import MetricsServicer
 from services.metrics.settings import MetricsSettings
 from services.metrics.statistics import Statistics
@@ -26,6 +28,7 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         fetch_keys = fetch_signing_keys(identity)
         verifier = TokenVerifier.from_settings(settings, fetch_keys) if settings.auth_required else None
+        gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings))
         pool = await stack.enter_async_context(
             ProcessPool.open(settings.workers, max_waiting=settings.max_waiting_tasks, warm_up=warm_up)
         )
@@ -37,5 +40,6 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
         servicers = [
             MetricsServicer(Engine(pool, limits), Statistics(pool)),
             BrandServicer(BrandEngine(pool, limits)),
+            JudgeServicer(GrpcJudgeCalls(gateway), settings.judge_max_calls),
         ]
         yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier))

@@ -1,0 +1,135 @@
+"""The gateway over gRPC: the calls of judges, with the caller's own credential."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+
+from llmlab.api.common.v1 import content_pb2, error_pb2
+from llmlab.api.gateway.v1 import gateway_pb2 as pb
+from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from services.metrics.judge.calls import Ask, JudgeModel, Reply
+from services.runtime.channel import call_metadata
+from services.runtime.errors import DomainError
+from services.runtime.status import error_from_rpc
+
+_BATCH_MAX: Final = 64
+"""Calls of one CompleteBatch."""
+_BATCH_BYTES_MAX: Final = 1_000_000
+"""Of a batch of several calls; one alone may be larger."""
+_BATCHES_AT_ONCE: Final = 4
+_REASON_PREFIX: Final = "ERROR_REASON_"
+
+
+class GrpcJudgeCalls:
+    """Implements judge.calls.JudgeCalls. Holds, budgets and limits are the gateway's: it sees who asks."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = GatewayServiceStub(channel)
+
+    async def ask(self, token: str, judge: JudgeModel, asks: Sequence[Ask]) -> list[Reply]:
+        """See JudgeCalls.ask. Cancelling it stops the calls."""
+        request_id = uuid.uuid4().hex
+        calls = [_call(f"judge/{request_id}/{index}", judge, ask) for index, ask in enumerate(asks)]
+        batches = _batches(calls)
+        at_once = asyncio.Semaphore(_BATCHES_AT_ONCE)
+        replies: dict[str, Reply] = {}
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._complete(token, batch, replies, at_once)) for batch in batches]
+        refusals = [refusal for task in tasks if (refusal := task.result()) is not None]
+        if refusals and not replies:
+            raise refusals[0]
+        lost = refusals[0] if refusals else None
+        return [replies.get(call.call_id) or _lost(call.call_id, lost) for call in calls]
+
+    async def _complete(
+        self, token: str, calls: Sequence[pb.Call], replies: dict[str, Reply], at_once: asyncio.Semaphore
+    ) -> DomainError | None:
+        """Fills in the replies of one batch; returns why some of them are missing."""
+        request = pb.CompleteBatchRequest(calls=calls)
+        async with at_once:
+            try:
+                stream = self._stub.CompleteBatch(request, metadata=call_metadata(token) if token else ())
+                async with aclosing(_messages(stream)) as messages:
+                    async for message in messages:
+                        for outcome in message.outcomes:
+                            replies[outcome.call_id] = _reply(outcome)
+            except DomainError as error:
+                return error
+        return None
+
+
+def _batches(calls: Sequence[pb.Call]) -> list[list[pb.Call]]:
+    batches: list[list[pb.Call]] = []
+    total_bytes = 0
+    for call in calls:
+        size = call.ByteSize()
+        if not batches or len(batches[-1]) == _BATCH_MAX or total_bytes + size > _BATCH_BYTES_MAX:
+            batches.append([])
+            total_bytes = 0
+        batches[-1].append(call)
+        total_bytes += size
+    return batches
+
+
+async def _messages(stream: Any) -> AsyncGenerator[pb.CompleteBatchResponse, None]:
+    """The stream's messages; its errors as DomainErrors. A reader that leaves early cancels the calls."""
+    try:
+        async for message in stream:
+            yield message
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error
+    finally:
+        stream.cancel()
+
+
+def _call(call_id: str, judge: JudgeModel, ask: Ask) -> pb.Call:
+    call = pb.Call(
+        call_id=call_id,
+        model=judge.model,
+        timeout_ms=judge.timeout_ms,
+        tags=judge.tags,
+        response_json_schema=ask.schema,
+    )
+    call.parameters.MergeFromString(judge.encoded_options)
+    if judge.temperature is not None:
+        call.parameters.temperature = judge.temperature
+    for role, text in ((content_pb2.ROLE_SYSTEM, ask.system), (content_pb2.ROLE_USER, ask.user)):
+        call.messages.add(role=role).parts.add(text=text)
+    return call
+
+
+def _reply(outcome: pb.CallOutcome) -> Reply:
+    if outcome.WhichOneof("outcome") == "completion":
+        done = outcome.completion
+        return Reply(
+            outcome.call_id,
+            "".join(part.text for part in done.parts if part.WhichOneof("kind") == "text"),
+            done.cost.cost_nano_usd,
+            done.cost.unpriced_calls if done.HasField("cost") else 1,
+            done.usage.input_tokens,
+            done.usage.output_tokens,
+        )
+    error = outcome.error
+    owed = [attempt for attempt in outcome.attempts if not attempt.HasField("error") or attempt.error.dispatched]
+    reason = error_pb2.ErrorReason.Name(error.reason).removeprefix(_REASON_PREFIX)
+    return Reply(
+        outcome.call_id,
+        "",
+        sum(attempt.cost.cost_nano_usd for attempt in owed),
+        sum(attempt.cost.unpriced_calls if attempt.HasField("cost") else 1 for attempt in owed),
+        sum(attempt.usage.input_tokens for attempt in owed),
+        sum(attempt.usage.output_tokens for attempt in owed),
+        f"{reason}: {error.message}",
+    )
+
+
+def _lost(call_id: str, error: DomainError | None) -> Reply:
+    """A call without an outcome: it may have been made, so its cost is not known."""
+    reason = f"{error.reason}: {error.message}" if error else "the gateway gave no outcome"
+    return Reply(call_id, "", 0, 1, 0, 0, reason)
