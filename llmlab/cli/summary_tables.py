@@ -76,9 +76,12 @@ def explanations(summary: run_pb2.SummarizeRunResponse) -> list[str]:
     return told
 
 
-def _detectable(compared: Iterable[statistics_pb2.Comparison]) -> str:
+def _detectable(compared: Sequence[statistics_pb2.Comparison]) -> str:
     found = [each.detectable_difference for each in compared if each.HasField("detectable_difference")]
-    return f" A true difference of {max(found):.2f} would have shown in 80 % of such runs." if found else ""
+    if found:
+        return f" A true difference of {max(found):.2f} would have shown in 80 % of such runs."
+    differing = any(each.wins or each.losses for each in compared)
+    return " So few prompts can't show a difference: ask more of them." if differing else ""
 
 
 def _quantiles(estimates: Sequence[statistics_pb2.Estimate]) -> str:

@@ -75,6 +75,12 @@ class Question:
         """The lowest and the highest possible value."""
         return (0.0, 1.0) if self.kind is SeriesKind.RATE else (self.minimum, self.maximum)
 
+    @property
+    def width(self) -> float:
+        """The largest possible difference."""
+        low, high = self.bounds
+        return math.inf if low is None or high is None else high - low
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -90,7 +96,8 @@ class Comparison:
     """The same, for all comparisons of the answer together (Holm)."""
     verdict: Verdict
     detectable_difference: float | None
-    """The smallest true difference that as many units, as noisy as these, show with probability `POWER`."""
+    """The smallest true difference that as many units, as noisy as these, show with probability `POWER`; None where no
+    possible difference is as large, or no noise is seen."""
     wins: int
     ties: int
     losses: int
@@ -164,7 +171,7 @@ def _compare_two(first: str, second: str, pairs: Pairs, question: Question, conf
     value, p_value, detectable, interval, method = None, None, None, UNKNOWN, "paired-t"
     if count:
         error = mean_error(differences)
-        value, detectable = error.mean, _detectable(error, confidence)
+        value, detectable = error.mean, _detectable(error, question.width, confidence)
         if question.kind is SeriesKind.RATE and pairs.single:
             method, interval, p_value = _pass_or_fail(pairs, wins, losses, confidence)
         else:
@@ -206,11 +213,13 @@ def _difference_bounds(question: Question) -> tuple[float | None, float | None]:
     return (None, None) if low is None or high is None else (low - high, high - low)
 
 
-def _detectable(error: MeanError, confidence: float) -> float | None:
+def _detectable(error: MeanError, width: float, confidence: float) -> float | None:
+    """The minimum detectable difference; None where no noise is seen, and where it is no possible difference."""
     if error.clusters < 2 or error.standard_error == 0.0:
         return None
     degrees = error.degrees_of_freedom
-    return (t_quantile(degrees, (1.0 + confidence) / 2.0) + t_quantile(degrees, POWER)) * error.standard_error
+    found = (t_quantile(degrees, (1.0 + confidence) / 2.0) + t_quantile(degrees, POWER)) * error.standard_error
+    return found if found < width else None
 
 
 def _table(pairs: Pairs) -> PassTable:

@@ -48,6 +48,14 @@ def test_best_first_and_what_is_within_noise_is_marked() -> None:
     assert "A true difference of 0.12 would have shown" in told
 
 
+def test_too_few_prompts_are_said_to_be_too_few() -> None:
+    close = point("mock/b", 0.7, NOISE)
+    close.scores[0].against_best.ClearField("detectable_difference")
+    close.scores[0].against_best.losses = 2
+    summary = run_pb2.SummarizeRunResponse(points=[point("mock/a", 0.75), close])
+    assert explanations(summary)[-1].endswith("So few prompts can't show a difference: ask more of them.")
+
+
 def test_a_clear_winner_is_said_to_be_one() -> None:
     summary = run_pb2.SummarizeRunResponse(points=[point("mock/a", 0.9), point("mock/b", 0.4, WORSE)])
     assert "~" not in shown(summary)

@@ -106,6 +106,14 @@ def test_equal_differences_have_no_interval() -> None:
     assert result.detectable_difference is None
 
 
+def test_a_difference_that_no_prompts_could_show_is_not_named() -> None:
+    """Two prompts with differences of 0.3 and -0.2 could show one of 4.6 on a scale from 0 to 1."""
+    (few,) = compared(group("a", [0.8, 0.3], [1, 2]), group("b", [0.5, 0.5], [1, 2]))
+    (unbounded,) = compared(group("a", [0.8, 0.3], [1, 2]), group("b", [0.5, 0.5], [1, 2]), minimum=None, maximum=None)
+    assert few.detectable_difference is None
+    assert unbounded.detectable_difference > 1.0  # type: ignore[operator]
+
+
 def test_every_two_are_compared_and_adjusted_together() -> None:
     groups = [group(key, EASE + 0.03 * index + NOISE[index], PROMPTS) for index, key in enumerate("abc")]
     results = compared(*groups, minimum=None, maximum=None)

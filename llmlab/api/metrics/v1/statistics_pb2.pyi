@@ -488,7 +488,7 @@ class Comparison(_message.Message):
     """What the adjusted p-value says."""
     detectable_difference: _builtins.float
     """The smallest true difference that as many units, as noisy as these, show with a probability of 80 %; absent where no
-    noise is seen.
+    noise is seen, and where no possible difference is as large: then so few units can't show one.
     """
     wins: _builtins.int
     """Units at which the first is higher."""
