@@ -145,15 +145,13 @@ def _summed(pairs: tuple[PairJudgement, ...], confidence: float) -> PairsJudgeme
     decided = [pair for pair in pairs if pair.winner is not Winner.MISSING]
     missing = len(pairs) - len(decided)
     places = [
-        (number, reply.choice is Choice.FIRST)
-        for number, pair in enumerate(pairs)
+        float(reply.choice is Choice.FIRST)
+        for pair in pairs
         for reply in (pair.a_first, pair.b_first)
         if reply.choice in (Choice.FIRST, Choice.SECOND)
     ]
-    # The two orders of a pair depend on each other: they are one cluster.
-    first_place = _estimate(
-        SeriesKind.RATE, [float(first) for _, first in places], confidence, clusters=[number for number, _ in places]
-    )
+    # Independent choices are the worst case: a judge that knows which answer is better chooses each place once a pair.
+    first_place = _estimate(SeriesKind.RATE, places, confidence)
     bias = Bias.NONE
     if first_place.interval.low is not None and first_place.interval.low > 0.5:
         bias = Bias.FIRST
@@ -168,16 +166,7 @@ def _summed(pairs: tuple[PairJudgement, ...], confidence: float) -> PairsJudgeme
     )
 
 
-def _estimate(
-    kind: SeriesKind, values: Sequence[float], confidence: float, *, clusters: Sequence[int] = (), missing: int = 0
-) -> Estimate:
-    series = Series(
-        "",
-        kind,
-        np.array(values, dtype=np.float64).tobytes(),
-        np.array(clusters, dtype=np.int64).tobytes(),
-        missing,
-        0.0,
-        1.0,
-    )
+def _estimate(kind: SeriesKind, values: Sequence[float], confidence: float, *, missing: int = 0) -> Estimate:
+    packed = np.array(values, dtype=np.float64).tobytes()
+    series = Series("", kind, packed, missing=missing, minimum=0.0, maximum=1.0)
     return summarize(series, confidence)[0]

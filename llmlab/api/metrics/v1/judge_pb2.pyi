@@ -631,7 +631,7 @@ class JudgePairsResponse(_message.Message):
 
     @_builtins.property
     def first_place_rate(self) -> _statistics_pb2.Estimate:
-        """Rate of choices for the first place among all that chose one; clustered by pair. A fair judge has 0.5."""
+        """Rate of choices for the first place among all that chose one. A fair judge has 0.5."""
 
     @_builtins.property
     def cost(self) -> _usage_pb2.Cost:

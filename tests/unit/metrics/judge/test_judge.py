@@ -122,7 +122,7 @@ def wins(place: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("place", "bias"), [("first", Bias.FIRST), ("second", Bias.SECOND)])
 async def test_a_judge_that_prefers_a_place_gives_ties_and_is_flagged(place: str, bias: Bias) -> None:
-    judged = await by_pairs(lambda *_: wins(place))
+    judged = await by_pairs(lambda *_: wins(place), count=3)
     assert {pair.winner for pair in judged.pairs} == {Winner.TIE}
     assert not any(pair.consistent for pair in judged.pairs)
     assert (judged.a_score.value, judged.consistency.value) == (0.5, 0.0)
