@@ -18,6 +18,7 @@ from llmlab.cli import (
     provider_commands,
     repricing_commands,
     run_commands,
+    scorer_commands,
     server_commands,
     spend_commands,
 )
@@ -35,6 +36,7 @@ COMMANDS = (
     (STUDIES, run_commands.results, "llmlab results latest --state failed"),
     (STUDIES, run_commands.export, "llmlab export latest --format csv -o answers.csv"),
     (STUDIES, run_commands.cancel, "llmlab cancel latest"),
+    (STUDIES, scorer_commands.scorers, "llmlab scorers numeric"),
     (CALLS, call_commands.complete, "llmlab complete 'Name a colour.' --temperature 0 --json"),
     (CALLS, chat_commands.chat, "llmlab chat 'Say hello.' --model mock/small"),
     (CALLS, call_commands.models, "llmlab models --provider openai"),

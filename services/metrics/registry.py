@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from services.metrics.declarations import Parameters, ScoreDeclaration, Scorer
 from services.metrics.scorers.coherence import COHERENCE
 from services.metrics.scorers.completeness import COMPLETENESS
+from services.metrics.scorers.expression import EXPRESSION
 from services.metrics.scorers.finished import FINISHED
 from services.metrics.scorers.fuzzy_match import FUZZY_MATCH
 from services.metrics.scorers.json_schema import JSON_SCHEMA
@@ -34,6 +35,7 @@ SCORERS: Mapping[str, Scorer] = {
         COMPLETENESS,
         CONTAINS,
         EXACT_MATCH,
+        EXPRESSION,
         FINISHED,
         FUZZY_MATCH,
         JSON_SCHEMA,

@@ -2,11 +2,11 @@ import math
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.metrics.declarations import NoParameters, ScoreDeclaration, Scorer, Subject, Value, unit
-from services.metrics.registry import Plan, ScoreColumn, ScorerSpec
+from services.metrics.registry import DEFAULT_SPECS, SCORERS, Plan, ScoreColumn, ScorerSpec
 from services.metrics.scoring import (
     FrozenSpec,
     SampleScores,
@@ -25,8 +25,21 @@ REFERENCE_SPECS = tuple(
         ScorerSpec("token_f1"),
         ScorerSpec("contains", {"texts": ["a", "\x00"]}),
         ScorerSpec("regex", {"pattern": r"\w+$"}),
+        ScorerSpec("bleu"),
+        ScorerSpec("chrf"),
+        ScorerSpec("ter"),
+        ScorerSpec("rouge"),
+        ScorerSpec("rouge_stemmed"),
+        ScorerSpec("numeric"),
+        ScorerSpec("fuzzy_match", {"method": "token_set"}),
+        ScorerSpec("json_schema", {"schema": '{"type": "object"}'}),
+        ScorerSpec("expression", {"expression": "answer.contains('a') ? words : sentences"}),
     )
 )
+
+
+def test_every_scorer_meets_hostile_text() -> None:
+    assert {name for name, _, _ in REFERENCE_SPECS} == set(SCORERS) - {spec.name for spec in DEFAULT_SPECS}
 
 
 def sample(answer: str, prompt: str = "", references: tuple[str, ...] = (), finish_reason: str = "") -> SampleTexts:
@@ -41,6 +54,7 @@ def one(scores: SampleScores, specs: tuple[FrozenSpec, ...] = ()) -> dict[str, f
 TEXTS = st.text(max_size=300) | st.text(alphabet="ab .,\n-#|`1'\"\u6771", max_size=300)
 
 
+@settings(max_examples=40)
 @given(TEXTS, TEXTS, TEXTS)
 def test_every_value_is_finite_and_within_its_bounds_or_absent_with_a_reason(
     answer: str, prompt: str, reference: str
