@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from llmlab.api.common.v1 import content_pb2
-from llmlab.api.gateway.v1 import chat_pb2
+from llmlab.api.gateway.v1 import chat_pb2, gateway_pb2
 from llmlab.api.gateway.v1.chat_pb2_grpc import ChatServiceStub
 from llmlab.client.connection import Connection
 from llmlab.client.errors import NetworkError
@@ -85,6 +85,8 @@ class ChatCalls(Connection):
         question: str | Sequence[content_pb2.ContentPart],
         *,
         turn_id: str = "",
+        tools: Sequence[gateway_pb2.Tool] = (),
+        tool_choice: str = "",
         timeout_s: float = COMPLETION_TIMEOUT_S,
     ) -> AsyncIterator[chat_pb2.ChatEvent]:
         """Asks the model and yields the answer as it arrives; a stream that breaks is picked up where it was.
@@ -93,8 +95,10 @@ class ChatCalls(Connection):
 
         Args:
             session_id: The session.
-            question: A text, or texts and images.
+            question: A text, or texts, images and what tools answered.
             turn_id: Repeating a question under the same id follows the first one instead of asking twice.
+            tools: Tools that the model may ask for; the next question has what they answered.
+            tool_choice: auto, none, required, or the name of a tool.
             timeout_s: Seconds that the turn may take.
         """
         parts = [content_pb2.ContentPart(text=question)] if isinstance(question, str) else question
@@ -102,6 +106,8 @@ class ChatCalls(Connection):
             session_id=session_id,
             turn_id=turn_id or f"turn_{uuid.uuid4().hex}",
             parts=parts,
+            tools=tools,
+            tool_choice=tool_choice,
             timeout_ms=round(timeout_s * 1000),
         )
         after: int | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from services.gateway.admission import Admission
 from services.gateway.attempts import CallOutcome, Completion, FailedCall
-from services.gateway.calls import Call, Owner, Part, TextPart
+from services.gateway.calls import Call, Owner, Part, TextPart, Tool
 from services.gateway.chat.sessions import BegunTurn, ChatStore, StreamPart, Turn, TurnLost, TurnState
 from services.gateway.chunks import Event, Read
 from services.gateway.collector import Collector
@@ -50,6 +50,16 @@ class ChatRules:
     page_parts: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, and how it is to be answered. `timeout_ms` counts from the turn's beginning."""
+
+    parts: tuple[Part, ...]
+    timeout_ms: int
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+
+
 class ChatTurns:
     """Turns of this process, and the streams of turns of all."""
 
@@ -64,9 +74,7 @@ class ChatTurns:
         self._rules = rules
         self._running: dict[str, tuple[Owner, asyncio.Task[None]]] = {}
 
-    async def begin(
-        self, owner: Owner, session_id: str, turn_id: str, question: tuple[Part, ...], timeout_ms: int
-    ) -> Turn:
+    async def begin(self, owner: Owner, session_id: str, turn_id: str, asked: Asked) -> Turn:
         """Begin a turn, which then runs by itself; one that the same request began before is left alone.
 
         Raises CallFailed(OVERLOADED), not dispatched, and DomainError as ChatStore.begin does.
@@ -75,17 +83,15 @@ class ChatTurns:
             message = f"this gateway has {self._rules.turns_max} chat turns under way, which is its limit; try again"
             raise refused("OVERLOADED", message)
         # A caller who leaves meanwhile must not leave a turn behind that nobody runs.
-        beginning = asyncio.create_task(self._begin(owner, session_id, turn_id, question, timeout_ms))
+        beginning = asyncio.create_task(self._begin(owner, session_id, turn_id, asked))
         return await asyncio.shield(beginning)
 
-    async def _begin(
-        self, owner: Owner, session_id: str, turn_id: str, question: tuple[Part, ...], timeout_ms: int
-    ) -> Turn:
-        begun = await self._store.begin(owner.project_id, session_id, turn_id, question)
+    async def _begin(self, owner: Owner, session_id: str, turn_id: str, asked: Asked) -> Turn:
+        begun = await self._store.begin(owner.project_id, session_id, turn_id, asked.parts)
         if not begun.repeated:
             call_id = begun.turn.call_id
             # It outlives the RPC that asked for it, whose deadline is not its own.
-            running = self._run(begun, owner, timeout_ms)
+            running = self._run(begun, owner, asked)
             task = asyncio.create_task(running, name=call_id, context=contextvars.Context())
             self._running[call_id] = (owner, task)
             task.add_done_callback(lambda _: self._running.pop(call_id, None))
@@ -133,14 +139,16 @@ class ChatTurns:
         if tasks := [task for _, task in self._running.values()]:
             await asyncio.wait(tasks)
 
-    async def _run(self, begun: BegunTurn, owner: Owner, timeout_ms: int) -> None:
+    async def _run(self, begun: BegunTurn, owner: Owner, asked: Asked) -> None:
         turn = begun.turn
         call = Call(
             call_id=turn.call_id,
             model=begun.session.model,
             messages=tuple(begun.messages),
-            timeout_ms=timeout_ms,
+            timeout_ms=asked.timeout_ms,
             parameters=begun.session.parameters,
+            tools=asked.tools,
+            tool_choice=asked.tool_choice,
             dispatch_nonce=new_id("nonce"),
         )
         keeping = _Keeping(turn, self._store, self._hints, self._rules.waiting_reads_max)

@@ -10,10 +10,10 @@ from llmlab.api.gateway.v1 import chat_pb2, chat_pb2_grpc, gateway_pb2
 from services.gateway.attempts import CallOutcome, Completion, FailedCall
 from services.gateway.calls import Owner, Parameters, Part
 from services.gateway.chat.sessions import ChatSession, ChatStore, StreamPart, Turn, TurnState
-from services.gateway.chat.turns import ChatTurns
+from services.gateway.chat.turns import Asked, ChatTurns
 from services.gateway.event_codec import decode_reads
 from services.gateway.failures import CallFailed
-from services.gateway.rpc.decode import decode_parameters, decode_part
+from services.gateway.rpc.decode import decode_parameters, decode_part, decode_tools
 from services.gateway.rpc.encode import (
     encode_chunks,
     encode_completion,
@@ -126,13 +126,13 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         turns, owner = self._turns, _owner()
         turn_id = request.turn_id or new_id("turn")
         try:
-            turn = await turns.begin(
-                owner,
-                request.session_id,
-                turn_id,
-                tuple(_question_part(part, index) for index, part in enumerate(request.parts)),
-                request.timeout_ms or _TIMEOUT_DEFAULT_MS,
+            asked = Asked(
+                parts=tuple(_question_part(part, index) for index, part in enumerate(request.parts)),
+                timeout_ms=request.timeout_ms or _TIMEOUT_DEFAULT_MS,
+                tools=decode_tools(request.tools, request.tool_choice, "tool_choice"),
+                tool_choice=request.tool_choice,
             )
+            turn = await turns.begin(owner, request.session_id, turn_id, asked)
         except CallFailed as failed:
             raise error_of(FailedCall(turn_id, failed.failure)) from failed
         yield chat_pb2.SendChatMessageResponse(event=chat_pb2.ChatEvent(turn_id=turn.turn_id))
@@ -221,8 +221,8 @@ def _with_defaults(message: gateway_pb2.Parameters) -> Parameters:
 
 
 def _question_part(part: content_pb2.ContentPart, index: int) -> Part:
-    if part.WhichOneof("kind") not in ("text", "image"):
-        raise InvalidField(f"parts[{index}]", "a question has texts and images")
+    if part.WhichOneof("kind") not in ("text", "image", "tool_result"):
+        raise InvalidField(f"parts[{index}]", "a question has texts, images and what tools answered")
     return decode_part(part, f"parts[{index}]")
 
 

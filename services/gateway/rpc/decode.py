@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from llmlab.api.common.v1 import content_pb2, value_pb2
@@ -56,10 +57,7 @@ def decode_call(
     deadline leaves it. `reuse_deterministic`: a deterministic call that says nothing about the cache uses it. Raises
     InvalidField for what the contract's rules cannot say.
     """
-    tools = tuple(Tool(tool.name, tool.description, tool.parameters_json_schema) for tool in message.tools)
-    choice = message.tool_choice
-    if choice not in _FIXED_TOOL_CHOICES and choice not in {tool.name for tool in tools}:
-        raise InvalidField(f"{field}.tool_choice", f"{choice!r} is not auto, none, required or the name of a tool")
+    tools = decode_tools(message.tools, message.tool_choice, f"{field}.tool_choice")
     timeout_ms = message.timeout_ms or default_timeout_ms
     resilience = message.resilience
     parameters = decode_parameters(message.parameters) if message.HasField("parameters") else Parameters()
@@ -79,7 +77,7 @@ def decode_call(
         timeout_ms=max(1, int(min(timeout_ms, limit_ms))),
         parameters=parameters,
         tools=tools,
-        tool_choice=choice,
+        tool_choice=message.tool_choice,
         response_json_schema=message.response_json_schema,
         # An id that was minted here is known to nobody else: it can be its own nonce.
         dispatch_nonce=message.dispatch_nonce or minted or new_id("nonce"),
@@ -94,6 +92,14 @@ def decode_call(
         hedge_after_ms=resilience.hedge_after_ms if resilience.HasField("hedge_after_ms") else None,
         waits_for_cost=waits_for_cost,
     )
+
+
+def decode_tools(tools: Iterable[gateway_pb2.Tool], choice: str, field: str) -> tuple[Tool, ...]:
+    """The tools. Raises InvalidField, naming `field`, for a choice that is none of them."""
+    decoded = tuple(Tool(tool.name, tool.description, tool.parameters_json_schema) for tool in tools)
+    if choice not in _FIXED_TOOL_CHOICES and choice not in {tool.name for tool in decoded}:
+        raise InvalidField(field, f"{choice!r} is not auto, none, required or the name of a tool")
+    return decoded
 
 
 def _caching(message: gateway_pb2.CacheControl, *, by_default: bool) -> Caching:

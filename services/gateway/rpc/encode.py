@@ -9,7 +9,16 @@ import grpc
 from llmlab.api.common.v1 import content_pb2, error_pb2, usage_pb2, value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from services.gateway.attempts import AttemptRecord, CallOutcome, Cause, Completion, Cost, FailedCall, Reuse
-from services.gateway.calls import ImagePart, OptionValue, Parameters, Part, ReasoningPart, TextPart, ToolCallPart
+from services.gateway.calls import (
+    ImagePart,
+    OptionValue,
+    Parameters,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from services.gateway.catalogue import ModelInfo
 from services.gateway.catalogue_file import Capability
 from services.gateway.chunks import (
@@ -195,7 +204,9 @@ def encode_part(part: Part) -> content_pb2.ContentPart:
             return content_pb2.ContentPart(tool_call=call)
         case ReasoningPart(text, data):
             return content_pb2.ContentPart(reasoning=content_pb2.Reasoning(text=text, provider_data=data))
-    raise AssertionError(f"a model does not answer with {type(part).__name__}")
+        case ToolResultPart(id, text, is_error):
+            result = content_pb2.ToolResult(tool_call_id=id, text=text, is_error=is_error)
+            return content_pb2.ContentPart(tool_result=result)
 
 
 def encode_parameters(parameters: Parameters) -> gateway_pb2.Parameters:

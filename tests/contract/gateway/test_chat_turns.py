@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from services.gateway.admission import Admission
 from services.gateway.calls import Owner, Parameters, TextPart
 from services.gateway.chat.sessions import ChatSession, StreamPart, Turn, TurnState
-from services.gateway.chat.turns import ChatRules, ChatTurns
+from services.gateway.chat.turns import Asked, ChatRules, ChatTurns
 from services.gateway.chunks import Finished, FinishReason, Started, TextDelta
 from services.gateway.event_codec import decode_reads
 from services.gateway.store.chats import ChatLimits, SqlChatStore
@@ -53,7 +53,7 @@ async def test_a_provider_is_read_no_faster_than_its_answer_is_kept(open_databas
     provider = Counting([Started("m")], *pieces, [Finished(FinishReason.STOP)])
     pipe, admission = pipeline(provider, InMemoryLedger())
     turns = turns_of(store, pipe, admission)
-    turn = await turns.begin(owner, "chat_1", "t1", (TextPart("Count."),), 20_000)
+    turn = await turns.begin(owner, "chat_1", "t1", Asked((TextPart("Count."),), 20_000))
     await store.asked.wait()
     for _ in range(20 * PIECES):
         await asyncio.sleep(0)

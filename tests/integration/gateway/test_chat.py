@@ -167,6 +167,29 @@ async def test_the_client_asks_follows_and_tells_a_failed_turn_at_once(replicas:
         assert titles == [failing.session_id]
 
 
+async def test_a_turn_asks_for_a_tool_and_the_next_one_has_its_answer(replicas: tuple[Chatter, Chatter]) -> None:
+    here, there = replicas
+    schema = '{"type": "object", "properties": {"city": {"type": "string"}}}'
+    tools = [gateway_pb2.Tool(name="weather", description="Tells it.", parameters_json_schema=schema)]
+    async with Client(Endpoints(gateway=here.address), access_token=dict(token_of())["authorization"][7:]) as client:
+        session = await client.create_chat_session("mock/instant")
+        sent = client.send_chat_message(
+            session.session_id, "How warm?", turn_id="t1", tools=tools, tool_choice="weather"
+        )
+        called = [event async for event in sent]
+        assert called[-1].chunks[-1].finished.finish_reason == gateway_pb2.FINISH_REASON_TOOL_CALLS
+        asked = (await there.turns(session.session_id))[0].answer.parts[0].tool_call
+        assert (asked.name, "city" in asked.arguments_json) == ("weather", True)
+        result = content_pb2.ContentPart(tool_result=content_pb2.ToolResult(tool_call_id=asked.id, text="20 degrees"))
+        answered = [event async for event in client.send_chat_message(session.session_id, [result], tools=tools)]
+        assert text_of(answered)
+        turns = await there.turns(session.session_id)
+        assert (turns[1].history_turns, turns[1].question.parts[0].tool_result.text) == (1, "20 degrees")
+        with pytest.raises(LlmlabError, match="name of a tool"):
+            async for _ in client.send_chat_message(session.session_id, "And?", tools=tools, tool_choice="whether"):
+                pass
+
+
 async def test_sessions_are_listed_got_and_deleted_with_a_turn_under_way(replicas: tuple[Chatter, Chatter]) -> None:
     here, there = replicas
     slow = options(text=ANSWER, ttft_ms=1.0, tokens_per_second=0.1, chunk_size=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.calls import Call, Message, TextPart
-from services.gateway.chat.history import messages_with_history
+from services.gateway.calls import Call, Message, TextPart, ToolCallPart, ToolResultPart
+from services.gateway.chat.history import Said, messages_with_history
 from services.gateway.usage import estimate_input_tokens
 
 QUESTION = (TextPart("And now?"),)
@@ -33,6 +33,28 @@ def test_instructions_then_the_turns_in_their_order_then_the_question() -> None:
 def test_the_first_turn_that_does_not_fit_ends_the_history() -> None:
     messages, count = messages_with_history("", [turn(4), turn(4_000), turn(4)], QUESTION, 100)
     assert (count, len(messages)) == (1, 3)
+
+
+CALLED: Said = ((TextPart("How warm?"),), (ToolCallPart("t1", "weather", "{}"),))
+TOLD: Said = ((ToolResultPart("t1", "20"), TextPart("In words.")), (TextPart("Warm."),))
+RESULT = (ToolResultPart("t1", "20"),)
+
+
+def test_what_tools_answered_goes_with_the_turn_that_asked_for_them_whatever_the_budget_is() -> None:
+    messages, count = messages_with_history("", [CALLED, turn(4)], RESULT, 0)
+    assert (count, [message.role for message in messages]) == (1, ["user", "assistant", "tool"])
+    # A chain of calls is one piece: the question, what it answers to, and so on.
+    assert messages_with_history("", [(RESULT, CALLED[1]), CALLED, turn(4)], RESULT, 0)[1] == 2
+
+
+def test_a_turn_with_results_is_left_out_where_the_one_that_asked_does_not_fit() -> None:
+    messages, count = messages_with_history("", [TOLD, CALLED], QUESTION, 1_000)
+    assert count == 2
+    assert [message.role for message in messages] == ["user", "assistant", "tool", "user", "assistant", "user"]
+    long = ((TextPart("q" * 4_000),), CALLED[1])
+    assert messages_with_history("", [turn(4), TOLD, long], QUESTION, 200)[1] == 1
+    # The one that asked is not among those that are looked at.
+    assert messages_with_history("", [TOLD], QUESTION, 1_000)[1] == 0
 
 
 def test_the_question_is_sent_whatever_the_budget_is() -> None:

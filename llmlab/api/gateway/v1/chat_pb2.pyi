@@ -496,6 +496,8 @@ class SendChatMessageRequest(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     turn_id: _builtins.str
@@ -506,9 +508,17 @@ class SendChatMessageRequest(_message.Message):
     """Milliseconds that the turn may take; 0 means 300,000. At most 3,600,000. The RPC's own deadline ends the stream, not the
     turn.
     """
+    tool_choice: _builtins.str
+    """As in Call.tool_choice."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
-        """The question: 1 - 64 texts and images."""
+        """The question: 1 - 64 texts, images and what tools answered that the turn before asked for."""
+
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Tool]:
+        """Tools that the model may ask for in this turn; at most 128. A turn that asks for some is completed, and the next
+        question has what they answered.
+        """
 
     def __init__(
         self,
@@ -517,10 +527,12 @@ class SendChatMessageRequest(_message.Message):
         turn_id: _builtins.str = ...,
         parts: _abc.Iterable[_content_pb2.ContentPart] | None = ...,
         timeout_ms: _builtins.int = ...,
+        tools: _abc.Iterable[_gateway_pb2.Tool] | None = ...,
+        tool_choice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "session_id", b"session_id", "timeout_ms", b"timeout_ms", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "session_id", b"session_id", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
