@@ -9,6 +9,7 @@ import typer
 from llmlab import __version__
 from llmlab.cli import (
     alert_commands,
+    brand_commands,
     budget_commands,
     call_commands,
     chat_commands,
@@ -34,6 +35,7 @@ COMMANDS = (
     (STUDIES, run_commands.watch, "llmlab watch latest"),
     (STUDIES, run_commands.runs, "llmlab runs --limit 5"),
     (STUDIES, run_commands.results, "llmlab results latest --state failed"),
+    (STUDIES, brand_commands.brands, "llmlab brands latest --against run_01m7yj9h9szgf4v88nxt8k9yvb"),
     (STUDIES, run_commands.export, "llmlab export latest --format csv -o answers.csv"),
     (STUDIES, run_commands.cancel, "llmlab cancel latest"),
     (STUDIES, scorer_commands.scorers, "llmlab scorers numeric"),

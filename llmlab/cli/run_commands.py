@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from llmlab.api.orchestrator.v1 import run_pb2
-from llmlab.cli import summary_tables, tables
+from llmlab.cli import brand_commands, summary_tables, tables
 from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, NEXT_STEPS, AsJson, CommandError, console, hint, notes, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.files import STANDARD_OUTPUT, written_file
@@ -75,6 +75,8 @@ async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_jso
         console.print(summary_tables.summary_table(summary))
         for explanation in summary_tables.explanations(summary):
             hint(explanation)
+        if summary.has_brands:
+            await brand_commands.conclude(client, run_id)
         await _tell_losses(client, ended)
     if ended.status != run_pb2.RUN_STATUS_COMPLETED:
         state = tables.run_state(ended.status).plain

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlab.api.common.v1 import content_pb2, value_pb2
-from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1 import brands_pb2, metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2
 from llmlab.cli.study_files import StudyError, read_rows, read_yaml
 
@@ -128,6 +128,7 @@ def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec
         ],
         repeats=entry.get("repeats", 1),
         scorers=[_scorer(scorer) for scorer in entry.get("scorers", [])],
+        brands=[_brand(brand) for brand in entry.get("brands", [])],
         limits=experiment_pb2.RunLimits(
             concurrency=limits.get("concurrency", 0),
             attempts_max=limits.get("attempts", 0),
@@ -173,6 +174,10 @@ def _scorer(scorer: str | Mapping[str, Any]) -> experiment_pb2.ScorerTarget:
         ),
         reference=scorer.get("reference", ""),
     )
+
+
+def _brand(brand: str | Mapping[str, Any]) -> brands_pb2.Brand:
+    return brands_pb2.Brand(name=brand) if isinstance(brand, str) else brands_pb2.Brand(**brand)
 
 
 def _dataset(path: Path, dataset: Mapping[str, Any] | None) -> experiment_pb2.Dataset | None:

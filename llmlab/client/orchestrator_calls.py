@@ -141,6 +141,13 @@ class OrchestratorCalls(Connection):
         request = run_pb2.SummarizeRunRequest(run_id=run_id)
         return await self._unary("orchestrator", self._results.SummarizeRun, request)
 
+    async def summarize_run_brands(
+        self, run_id: str, *, baseline_run_id: str = ""
+    ) -> run_pb2.SummarizeRunBrandsResponse:
+        """Sums up how visible the brands of a run are, with what has changed since an earlier run if one is given."""
+        request = run_pb2.SummarizeRunBrandsRequest(run_id=run_id, baseline_run_id=baseline_run_id)
+        return await self._unary("orchestrator", self._results.SummarizeRunBrands, request)
+
     async def export_results(
         self, *, run_id: str = "", experiment_id: str = "", file_format: run_pb2.ExportFormat.ValueType
     ) -> AsyncIterator[run_pb2.ExportResultsResponse]:

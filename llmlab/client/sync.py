@@ -110,6 +110,7 @@ class SyncClient:
     get_result = _blocking(Client.get_result)
     list_results = _iterating(Client.list_results)
     summarize_run = _blocking(Client.summarize_run)
+    summarize_run_brands = _blocking(Client.summarize_run_brands)
     export_results = _iterating(Client.export_results)
     complete = _blocking(Client.complete)
     stream_complete = _iterating(Client.stream_complete)

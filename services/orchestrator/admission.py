@@ -9,6 +9,7 @@ from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.ports import Gateway, Metrics
 from services.orchestrator.spec_codec import encode_spec, spec_hash
 from services.orchestrator.validation import check_models, check_scorers, check_spec, names_places, with_places
+from services.runtime.errors import InvalidField
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,8 @@ class Admission:
         check_models(spec, models.names, models.not_configured if keys_needed else {})
         if spec.scorers:
             check_scorers(spec.scorers, await self._metrics.list_scorers(token))
+        if spec.brands:
+            try:
+                await self._metrics.check_brands(token, spec.brands)
+            except InvalidField as error:
+                raise InvalidField(f"spec.{error.field}", error.message, reason=error.reason) from error

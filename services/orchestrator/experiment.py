@@ -68,6 +68,16 @@ class ScorerTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class BrandTarget:
+    """A brand that is looked for."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    excluded_contexts: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentSpec:
     """Everything that decides which calls a run makes and how they are scored."""
 
@@ -78,3 +88,4 @@ class ExperimentSpec:
     repeats: int = 1
     scorers: tuple[ScorerTarget, ...] = ()
     limits: RunLimits = field(default_factory=RunLimits)
+    brands: tuple[BrandTarget, ...] = ()

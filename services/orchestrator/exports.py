@@ -40,6 +40,8 @@ class ExportRow:
     scores: dict[str, float | None]
     request: RenderedMessages
     response: str
+    brands: dict[str, int] | None = None
+    """Mentions of each brand that the answer mentions, in their order; None where none were looked for."""
 
 
 class ExportWriter(Protocol):
@@ -86,6 +88,7 @@ _FIXED_COLUMNS = (
     "create_time",
     "request",
     "response",
+    "brands",
 )
 
 
@@ -144,6 +147,7 @@ class CsvWriter:
             utc_text(row.created_us),
             self._text(json.dumps(_request(row), ensure_ascii=False)),
             self._text(row.response),
+            self._text("; ".join(row.brands or ())),
             *(self._value(row.parameters.get(name)) for name in self._parameters),
             *(row.scores.get(name) for name in self._scores),
         ]
@@ -200,7 +204,7 @@ class JsonWriter:
 
 def _json(row: ExportRow) -> str:
     usage, timing = row.usage, row.timing
-    document = {
+    document: dict[str, object] = {
         "run_id": row.run_id,
         "cell_index": row.cell_index,
         "status": row.status,
@@ -222,6 +226,8 @@ def _json(row: ExportRow) -> str:
         "request": _request(row),
         "response": row.response,
     }
+    if row.brands is not None:
+        document["brands"] = row.brands
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

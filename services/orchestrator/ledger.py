@@ -76,11 +76,12 @@ class CellAgain(NamedTuple):
 
 
 class CellScores(NamedTuple):
-    """A cell's scores are there; `packed` is only read by adapters."""
+    """A cell's scores are there, and the brands in its answer where some are looked for; only adapters read either."""
 
     run_id: str
     cell: int
     packed: bytes
+    brands: bytes = b""
 
 
 class CellSettled(NamedTuple):

@@ -23,6 +23,7 @@ class RunPlan:
         self.cells = run.statistics.cells_total
         self.credential = RunCredential(run.project_id, run.delegation_id)
         self.scorer_groups = scorer_groups(spec.scorers)
+        self.brands = spec.brands
         self._tags = {"experiment": run.experiment_id}
         self._rates = [run.limits.rate_for(model.provider) for model in spec.models]
         self._references = [

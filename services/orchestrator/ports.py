@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from services.orchestrator.brands import BrandColumns, Names
 from services.orchestrator.calls import CallOutcome, Money, PlannedCall, ResolvedAttempt, Settlement
 from services.orchestrator.estimates import Comparison, Estimate, Question, Series
-from services.orchestrator.experiment import ScorerTarget
+from services.orchestrator.experiment import BrandTarget, ScorerTarget
 from services.orchestrator.ledger import (
     Claim,
     ClaimRequest,
@@ -110,6 +111,22 @@ class Metrics(Protocol):
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         """The scorers that there are, with the caller's own token."""
+        ...
+
+    async def check_brands(self, token: str, brands: Sequence[BrandTarget]) -> None:
+        """Raises InvalidField where brands make no sense, with the caller's own token; the path begins at "brands"."""
+        ...
+
+    async def detect_brands(
+        self, project_id: str, brands: Sequence[BrandTarget], samples: Sequence[Sample]
+    ) -> list[bytes]:
+        """The encoded brands in each sample's answer, in order. Raises DomainError as `score_batch`."""
+        ...
+
+    async def summarize_brands(
+        self, token: str, names: Names, run: BrandColumns, baseline: BrandColumns | None
+    ) -> list[bytes]:
+        """The encoded visibility of each brand, with the caller's own token."""
         ...
 
     async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:

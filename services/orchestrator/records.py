@@ -91,6 +91,7 @@ class ResultBodies(NamedTuple):
     answer: bytes = b""
     error: bytes = b""
     scores: bytes = b""
+    brands: bytes = b""
 
 
 class EventKind(StrEnum):

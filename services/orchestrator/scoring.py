@@ -88,6 +88,7 @@ class ScoringBacklog:
         while True:
             try:
                 packed = await self._metrics.score_batch(self._plan.project_id, self._plan.scorer_groups, samples)
+                brands = await self._brands(samples)
             except DomainError as error:
                 if self._giving_up:
                     self._dropped(samples)
@@ -102,16 +103,24 @@ class ScoringBacklog:
                     return
                 if about_one or error.code in _REFUSALS or faults >= self._policy.score_tries_max:
                     _log.warning("run %s: %d answers get no scores: %s", self._plan.run_id, len(samples), error.message)
-                    await self._keep(samples, [self._metrics.refused(error)] * len(samples))
+                    await self._keep(samples, [self._metrics.refused(error)] * len(samples), [b""] * len(samples))
                     return
                 failures += 1
                 _log.warning("run %s: answers wait for their scores: %s", self._plan.run_id, error.message)
                 await asyncio.sleep(self._policy.peer.delay_ms(failures, self._rng) / 1_000)
                 continue
-            await self._keep(samples, packed)
+            await self._keep(samples, packed, brands)
             return
 
-    async def _keep(self, samples: Sequence[Sample], packed: Sequence[bytes]) -> None:
+    async def _brands(self, samples: Sequence[Sample]) -> list[bytes]:
+        if not self._plan.brands:
+            return [b""] * len(samples)
+        return await self._metrics.detect_brands(self._plan.project_id, self._plan.brands, samples)
+
+    async def _keep(self, samples: Sequence[Sample], packed: Sequence[bytes], brands: Sequence[bytes]) -> None:
         await self._scored(
-            [CellScores(self._plan.run_id, sample.cell, scores) for sample, scores in zip(samples, packed, strict=True)]
+            [
+                CellScores(self._plan.run_id, sample.cell, scores, found)
+                for sample, scores, found in zip(samples, packed, brands, strict=True)
+            ]
         )

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from services.orchestrator.experiment import (
+    BrandTarget,
     ExperimentSpec,
     MessageTemplate,
     ModelTarget,
@@ -25,7 +26,7 @@ from services.orchestrator.values import Value
 
 def encode_spec(spec: ExperimentSpec) -> bytes:
     """The canonical bytes of a spec."""
-    document = {
+    document: dict[str, Any] = {
         "prompts": [
             {"name": prompt.name, "messages": [[message.role, message.text] for message in prompt.messages]}
             for prompt in spec.prompts
@@ -52,6 +53,8 @@ def encode_spec(spec: ExperimentSpec) -> bytes:
         ],
         "limits": asdict(spec.limits),
     }
+    if spec.brands:  # left out otherwise, as in specs that are older than brands
+        document["brands"] = [asdict(brand) for brand in spec.brands]
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -77,6 +80,15 @@ def decode_spec(data: bytes) -> ExperimentSpec:
             for target in document["scorers"]
         ),
         limits=RunLimits(**document["limits"]),
+        brands=tuple(
+            BrandTarget(
+                brand["name"],
+                tuple(brand["aliases"]),
+                tuple(brand["excluded_contexts"]),
+                tuple(brand["domains"]),
+            )
+            for brand in document.get("brands", ())
+        ),
     )
 
 

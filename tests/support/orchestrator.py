@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from llmlab.api.common.v1.content_pb2 import ContentPart
 from llmlab.api.common.v1.error_pb2 import CallError
 from llmlab.api.metrics.v1 import statistics_pb2
+from llmlab.api.metrics.v1.brands_pb2 import AnswerBrands, BrandFigures, BrandVisibility, DomainCitation
 from llmlab.api.metrics.v1.metrics_pb2 import (
     DIRECTION_HIGHER_IS_BETTER,
     DIRECTION_NEUTRAL,
@@ -21,6 +22,7 @@ from llmlab.api.metrics.v1.metrics_pb2 import (
     SCALE_COUNT,
     SampleScores,
 )
+from services.orchestrator.brands import BrandColumns, Names
 from services.orchestrator.calls import (
     NO_USAGE,
     Answer,
@@ -35,11 +37,18 @@ from services.orchestrator.calls import (
     Usage,
 )
 from services.orchestrator.estimates import ComparedGroup, Comparison, Estimate, Question, Series
-from services.orchestrator.experiment import ExperimentSpec, MessageTemplate, ModelTarget, ParameterAxis, PromptTemplate
+from services.orchestrator.experiment import (
+    BrandTarget,
+    ExperimentSpec,
+    MessageTemplate,
+    ModelTarget,
+    ParameterAxis,
+    PromptTemplate,
+)
 from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup
 from services.orchestrator.rpc.codec import answer_body
 from services.orchestrator.scores import ScorerDeclaration
-from services.runtime.errors import DomainError, Unavailable
+from services.runtime.errors import DomainError, InvalidField, Unavailable
 
 PRICE = Money(5)
 USAGE = Usage(input_tokens=3, output_tokens=2)
@@ -227,6 +236,25 @@ class WorldMetrics:
     def refused(self, error: DomainError) -> bytes:
         return SampleScores(error=CallError(message=error.message)).SerializeToString()
 
+    async def check_brands(self, token: str, brands: Sequence[BrandTarget]) -> None:
+        for index, brand in enumerate(brands):
+            if not any(map(str.isalnum, brand.name)):
+                raise InvalidField(f"brands[{index}].name", "a name has letters or digits")
+
+    async def detect_brands(
+        self, project_id: str, brands: Sequence[BrandTarget], samples: Sequence[Sample]
+    ) -> list[bytes]:
+        """Counts the names' exact occurrences."""
+        if self._world.metrics_down:
+            raise unavailable("metrics")
+        return [_found_brands(brands, sample.answer) for sample in samples]
+
+    async def summarize_brands(
+        self, token: str, names: Names, run: BrandColumns, baseline: BrandColumns | None
+    ) -> list[bytes]:
+        """The mentions of each brand and the cells without an answer; enough to see that the right ones were sent."""
+        return [_visibility(name, index, run, baseline) for index, name in enumerate(names.brands)]
+
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         if self._world.metrics_down:
             raise unavailable("metrics")
@@ -254,6 +282,32 @@ class WorldMetrics:
 
 def _mean(group: ComparedGroup) -> float:
     return sum(group.values) / len(group.values) if group.values else 0.0
+
+
+def _found_brands(brands: Sequence[BrandTarget], answer: str) -> bytes:
+    counts = [(index, answer.count(brand.name)) for index, brand in enumerate(brands)]
+    named = [(index, count) for index, count in counts if count]
+    message = AnswerBrands(
+        sample_id="looked through",
+        citations=[DomainCitation(domain="example.org", times=1)] if "example.org" in answer else (),
+    )
+    for position, (index, count) in enumerate(named, 1):
+        message.brands.add(brand=index, mentions=count, position=position)
+        start = answer.index(brands[index].name)
+        message.mentions.add(brand=index, start=start, end=start + len(brands[index].name), context=answer)
+    return message.SerializeToString()
+
+
+def _visibility(name: str, index: int, run: BrandColumns, baseline: BrandColumns | None) -> bytes:
+    def figures(columns: BrandColumns) -> BrandFigures:
+        mentions = [found.mentions for _, found in columns.found if found.brand == index]
+        missing = len(columns.missing)
+        return BrandFigures(mentions=sum(mentions), answers=len(columns.prompts) - missing, missing=missing)
+
+    visibility = BrandVisibility(brand=name, figures=figures(run))
+    if baseline is not None:
+        visibility.change.difference = figures(run).mentions - figures(baseline).mentions
+    return visibility.SerializeToString()
 
 
 def _estimate(series: Series, quantile: float) -> Estimate:

@@ -31,6 +31,7 @@ from services.gateway.failures import CallFailed, Failure, ProviderFault, classi
 from services.gateway.providers.mock_script import (
     ERROR_KINDS,
     MOCK_MODELS,
+    TEXT_SEPARATOR,
     TOKEN_CHARACTERS,
     MockModel,
     MockScript,
@@ -180,7 +181,8 @@ class MockProvider:
             content += [ToolCallDelta(0, arguments_json=piece) for piece in _pieces(arguments, size)]
             return content, FinishReason.TOOL_CALLS
         if script.text:
-            text = script.text
+            texts = script.text.split(TEXT_SEPARATOR)
+            text = texts[int(random.random() * len(texts))] if len(texts) > 1 else script.text
         elif call.response_json_schema:
             text = orjson.dumps(value_of_schema(random, orjson.loads(call.response_json_schema))).decode()
         else:

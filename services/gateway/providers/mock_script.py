@@ -9,6 +9,8 @@ from services.gateway.calls import OptionValue
 from services.gateway.failures import ProviderFault, refused
 from services.gateway.providers.mock_text import Voice
 
+TEXT_SEPARATOR = "\n---\n"
+
 TOKEN_CHARACTERS = 4
 """A mock token is this many characters, so that counts are exact and agree with the gateway's estimates."""
 
@@ -43,7 +45,8 @@ class MockScript:
         chunk_size: tokens a chunk.
         error_rate, error_kinds: how often a call fails, and with which of ERROR_KINDS (comma-separated; one is drawn).
         truncation_rate: how often the stream ends in the middle, without a finish reason.
-        text: the answer, instead of one made up. reasoning: what is thought before it.
+        text: the answer, instead of one made up; of several, between lines of three hyphens, one is drawn.
+        reasoning: what is thought before it.
         input_tokens, output_tokens, cached_tokens, reasoning_tokens: usage to report, instead of what was counted.
         report_usage: False leaves usage out of the answer.
         service_tier: what the answer says about its tier ("flex", "priority" ...), in its usage.

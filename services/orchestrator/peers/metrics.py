@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from llmlab.api.common.v1.error_pb2 import ERROR_CLASS_INVALID_REQUEST, ERROR_CLASS_SERVER_ERROR
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1 import statistics_pb2
+from llmlab.api.metrics.v1.brands_pb2_grpc import BrandServiceStub
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
+from services.orchestrator.brands import BrandColumns, Names
 from services.orchestrator.estimates import Comparison, Estimate, Question, Series
+from services.orchestrator.experiment import BrandTarget
+from services.orchestrator.peers.brands import detect_request, summarize_request
 from services.orchestrator.peers.identity import metadata_for
 from services.orchestrator.ports import Sample, ScorerGroup
 from services.orchestrator.rpc.codec import reason_number
@@ -21,6 +26,9 @@ from services.runtime.auth import ServiceTokenMinter
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
 
+R = TypeVar("R")
+
+_NO_SAMPLE: Final = Sample(0, "", "", (), "")
 _KINDS: Final = {
     "mean": statistics_pb2.SERIES_KIND_MEAN,
     "rate": statistics_pb2.SERIES_KIND_RATE,
@@ -37,6 +45,7 @@ class GrpcMetrics:
 
     def __init__(self, channel: grpc.aio.Channel, minter: ServiceTokenMinter) -> None:
         self._stub = MetricsServiceStub(channel)
+        self._brands = BrandServiceStub(channel)
         self._minter = minter
 
     async def score_batch(
@@ -61,6 +70,30 @@ class GrpcMetrics:
         if len(answers) == 1:
             return [_packed(scored) for scored in answers[0].samples]
         return [_merged([answer.samples[index] for answer in answers]) for index in range(len(samples))]
+
+    async def check_brands(self, token: str, brands: Sequence[BrandTarget]) -> None:
+        await self._ask(self._brands.DetectBrands, detect_request(brands, [_NO_SAMPLE]), token)
+
+    async def detect_brands(
+        self, project_id: str, brands: Sequence[BrandTarget], samples: Sequence[Sample]
+    ) -> list[bytes]:
+        token = self._minter.token(project_id, permissions=_READ)
+        answer = await self._ask(self._brands.DetectBrands, detect_request(brands, samples), token)
+        return [sample.SerializeToString() for sample in answer.samples]
+
+    async def summarize_brands(
+        self, token: str, names: Names, run: BrandColumns, baseline: BrandColumns | None
+    ) -> list[bytes]:
+        request = summarize_request(names, run, baseline)
+        answer = await self._ask(self._brands.SummarizeBrands, request, token)
+        return [brand.SerializeToString() for brand in answer.brands]
+
+    @staticmethod
+    async def _ask(method: Callable[..., Awaitable[R]], request: Message, token: str) -> R:
+        try:
+            return await method(request, metadata=metadata_for(token))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
 
     def refused(self, error: DomainError) -> bytes:
         scored = pb.SampleScores()

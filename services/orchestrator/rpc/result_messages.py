@@ -12,6 +12,7 @@ from services.orchestrator.calls import Timing
 from services.orchestrator.estimates import Estimate
 from services.orchestrator.exports import ExportRow
 from services.orchestrator.records import ResultRecord
+from services.orchestrator.rpc.brand_messages import mentioned_brands, result_brands
 from services.orchestrator.rpc.codec import (
     answer_parts,
     answer_text,
@@ -80,6 +81,8 @@ def result_message(stored: StoredResult, view: SpecView, *, full: bool) -> pb.Re
         message.timing.CopyFrom(_timing(record.timing))
     if stored.bodies.scores:
         message.scores.extend(metrics_pb2.SampleScores.FromString(stored.bodies.scores).scores)
+    if stored.bodies.brands:
+        message.brands.extend(result_brands(stored.bodies.brands, view, full=full))
     error = _error(stored)
     if error is not None:
         message.error.CopyFrom(error)
@@ -160,6 +163,7 @@ def export_row(stored: StoredResult, view: SpecView) -> ExportRow:
         scores={score.name: score.value for score in scores_of(stored.bodies.scores)},
         request=view.messages(address.prompt, address.row),
         response=answer_text(stored.bodies.answer),
+        brands=mentioned_brands(stored.bodies.brands, view),
     )
 
 

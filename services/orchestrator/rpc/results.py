@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceServicer
+from services.orchestrator.brands import BrandSummary, Names, Places, places_among, same_places
 from services.orchestrator.exports import CsvWriter, ExportWriter, JsonLinesWriter, JsonWriter
 from services.orchestrator.ports import Metrics
 from services.orchestrator.records import RunRecord
-from services.orchestrator.rpc.result_messages import export_row, point_message, result_message, scores_of
+from services.orchestrator.rpc.brand_messages import answer_brands, brands_message
+from services.orchestrator.rpc.result_messages import (
+    export_row,
+    point_message,
+    result_message,
+    scores_of,
+)
 from services.orchestrator.rpc.runs import CELL_STATUSES, run_message
 from services.orchestrator.spec_view import SpecView, SpecViews
 from services.orchestrator.states import CellStatus
@@ -98,7 +105,36 @@ class ResultServicer(ResultServiceServicer):
             run=run_message(run),
             points=[point_message(figures, view) for figures in summary.figures(estimates, compared)],
             not_compared_reason=reason,
+            has_brands=bool(view.spec.brands),
         )
+
+    async def SummarizeRunBrands(
+        self, request: pb.SummarizeRunBrandsRequest, context: Context
+    ) -> pb.SummarizeRunBrandsResponse:
+        """Sums the brands of a run up."""
+        project_id = current_principal().project_id
+        run = await self._ledger.get_run(project_id, request.run_id)
+        view = await self._view(run)
+        if not view.spec.brands:
+            raise InvalidField("run_id", f"run {run.run_id} looks for no brands; give its experiment some")
+        names = _brand_names(view)
+        summary = await self._brands_of(run, view, same_places(names))
+        baseline = None
+        if request.baseline_run_id:
+            earlier = await self._ledger.get_run(project_id, request.baseline_run_id)
+            other = await self._view(earlier)
+            baseline = (await self._brands_of(earlier, other, places_among(_brand_names(other), names))).columns
+        found = await self._metrics.summarize_brands(bearer_token(), names, summary.columns, baseline)
+        return brands_message(run_message(run), found, summary.domains(), names)
+
+    async def _brands_of(self, run: RunRecord, view: SpecView, places: Places) -> BrandSummary:
+        summary = BrandSummary(view.product, places)
+        query = ResultQuery(run.run_id, limit=_SUMMARY_PAGE, sequence_max=run.last_sequence, brands=True)
+        while page := await self._ledger.page_results(query):
+            for stored in page:
+                summary.add(stored.record, answer_brands(stored.bodies.brands))
+            query = query.after(page[-1].record.cell)
+        return summary
 
     async def ExportResults(
         self, request: pb.ExportResultsRequest, context: Context
@@ -144,6 +180,7 @@ class ResultServicer(ResultServiceServicer):
             models=models,
             sequence_max=sequence_max,
             bodies=True,
+            brands=bool(view.spec.brands),
         )
         while page := await self._ledger.page_results(query):
             for stored in page:
@@ -169,6 +206,15 @@ class ResultServicer(ResultServiceServicer):
             for stored in await self._ledger.page_results(query):
                 scores.update(dict.fromkeys(score.name for score in scores_of(stored.bodies.scores)))
         return CsvWriter(list(parameters), list(scores), guard_formulas=self._guard_formulas)
+
+
+def _brand_names(view: SpecView) -> Names:
+    spec = view.spec
+    return Names(
+        [brand.name for brand in spec.brands],
+        [prompt.name for prompt in spec.prompts],
+        [model.model for model in spec.models],
+    )
 
 
 class _Filter:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from llmlab.api.metrics.v1 import metrics_pb2
+from collections.abc import Sequence
+
+from llmlab.api.metrics.v1 import brands_pb2, metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2 as pb
 from services.orchestrator.experiment import (
+    BrandTarget,
     ExperimentSpec,
     MessageTemplate,
     ModelTarget,
@@ -39,6 +42,10 @@ def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
             for target in message.scorers
         ),
         limits=limits_of(message.limits),
+        brands=tuple(
+            BrandTarget(each.name, tuple(each.aliases), tuple(each.excluded_contexts), tuple(each.domains))
+            for each in message.brands
+        ),
     )
 
 
@@ -82,6 +89,7 @@ def spec_message(spec: ExperimentSpec) -> pb.ExperimentSpec:
         message.grid.add(name=axis.name, values=[value_message(value) for value in axis.values])
     for target in spec.scorers:
         message.scorers.add(scorer=scorer_message(target), reference=target.reference)
+    message.brands.extend(brand_messages(spec.brands))
     return message
 
 
@@ -90,3 +98,16 @@ def scorer_message(target: ScorerTarget) -> metrics_pb2.ScorerSpec:
     message = metrics_pb2.ScorerSpec(name=target.scorer, label=target.label)
     fill_values(message.parameters, target.parameters)
     return message
+
+
+def brand_messages(brands: Sequence[BrandTarget]) -> list[brands_pb2.Brand]:
+    """Brands on the wire."""
+    return [
+        brands_pb2.Brand(
+            name=brand.name,
+            aliases=brand.aliases,
+            excluded_contexts=brand.excluded_contexts,
+            domains=brand.domains,
+        )
+        for brand in brands
+    ]

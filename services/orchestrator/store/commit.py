@@ -32,6 +32,8 @@ from services.orchestrator.store.statements import (
 )
 
 DEFAULT_SCORE_SET = "default"
+BRANDS_SCORE_SET = "brands"
+"""Under which the brands of an answer are kept beside its scores."""
 
 
 def commit(
@@ -172,6 +174,11 @@ def _write_scores(run: RunCommit, scored: list[CellScores]) -> None:
     rows = [
         {"run_id": run.run_id, "cell": cell, "score_set": DEFAULT_SCORE_SET, "packed": write.packed}
         for cell, write in fresh.items()
+    ]
+    rows += [
+        {"run_id": run.run_id, "cell": cell, "score_set": BRANDS_SCORE_SET, "packed": write.brands}
+        for cell, write in fresh.items()
+        if write.brands
     ]
     run.insert(t.scores, rows, on_conflict="DO NOTHING")
     run.execute(run.statements.mark_scored, {"cells": list(fresh)})

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Select, and_, select
 from services.orchestrator.records import ResultBodies, ResultRecord
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.commit import DEFAULT_SCORE_SET
+from services.orchestrator.store.commit import BRANDS_SCORE_SET, DEFAULT_SCORE_SET
 from services.orchestrator.store.rows import result_of
+
+_BRANDS = t.scores.alias("brand_scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ResultQuery:
     sequence_max: int | None = None
     bodies: bool = False
     scored_only: bool = False
+    brands: bool = False
 
     def after(self, cell: int) -> ResultQuery:
         """The page behind this one, which ended at `cell`."""
@@ -61,7 +64,7 @@ def page_results(connection: Connection, query: ResultQuery) -> list[StoredResul
 
 def get_result(connection: Connection, run_id: str, cell: int) -> StoredResult | None:
     """One result with all its bodies; None where the cell has not ended."""
-    query = ResultQuery(run_id, after_cell=cell - 1, limit=1, bodies=True)
+    query = ResultQuery(run_id, after_cell=cell - 1, limit=1, bodies=True, brands=True)
     for stored in page_results(connection, query):
         if stored.record.cell == cell:
             return stored
@@ -77,6 +80,9 @@ def _select(query: ResultQuery) -> Select[Any]:
     columns.append(t.scores.c.packed)
     same = and_(_same_cell(t.scores), t.scores.c.score_set == DEFAULT_SCORE_SET)
     source = source.outerjoin(t.scores, same)
+    if query.brands:
+        columns.append(_BRANDS.c.packed.label("brands"))
+        source = source.outerjoin(_BRANDS, and_(_same_cell(_BRANDS), _BRANDS.c.score_set == BRANDS_SCORE_SET))
     return select(*columns).select_from(source)
 
 
@@ -89,4 +95,5 @@ def _bodies(values: Any) -> ResultBodies:
         answer=bytes(values.get("answer") or b""),
         error=bytes(values.get("error") or b""),
         scores=bytes(values.get("packed") or b""),
+        brands=bytes(values.get("brands") or b""),
     )

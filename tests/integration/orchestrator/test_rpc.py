@@ -18,6 +18,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.api.metrics.v1.brands_pb2 import Brand
 from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
@@ -527,3 +528,41 @@ async def test_an_update_names_what_it_changes(client: Client) -> None:
             update_mask=FieldMask(paths=paths),
         )
         assert (await refusal(client.experiments.UpdateExperiment(request))).field == field
+
+
+async def test_a_brand_study_finds_its_brands_and_compares_runs(client: Client) -> None:
+    spec = broken(brands=[Brand(name="answer"), Brand(name="nobody", aliases=["none"])])
+    created = await client.create(spec)
+    assert created.spec.brands == spec.brands
+    first = (await client.finished(spec)).run_id
+    second = (await client.finished(spec)).run_id
+
+    summary = await client.results.SummarizeRunBrands(
+        pb.SummarizeRunBrandsRequest(run_id=second, baseline_run_id=first)
+    )
+    cells = created.cells
+    assert [(each.brand, each.figures.mentions, each.figures.answers) for each in summary.brands] == [
+        ("answer", cells, cells),
+        ("nobody", 0, cells),
+    ]
+    assert summary.brands[0].change.difference == 0
+    (listed,) = await client.pages(100, run_id=second)
+    assert {(each.brands[0].brand, each.brands[0].mentions, len(each.brands[0].places)) for each in listed} == {
+        ("answer", 1, 0)
+    }
+    one = (await client.results.GetResult(pb.GetResultRequest(run_id=second, cell_index=0))).result
+    assert [(place.start, place.end) for place in one.brands[0].places] == [(0, 6)]
+    assert (await client.results.SummarizeRun(pb.SummarizeRunRequest(run_id=second))).has_brands
+    exported = json.loads(await client.export(pb.EXPORT_FORMAT_JSON, run_id=second))
+    assert exported[0]["brands"] == {"answer": 1}
+
+
+async def test_brands_that_make_no_sense_are_refused_by_their_place_in_the_spec(client: Client) -> None:
+    error = await refusal(client.create(broken(brands=[Brand(name="good"), Brand(name="!?")])))
+    assert error.field == "spec.brands[1].name"
+
+
+async def test_a_run_without_brands_has_none_to_sum_up(client: Client) -> None:
+    run_id = (await client.finished()).run_id
+    error = await refusal(client.results.SummarizeRunBrands(pb.SummarizeRunBrandsRequest(run_id=run_id)))
+    assert error.field == "run_id"

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from llmlab.api.common.v1 import content_pb2 as _content_pb2
 from llmlab.api.common.v1 import value_pb2 as _value_pb2
+from llmlab.api.metrics.v1 import brands_pb2 as _brands_pb2
 from llmlab.api.metrics.v1 import metrics_pb2 as _metrics_pb2
 import builtins as _builtins
 import sys
@@ -36,6 +37,7 @@ class ExperimentSpec(_message.Message):
     REPEATS_FIELD_NUMBER: _builtins.int
     SCORERS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    BRANDS_FIELD_NUMBER: _builtins.int
     repeats: _builtins.int
     """How often each point is repeated, 1 - 10,000; 0 means 1."""
     @_builtins.property
@@ -62,6 +64,10 @@ class ExperimentSpec(_message.Message):
     def limits(self) -> Global___RunLimits:
         """How a run may use the providers."""
 
+    @_builtins.property
+    def brands(self) -> _containers.RepeatedCompositeFieldContainer[_brands_pb2.Brand]:
+        """The brands that are looked for in the answers, at most 1,000 with at most 10,000 names; none for no brand study."""
+
     def __init__(
         self,
         *,
@@ -72,10 +78,11 @@ class ExperimentSpec(_message.Message):
         repeats: _builtins.int = ...,
         scorers: _abc.Iterable[Global___ScorerTarget] | None = ...,
         limits: Global___RunLimits | None = ...,
+        brands: _abc.Iterable[_brands_pb2.Brand] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "grid", b"grid", "limits", b"limits", "models", b"models", "prompts", b"prompts", "repeats", b"repeats", "scorers", b"scorers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brands", b"brands", "dataset", b"dataset", "grid", b"grid", "limits", b"limits", "models", b"models", "prompts", b"prompts", "repeats", b"repeats", "scorers", b"scorers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from llmlab.api.common.v1 import error_pb2 as _error_pb2
 from llmlab.api.common.v1 import usage_pb2 as _usage_pb2
 from llmlab.api.common.v1 import value_pb2 as _value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2 as _gateway_pb2
+from llmlab.api.metrics.v1 import brands_pb2 as _brands_pb2
 from llmlab.api.metrics.v1 import metrics_pb2 as _metrics_pb2
 from llmlab.api.metrics.v1 import statistics_pb2 as _statistics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2 as _experiment_pb2
@@ -802,6 +803,7 @@ class Result(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    BRANDS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     cell_index: _builtins.int
@@ -858,6 +860,10 @@ class Result(_message.Message):
     def response(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
         """The answer's parts; only in the full view."""
 
+    @_builtins.property
+    def brands(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultBrand]:
+        """The brands that the answer mentions, in the order of their first mention, and those that it only cites."""
+
     def __init__(
         self,
         *,
@@ -880,14 +886,61 @@ class Result(_message.Message):
         sequence: _builtins.int = ...,
         request: _abc.Iterable[_content_pb2.Message] | None = ...,
         response: _abc.Iterable[_content_pb2.ContentPart] | None = ...,
+        brands: _abc.Iterable[Global___ResultBrand] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "error", b"error", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cell_index", b"cell_index", "cost", b"cost", "create_time", b"create_time", "error", b"error", "finish_reason", b"finish_reason", "model", b"model", "parameters", b"parameters", "prompt_name", b"prompt_name", "repeat_index", b"repeat_index", "request", b"request", "response", b"response", "row_index", b"row_index", "run_id", b"run_id", "scores", b"scores", "sequence", b"sequence", "status", b"status", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "brands", b"brands", "cell_index", b"cell_index", "cost", b"cost", "create_time", b"create_time", "error", b"error", "finish_reason", b"finish_reason", "model", b"model", "parameters", b"parameters", "prompt_name", b"prompt_name", "repeat_index", b"repeat_index", "request", b"request", "response", b"response", "row_index", b"row_index", "run_id", b"run_id", "scores", b"scores", "sequence", b"sequence", "status", b"status", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Result: _TypeAlias = Result  # noqa: Y015
+
+@_typing.final
+class ResultBrand(_message.Message):
+    """A brand in an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRAND_FIELD_NUMBER: _builtins.int
+    MENTIONS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    CITATIONS_FIELD_NUMBER: _builtins.int
+    SENTIMENT_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    brand: _builtins.str
+    """Its name."""
+    mentions: _builtins.int
+    """Mentions."""
+    position: _builtins.int
+    """Its rank among the brands of the answer by first mention, from 1; 0 where it is only cited."""
+    citations: _builtins.int
+    """How often one of its domains is named or linked."""
+    sentiment: _builtins.float
+    """Mean sentiment of the sentences that mention it, -1 to 1; absent where none was judged."""
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[_brands_pb2.BrandMention]:
+        """Each mention with its place and sentence; only in the full view."""
+
+    def __init__(
+        self,
+        *,
+        brand: _builtins.str = ...,
+        mentions: _builtins.int = ...,
+        position: _builtins.int = ...,
+        citations: _builtins.int = ...,
+        sentiment: _builtins.float | None = ...,
+        places: _abc.Iterable[_brands_pb2.BrandMention] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sentiment", b"_sentiment", "sentiment", b"sentiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sentiment", b"_sentiment", "brand", b"brand", "citations", b"citations", "mentions", b"mentions", "places", b"places", "position", b"position", "sentiment", b"sentiment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__sentiment: _TypeAlias = _typing.Literal["sentiment"]  # noqa: Y015
+    _WhichOneofArgType__sentiment: _TypeAlias = _typing.Literal["_sentiment", b"_sentiment"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sentiment) -> _WhichOneofReturnType__sentiment | None: ...
+
+Global___ResultBrand: _TypeAlias = ResultBrand  # noqa: Y015
 
 @_typing.final
 class GetResultRequest(_message.Message):
@@ -1214,8 +1267,11 @@ class SummarizeRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
     NOT_COMPARED_REASON_FIELD_NUMBER: _builtins.int
+    HAS_BRANDS_FIELD_NUMBER: _builtins.int
     not_compared_reason: _builtins.str
     """Why points are not compared: more than 100 of them, or more than 200,000 answers. Empty where they are."""
+    has_brands: _builtins.bool
+    """Whether the run looks for brands: then SummarizeRunBrands tells of them."""
     @_builtins.property
     def run(self) -> Global___Run:
         """The run."""
@@ -1230,14 +1286,113 @@ class SummarizeRunResponse(_message.Message):
         run: Global___Run | None = ...,
         points: _abc.Iterable[Global___PointSummary] | None = ...,
         not_compared_reason: _builtins.str = ...,
+        has_brands: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_compared_reason", b"not_compared_reason", "points", b"points", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_brands", b"has_brands", "not_compared_reason", b"not_compared_reason", "points", b"points", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SummarizeRunResponse: _TypeAlias = SummarizeRunResponse  # noqa: Y015
+
+@_typing.final
+class SummarizeRunBrandsRequest(_message.Message):
+    """Sums the brands of a run up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run; it may be under way."""
+    baseline_run_id: _builtins.str
+    """An earlier run to compare with, of any experiment with brands of the same names; prompts and models are compared by
+    name. Empty for no comparison.
+    """
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        baseline_run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_run_id", b"baseline_run_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeRunBrandsRequest: _TypeAlias = SummarizeRunBrandsRequest  # noqa: Y015
+
+@_typing.final
+class CitedDomain(_message.Message):
+    """A domain over all answers of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """The domain, without "www."."""
+    brand: _builtins.str
+    """The brand whose domain it is; empty where it belongs to none."""
+    answers: _builtins.int
+    """Answers that name or link it."""
+    times: _builtins.int
+    """How often."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        brand: _builtins.str = ...,
+        answers: _builtins.int = ...,
+        times: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "brand", b"brand", "domain", b"domain", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CitedDomain: _TypeAlias = CitedDomain  # noqa: Y015
+
+@_typing.final
+class SummarizeRunBrandsResponse(_message.Message):
+    """The brands of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    BRANDS_FIELD_NUMBER: _builtins.int
+    DOMAINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    @_builtins.property
+    def brands(self) -> _containers.RepeatedCompositeFieldContainer[_brands_pb2.BrandVisibility]:
+        """In the order of the experiment."""
+
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___CitedDomain]:
+        """The domains that most answers cite, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        brands: _abc.Iterable[_brands_pb2.BrandVisibility] | None = ...,
+        domains: _abc.Iterable[Global___CitedDomain] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brands", b"brands", "domains", b"domains", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeRunBrandsResponse: _TypeAlias = SummarizeRunBrandsResponse  # noqa: Y015
 
 @_typing.final
 class ExportResultsRequest(_message.Message):

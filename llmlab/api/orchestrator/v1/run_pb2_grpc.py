@@ -304,6 +304,11 @@ class ResultServiceStub:
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunResponse.FromString,
                 _registered_method=True)
+        self.SummarizeRunBrands = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.ResultService/SummarizeRunBrands',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunBrandsRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunBrandsResponse.FromString,
+                _registered_method=True)
         self.ExportResults = channel.unary_stream(
                 '/llmlab.api.orchestrator.v1.ResultService/ExportResults',
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ExportResultsRequest.SerializeToString,
@@ -336,6 +341,13 @@ class ResultServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SummarizeRunBrands(self, request, context):
+        """Sums up how visible the experiment's brands are in the answers of a run: by brand, prompt and model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportResults(self, request, context):
         """Streams the results of a run or of an experiment as a file.
         """
@@ -360,6 +372,11 @@ def add_ResultServiceServicer_to_server(servicer, server):
                     servicer.SummarizeRun,
                     request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunResponse.SerializeToString,
+            ),
+            'SummarizeRunBrands': grpc.unary_unary_rpc_method_handler(
+                    servicer.SummarizeRunBrands,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunBrandsRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunBrandsResponse.SerializeToString,
             ),
             'ExportResults': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportResults,
@@ -449,6 +466,33 @@ class ResultService:
             '/llmlab.api.orchestrator.v1.ResultService/SummarizeRun',
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunRequest.SerializeToString,
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SummarizeRunBrands(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.ResultService/SummarizeRunBrands',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunBrandsRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunBrandsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -130,6 +130,8 @@ class ResultServiceStub:
     """Lists results of a run (by cell) or of an experiment (newest run first, then by cell)."""
     SummarizeRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunRequest, _run_pb2.SummarizeRunResponse]
     """Sums the results of a run up per model and parameter point, every figure with its interval."""
+    SummarizeRunBrands: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]
+    """Sums up how visible the experiment's brands are in the answers of a run: by brand, prompt and model."""
     ExportResults: _grpc.UnaryStreamMultiCallable[_run_pb2.ExportResultsRequest, _run_pb2.ExportResultsResponse]
     """Streams the results of a run or of an experiment as a file."""
 
@@ -144,6 +146,8 @@ class ResultServiceAsyncStub(ResultServiceStub):
     """Lists results of a run (by cell) or of an experiment (newest run first, then by cell)."""
     SummarizeRun: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunRequest, _run_pb2.SummarizeRunResponse]  # type: ignore[assignment]
     """Sums the results of a run up per model and parameter point, every figure with its interval."""
+    SummarizeRunBrands: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]  # type: ignore[assignment]
+    """Sums up how visible the experiment's brands are in the answers of a run: by brand, prompt and model."""
     ExportResults: _aio.UnaryStreamMultiCallable[_run_pb2.ExportResultsRequest, _run_pb2.ExportResultsResponse]  # type: ignore[assignment]
     """Streams the results of a run or of an experiment as a file."""
 
@@ -173,6 +177,14 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.SummarizeRunResponse, _abc.Awaitable[_run_pb2.SummarizeRunResponse]]:
         """Sums the results of a run up per model and parameter point, every figure with its interval."""
+
+    @_abc_1.abstractmethod
+    def SummarizeRunBrands(
+        self,
+        request: _run_pb2.SummarizeRunBrandsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.SummarizeRunBrandsResponse, _abc.Awaitable[_run_pb2.SummarizeRunBrandsResponse]]:
+        """Sums up how visible the experiment's brands are in the answers of a run: by brand, prompt and model."""
 
     @_abc_1.abstractmethod
     def ExportResults(
