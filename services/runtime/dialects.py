@@ -155,14 +155,17 @@ def json_entries(connection: Connection, column: str, name: str) -> str:
     return f"json_each({column}) AS {name}"
 
 
-def each_found(connection: Connection, listed: str, table: str, name: str, condition: str) -> str:
+def each_found(connection: Connection, listed: str, table: str, name: str, condition: str, order: str = "") -> str:
     """SQL for a FROM: for each row of the short list `listed` the rows of a huge table, called `name`, that fit it.
 
     The rows are looked for anew, by an index, for each row of the list. PostgreSQL knows nothing of the list and would
-    read the whole table otherwise; SQLite keeps to the order of a cross join.
+    read the whole table otherwise; SQLite keeps to the order of a cross join. `order` is the column that is the last
+    of the index to take, where others look alike.
     """
     if connection.dialect.name == "postgresql":
-        return f"{listed} CROSS JOIN LATERAL (SELECT * FROM {table} AS {name} WHERE {condition} OFFSET 0) AS {name}"  # noqa: S608
+        ordered = f" ORDER BY {name}.{order}" if order else ""
+        found = f"SELECT * FROM {table} AS {name} WHERE {condition}{ordered} OFFSET 0"  # noqa: S608 - our own names
+        return f"{listed} CROSS JOIN LATERAL ({found}) AS {name}"
     return f"{listed} CROSS JOIN {table} AS {name} ON {condition}"
 
 

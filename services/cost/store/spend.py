@@ -17,7 +17,7 @@ from services.runtime.errors import DeadlineExceeded, ResourceExhausted
 T = TypeVar("T")
 
 _MANY: Final = (Dimension.USER, Dimension.KEY, Dimension.RUN, Dimension.TAG)
-"""Dimensions with so many values that a page by keys is begun with the first of them."""
+"""Dimensions of so many values that a page by keys is full after a few of its first keys."""
 _HELD: Final = select(projects.c.held_nano_usd).where(projects.c.project_id == bindparam("project_id"))
 
 
@@ -109,7 +109,7 @@ def _groups(reader: SpendReader, query: SpendQuery, window: Window, slots: list[
             return reader.groups(query, piece, names, rest)
 
         return _until_full(ahead, wanted, read)
-    if query.group_by[0] in _MANY:
+    if any(one in _MANY for one in query.group_by) and query.group_by[0].columns:
         return _by_first_keys(reader, query, slots, names, wanted, 0)
     return reader.groups(query, slots, names, wanted)
 
@@ -138,7 +138,7 @@ def _until_full(parts: list[T], wanted: int, read: Callable[[list[T], int], list
     rows: list[SpendRow] = []
     done = 0
     while len(rows) < wanted and done < len(parts):
-        piece = parts[done : 2 * done + 1]
+        piece = parts[done : 4 * done + 1]
         rows += read(piece, wanted - len(rows))
         done += len(piece)
     return rows

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, text
 
 from services.cost.periods import FOREVER_US, QUARTER_US
-from services.cost.rollups import ALL_GRAINS, TAG, View, parts_of, view_of
+from services.cost.rollups import TAG, View, parts_of, view_of
 from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, Sums, TagShare
 from services.cost.store.event_sums import events_by, rows_of_tags, tag_entry, tag_sets
 from services.cost.store.rows import sums_of
@@ -23,7 +23,7 @@ from services.runtime.errors import ResourceExhausted
 _SLOT: Final = "slot"
 _COST: Final = "cost_nano_usd"
 _MONEY: Final = ("calls", "unpriced_calls", _COST)
-_BORDERS: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
+_FIRST_AND_LAST: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
     usage_events.c.project_id == bindparam("project_id")
 )
 _IN_SPANS: Final = (
@@ -157,17 +157,16 @@ class SpendReader:
         if view is None:
             sources.add_slots()
         else:
-            sources.add_view(view, self._borders(), closed_us=closed_us, now_us=self._now_us)
+            sources.add_view(view, self._times(), closed_us=closed_us, now_us=self._now_us)
         if self._max_events is not None:
             sources.check(self._project_id, self._max_events)
         if view is not None:
             sources.add_tail()
 
-    def _borders(self) -> tuple[int, int]:
-        """Whole buckets of any grain that hold all events: a window may be as long as it likes."""
-        first, last = self._connection.execute(_BORDERS, {"project_id": self._project_id}).one()
-        width_us = ALL_GRAINS[0].width_us
-        return (0, 0) if first is None else (first - first % width_us, last - last % width_us + width_us)
+    def _times(self) -> tuple[int, int]:
+        """When the first and the last event occurred: a window may be as long as it likes."""
+        first, last = self._connection.execute(_FIRST_AND_LAST, {"project_id": self._project_id}).one()
+        return (0, 0) if first is None else (first, last)
 
     def _progress(self) -> tuple[int, int]:
         """The last event that is folded, and the time until which there are all buckets."""
@@ -214,11 +213,14 @@ class _Sources:
         """All rows to sum, with their slot and their sign."""
         return " UNION ALL ".join(self._parts)
 
-    def add_view(self, view: View, borders: tuple[int, int], *, closed_us: int, now_us: int) -> None:
+    def add_view(self, view: View, times: tuple[int, int], *, closed_us: int, now_us: int) -> None:
         """The buckets that make up the slots, and the folded events where a bucket would be too wide.
 
-        All events are between the borders.
+        `times` are those of the first and the last event. A window that goes beyond begins with a whole bucket of the
+        widest grain, and ends with one of the finest: wider ones are made only when they are over.
         """
+        widest_us, finest_us = view.grains[0].width_us, view.grains[-1].width_us
+        borders = (times[0] - times[0] % widest_us, times[1] - times[1] % finest_us + finest_us)
         buckets: list[str] = []
         spans: dict[tuple[int, int], list[str]] = {}
         for slot in self._slots:
@@ -262,7 +264,7 @@ class _Sources:
         )
 
     def _events_of_spans(self, wanted: str = "") -> str:
-        return each_found(self._connection, "spans", "usage_events", "events", _IN_SPANS + wanted)
+        return each_found(self._connection, "spans", "usage_events", "events", _IN_SPANS + wanted, order="occurred_us")
 
     def add_tail(self) -> None:
         """The events that are not folded yet, by the quarter of an hour: slots may be many, but begin with one."""
