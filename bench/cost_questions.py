@@ -71,7 +71,7 @@ class Questions:
         group_by, filters = self._subject()
         request = pb.SummarizeSpendRequest(
             time_zone=chance.choice(ZONES if chance.random() < 0.5 else ANY_ZONE),
-            page_size=chance.choice((0, 0, 10, 1_000)),
+            page_size=chance.choice((0, 0, 0, 10, 1_000)),
         )
         request.group_by.extend(pb.SpendDimension.Value(f"SPEND_DIMENSION_{name.upper()}") for name in group_by)
         for name in filters:
@@ -88,7 +88,7 @@ class Questions:
     def _subject(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Dimensions and filters for which sums are kept."""
         while True:
-            group_by = tuple(self._chance.sample(DIMENSIONS, self._chance.choices((0, 1, 2, 3), (15, 50, 28, 7))[0]))
+            group_by = tuple(self._chance.sample(DIMENSIONS, self._chance.choices((0, 1, 2, 3), (20, 50, 25, 5))[0]))
             filters = tuple(self._chance.sample(FILTERS, self._chance.choices((0, 1, 2), (55, 38, 7))[0]))
             wanted = {*group_by, *filters} - {*PERIODS, "project"}
             if sum(name in PERIODS for name in group_by) < 2 and any(wanted <= kept for kept in KEPT_TOGETHER):

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _MANY: Final = (Dimension.USER, Dimension.KEY, Dimension.RUN, Dimension.TAG)
 """Dimensions of so many values that a page by keys is full after a few of its first keys."""
+_GROWTH: Final = 16
 _HELD: Final = select(projects.c.held_nano_usd).where(projects.c.project_id == bindparam("project_id"))
 
 
@@ -134,11 +135,15 @@ def _by_first_keys(
 
 
 def _until_full(parts: list[T], wanted: int, read: Callable[[list[T], int], list[SpendRow]]) -> list[SpendRow]:
-    """At most so many rows of `parts` in their order; `read` gives those of a piece, and not more than are missing."""
+    """At most so many rows of `parts` in their order; `read` gives those of a piece, and not more than are missing.
+
+    Often the first part alone has them all. Where it does not, each has few, and reading some more costs less than
+    another statement.
+    """
     rows: list[SpendRow] = []
     done = 0
     while len(rows) < wanted and done < len(parts):
-        piece = parts[done : 4 * done + 1]
+        piece = parts[done : _GROWTH * done + 1]
         rows += read(piece, wanted - len(rows))
         done += len(piece)
     return rows

@@ -64,6 +64,7 @@ class SpendReader:
         self._filter = spend_filter.conditions()
         self._now_us = now_us
         self._max_events = max_events
+        self._checked: set[str] = set()
 
     def totals(self, slots: Sequence[Slot]) -> list[Sums]:
         """The sums of each slot, each call once."""
@@ -158,8 +159,9 @@ class SpendReader:
             sources.add_slots()
         else:
             sources.add_view(view, self._times(), closed_us=closed_us, now_us=self._now_us)
-        if self._max_events is not None:
-            sources.check(self._project_id, self._max_events)
+        if self._max_events is not None and sources.spans not in self._checked:
+            sources.check({"project_id": self._project_id, **self._filter}, self._max_events)
+            self._checked.add(sources.spans)
         if view is not None:
             sources.add_tail()
 
@@ -188,11 +190,12 @@ class _Sources:
     ) -> None:
         """Reads what has the bound value in each column of `filtered`, and one of a bound range in column `ranged`."""
         self.names = tuple(columns)
+        self.spans = ""
+        """The stretches of time whose events are read, as SQL; empty for none."""
         self._connection = connection
         self._slots = slots
         self._tables: list[str] = []
         self._parts: list[str] = []
-        self._spans = ""
         self._columns = "".join(f", {name}" for name in columns)
         self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
         self._tagged = TAG in (*columns, *filtered)
@@ -252,8 +255,8 @@ class _Sources:
             return
         rows = [f"({number}, {start_us}, {end_us})" for number, (start_us, end_us) in enumerate(spans)]
         uses = [f"({number}, {use})" for number, of_span in enumerate(spans.values()) for use in of_span]
-        self._spans = f"spans(number, start_us, end_us) AS (VALUES {', '.join(rows)})"
-        self._tables += [self._spans, f"uses(number, sign, slot) AS (VALUES {', '.join(uses)})"]
+        self.spans = f"spans(number, start_us, end_us) AS (VALUES {', '.join(rows)})"
+        self._tables += [self.spans, f"uses(number, sign, slot) AS (VALUES {', '.join(uses)})"]
         # A sum, so that nobody takes the index of sequences: nearly all events are folded, and times tell them apart.
         folded = " AND events.sequence + 0 <= :folded" if folded_only else ""
         source = self._events_of_spans(f"{folded}{self._wanted_events}")
@@ -291,17 +294,18 @@ class _Sources:
         self._tables.append(f"{name}_sets AS MATERIALIZED ({tag_sets(self._connection, f'{name}_events')})")
         self._tables.append(f"{name} AS (SELECT * FROM ({tagged}) AS tagged{self._wanted_tags})")  # noqa: S608
 
-    def check(self, project_id: str, max_events: int) -> None:
+    def check(self, bound: Mapping[str, str], max_events: int) -> None:
         """Refuse to read too many events one by one: ResourceExhausted."""
-        if not self._spans:
+        if not self.spans:
             return
+        # An index finds the events of a user or a model alone; what else is filtered has to be read.
+        alone = "".join(f" AND events.{name} = :{name}" for name in ("user_id", "model") if name in bound)
         counting = (
-            f"WITH {self._spans} SELECT count(*) FROM (SELECT 1 FROM {self._events_of_spans()} LIMIT :limit)"  # noqa: S608
+            f"WITH {self.spans} SELECT count(*) FROM (SELECT 1 FROM {self._events_of_spans(alone)} LIMIT :limit)"  # noqa: S608
             " AS found"
         )
-        named = {"project_id": project_id, "limit": max_events + 1}
         with following_indexes(self._connection):
-            found = self._connection.execute(text(counting), named).scalar_one()
+            found = self._connection.execute(text(counting), {**bound, "limit": max_events + 1}).scalar_one()
         if found > max_events:
             raise ResourceExhausted(
                 "LIMIT_REACHED",
