@@ -88,7 +88,7 @@ VIEWS: Final = (
     View("by_run", ("run_id", "provider", "model"), _TO_HOURS),
     View("by_user", ("user_id",), _TO_HOURS),
     View("by_tag_model", (TAG, "provider", "model"), _TO_HOURS),
-    View("by_user_provider", ("provider", "user_id"), _TO_SIX_HOURS),
+    View("by_user_provider", ("provider", "user_id"), _TO_SIX_HOURS, ("user_id",)),
     View("by_key_model", ("key_id", "provider", "model"), _TO_SIX_HOURS),
     View("by_tag_user", (TAG, "user_id"), _TO_SIX_HOURS),
     View("by_user_model", ("provider", "model", "user_id"), _TO_DAYS, ("user_id",)),
