@@ -8,6 +8,7 @@ Every step is linear in the length of the text.
 """
 
 import re
+import string
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,6 +18,7 @@ import regex
 # The table of character classes stops growing here: text that walks through all of Unicode must not fill the memory.
 _CHARACTER_TABLE_LIMIT = 65_536
 
+_ASCII_LETTERS = frozenset(string.ascii_letters)
 _WORD_CHARACTER = regex.compile(r"[\p{L}\p{M}\p{N}]")
 # Scripts that put no space between words: each character counts as a word.
 _UNSPACED_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -147,7 +149,9 @@ def split_sentences(text: str) -> list[str]:
             pieces.append(text[start:end])
             start = end
     pieces.append(text[start:])
-    return [piece.strip() for piece in pieces if _WORD_CHARACTER.search(piece)]
+    stripped = map(str.strip, pieces)
+    # Most begin with an ASCII letter, which is told faster than by a search.
+    return [piece for piece in stripped if piece[:1] in _ASCII_LETTERS or _WORD_CHARACTER.search(piece)]
 
 
 def split_words_by_sentence(sentences: Sequence[str]) -> list[list[str]]:

@@ -33,17 +33,16 @@ def mtld_factors(words: Iterable[str]) -> float:
     """How many stretches, the last one in part, it takes until the type-token ratio falls below 0.72; one direction."""
     factors = 0.0
     seen: set[str] = set()
-    length = 0
-    for word in words:
-        length += 1
+    start = end = 0
+    for end, word in enumerate(words, start=1):
         if word not in seen:
             seen.add(word)
-        elif 100 * len(seen) < _MTLD_THRESHOLD_PERCENT * length:
+        elif 100 * len(seen) < _MTLD_THRESHOLD_PERCENT * (end - start):
             factors += 1.0
             seen.clear()
-            length = 0
-    if length:
-        factors += (1.0 - len(seen) / length) / (1.0 - _MTLD_THRESHOLD_PERCENT / 100)
+            start = end
+    if end > start:
+        factors += (1.0 - len(seen) / (end - start)) / (1.0 - _MTLD_THRESHOLD_PERCENT / 100)
     return factors
 
 
