@@ -168,7 +168,8 @@ def adjustment_of(event: UsageEvent, now: Standing, prices: PriceSource) -> Adju
     if event.cost.priced and not event.cost.price_version:
         return None
     models = (event.provider_model, event.model) if event.provider_model else (event.model,)
-    quote = prices.quote(event.provider, models, event.service_tier, event.occurred_us)
+    # At the time at which a settlement is priced: a clock that is behind makes no call older than its hold.
+    quote = prices.quote(event.provider, models, event.service_tier, max(event.occurred_us, event.charged_us))
     if quote is None:
         return None
     cost, _ = priced(quote, event.usage)

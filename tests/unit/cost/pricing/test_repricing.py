@@ -12,13 +12,14 @@ KEY = ("app", "e1")
 
 
 class OnePrice:
-    """Every model costs the same; None is no price."""
+    """Every model costs the same from a time on; None is no price."""
 
-    def __init__(self, rate: int | None) -> None:
+    def __init__(self, rate: int | None, from_us: int = 0) -> None:
+        self.from_us = from_us
         self.tariff = None if rate is None else Tariff((Tier(0, Rates(*[rate] * 8)),), request_nano_usd=3)
 
     def quote(self, provider: str, models: object, service_tier: str, at_us: int) -> Quote | None:
-        return None if self.tariff is None else Quote(self.tariff, "new")
+        return None if self.tariff is None or at_us < self.from_us else Quote(self.tariff, "new")
 
     def changes(self, provider: str, model: str, service_tier: str, after_us: int, until_us: int) -> list[int]:
         return []
@@ -90,6 +91,13 @@ def test_what_has_no_new_price_or_took_nothing_stays() -> None:
     assert adjustment_of(used, standing_of(used, {}), OnePrice(None)) is None
     free = event(FREE)
     assert adjustment_of(free, standing_of(free, {}), OnePrice(1_000_000)) is None
+
+
+def test_a_call_that_a_slow_clock_puts_before_its_hold_is_priced_as_of_its_hold() -> None:
+    for occurred_us, charged_us, priced in ((5, 4, True), (3, 5, True), (4, 4, False)):
+        used = event(UNPRICED)._replace(occurred_us=occurred_us, charged_us=charged_us)
+        change = adjustment_of(used, standing_of(used, {}), OnePrice(1_000_000, from_us=5))
+        assert (change is not None) is priced
 
 
 def test_differences_add_up() -> None:
