@@ -39,7 +39,7 @@ class CostSettings(WatchSettings, service="cost"):
     )
     commit_max_waiting: int = Field(2_048, ge=1, description="Requests that may wait for their transaction.")
     commit_max_in_flight: int = Field(
-        4, ge=1, le=64, description="Transactions on the books under way at once; each takes a connection."
+        2, ge=1, le=64, description="Transactions on the books under way at once; each takes a connection."
     )
     max_price_overrides_per_project: int = Field(
         1_000, ge=1, le=10_000, description="Price overrides that a project may have, ended ones counted."
