@@ -118,9 +118,12 @@ class Detector:
         return ""
 
     def _counts(self, found: Sequence[Found], citations: Sequence[Citation]) -> tuple[BrandCount, ...]:
+        if not found and not citations:
+            return ()
         mentions: dict[int, int] = {}
-        for each in found:
-            brand = self._brands[each.name]
+        brands = self._brands
+        for name, _, _ in found:
+            brand = brands[name]
             mentions[brand] = mentions.get(brand, 0) + 1
         cited: dict[int, int] = {}
         for citation in citations:
@@ -138,8 +141,9 @@ class Detector:
         lists = Lists(answer)
         brands = self._brands
         mentions: list[Mention] = []
-        for name, folded_start, folded_end in found:
-            start, end = folded.original_span(folded_start, folded_end)
+        for name, start, end in found:
+            if folded.moved:
+                start, end = folded.original_span(start, end)  # noqa: PLW2901 (the same place)
             mentions.append(Mention(brands[name], start, end, lists.ordinal(start)))
         return tuple(mentions)
 

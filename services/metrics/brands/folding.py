@@ -76,10 +76,13 @@ class Folded:
         self._original_starts.append(original_start)
         self._original_ends.append(original_end)
 
+    @property
+    def moved(self) -> bool:
+        """Whether any character stands elsewhere than in the original."""
+        return bool(self._starts)
+
     def original_span(self, start: int, end: int) -> tuple[int, int]:
         """Where the folded characters from `start` to `end` (at least one) stand in the original text."""
-        if not self._starts:
-            return start, end
         return self._original(start, self._original_starts), self._original(end - 1, self._original_ends, 1)
 
     def _original(self, position: int, inside: list[int], width: int = 0) -> int:

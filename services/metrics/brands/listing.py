@@ -17,6 +17,7 @@ _NUMBERED = re.compile(
 _ROW = re.compile(r"\|[ \t]*(?P<number>[0-9]{1,3})[ \t]*\|")
 _BULLET = re.compile(rf"[{_BULLETS}][ \t]+(?!\|)")
 _HEADING = re.compile(r"#{1,6}(?:[ \t]|$)")
+_NUMBER_DIGITS_MAX: Final = 3
 _NESTED_INDENT: Final = 2
 """An item that is indented by this many columns more than its list belongs to the item before."""
 _TAB_WIDTH: Final = 4
@@ -57,28 +58,34 @@ class Lists:
 
     def _read(self, start: int, line: str, bare: str, *, after_blank: bool) -> None:
         """Take a line that holds something."""
-        numbered = bullet = None
-        if bare[0] in _MARKS:
-            numbered = _NUMBERED.match(bare) or _ROW.match(bare)
-            if numbered is not None and numbered[0][0] == "#":
-                self._open(start, int(numbered["number"]))
-                self._under_heading, self._indent = True, -1
+        number, bullet = -1, False
+        point = bare.find(". ", 1, _NUMBER_DIGITS_MAX + 1)
+        if point > 0 and bare[:point].isdecimal():  # the usual item, without a regular expression
+            number = int(bare[:point])
+        elif bare[0] in _MARKS:
+            numbered = _ROW.match(bare) if bare[0] == "|" else _NUMBERED.match(bare)
+            number = int(numbered["number"]) if numbered else -1
+            if bare[0] == "#" and _HEADING.match(bare):
+                self._read_heading(start, number)
                 return
-            if _HEADING.match(bare):
-                self._close(start)
-                self._under_heading = False
-                return
-            bullet = None if numbered else _BULLET.match(bare)
+            bullet = numbered is None and _BULLET.match(bare) is not None
         if self._under_heading:
             return
-        indent = 0 if bare is line or len(bare) == len(line) else _width(line[: len(line) - len(bare)])
-        if numbered is None and bullet is None:
+        indent = 0 if len(bare) == len(line) else _width(line[: len(line) - len(bare)])
+        if number < 0 and not bullet:
             if after_blank and indent <= max(self._indent, 0):
                 self._close(start)
         elif self._indent < 0 or indent < self._indent + _NESTED_INDENT:
-            self._bullets = 0 if bullet is None else self._bullets + 1
+            self._bullets = self._bullets + 1 if bullet else 0
             self._indent = indent if self._indent < 0 else min(self._indent, indent)
-            self._open(start, self._bullets if numbered is None else int(numbered["number"]))
+            self._open(start, self._bullets if bullet else number)
+
+    def _read_heading(self, start: int, number: int) -> None:
+        """Take a heading; one with a number is an item up to the next."""
+        self._close(start)
+        self._under_heading = number >= 0
+        if self._under_heading:
+            self._open(start, number)
 
     def _open(self, start: int, ordinal: int) -> None:
         self._starts.append(start)

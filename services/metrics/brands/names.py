@@ -25,6 +25,7 @@ _DENSE_CHARACTERS_MAX: Final = 60_000
 """Up to this many characters the automaton is a full table, which is the fastest and takes the most memory."""
 
 _SEPARATOR_SIGNS = str.maketrans({"*": "", "\n": " ", "\t": " ", "\r": " ", "\v": " ", "\f": " "})
+_ASCII_WORD: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _TRADE_MARKS = "\u2122\u2120\u00ae\u00a9"
 
 
@@ -182,8 +183,8 @@ class NameMatcher:
         plain = self._plain
         steps = _Steps(text)
         for pattern, start, end in self._automaton.find_matches_as_indexes(text):
-            if start < cursor:
-                continue
+            if start < cursor or (start and text[start - 1] in _ASCII_WORD and text[start] in _ASCII_WORD):
+                continue  # most of what the automaton finds is the middle of a word
             name = plain[pattern]
             if name >= 0 and (not start or text[start - 1] in FREE) and (end == length or text[end] in FREE):
                 # The common case, without a further look: a name of one word between signs that bind nothing.
