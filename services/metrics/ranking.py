@@ -22,6 +22,8 @@ DRAWS: Final = 1_000
 """Draws of the bootstrap."""
 
 _DRAWS_AT_ONCE: Final = 50
+_PRIOR_MIN: Final = 1e-3
+"""Wins that a draw gives at least: without any, a player that lost its only game would fall without end."""
 _STEPS_MAX: Final = 100
 _STEP_MAX: Final = 1.5
 _PRECISION: Final = 1e-9
@@ -223,7 +225,7 @@ def _draw(pairings: _Pairings, seed: int, confidence: float, draws: int) -> Numb
         for index in range(len(batch)):
             weights = generator.standard_gamma(shape, pairings.clusters)[pairings.cluster]
             drawn = _wins(pairings, weights * pairings.scores, weights * (1.0 - pairings.scores))
-            of_low, of_high = generator.standard_gamma(prior, (2, len(pairings.low)))
+            of_low, of_high = np.maximum(generator.standard_gamma(prior, (2, len(pairings.low))), _PRIOR_MIN)
             batch[index] = drawn + _square(pairings, of_low, of_high)
         rows.append(_fit(batch))
     return np.round(np.concatenate(rows) * ELO, _DECIMALS)

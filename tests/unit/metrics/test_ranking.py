@@ -90,6 +90,20 @@ def test_who_wins_always_has_a_finite_rating_and_says_so() -> None:
     assert best.interval.low > 0.0  # type: ignore[operator]
 
 
+def test_one_lost_game_in_a_crowd_has_finite_ratings() -> None:
+    """The prior of a crowd is spread over its pairings: the only one of the newcomer has next to nothing of it."""
+    count = 20
+    first, second = np.triu_indices(count - 1, 1)
+    scores = np.arange(len(first)) % 2
+    played = games(
+        "abcdefghijklmnopqrst"[:count], [*first.tolist(), 0], [*second.tolist(), count - 1], [*scores.tolist(), 1]
+    )
+    newcomer = ranked(played)["t"]
+    assert newcomer.interval.low is not None
+    assert newcomer.interval.high is not None
+    assert -3_000.0 < newcomer.interval.low < newcomer.rating < newcomer.interval.high < 3_000.0
+
+
 def test_same_games_same_ranking() -> None:
     first: Ranking = rank(series(6, 1, 3), 0.95)
     assert rank(series(6, 1, 3), 0.95) == first
