@@ -71,7 +71,7 @@ class Load:
     async def complete(self) -> None:
         """One unary call of one token."""
         await self._stub.Complete(
-            gateway_pb2.CompleteRequest(call=self._call(1, 0)), metadata=self._metadata(), timeout=30
+            gateway_pb2.CompleteRequest(call=self._call(1, 0), skip_cost=True), metadata=self._metadata(), timeout=30
         )
 
     async def cancelled(self, after_s: float) -> None:

@@ -65,7 +65,7 @@ class GatewayCalls(Connection):
         timeout_s: float = COMPLETION_TIMEOUT_S,
         json_schema: str = "",
         cache: gateway_pb2.CacheControl | None = None,
-        wait_for_cost: bool = False,
+        skip_cost: bool = False,
         **parameters: Any,
     ) -> gateway_pb2.Completion:
         """Calls a model and returns its whole answer.
@@ -76,11 +76,11 @@ class GatewayCalls(Connection):
             timeout_s: Seconds that the call may take.
             json_schema: The text of a JSON schema that the answer has to follow.
             cache: What to do about kept answers; by default deterministic calls use them.
-            wait_for_cost: Answer a few milliseconds later, with `cost` set.
+            skip_cost: Answer a few milliseconds earlier, without `cost`.
             parameters: Fields of `Parameters`, for example temperature=0.2, max_output_tokens=500.
         """
         request = gateway_pb2.CompleteRequest(
-            call=call_of(model, prompt, timeout_s, json_schema, cache, parameters), wait_for_cost=wait_for_cost
+            call=call_of(model, prompt, timeout_s, json_schema, cache, parameters), skip_cost=skip_cost
         )
         response = await self._unary("gateway", self._gateway.Complete, request, timeout_s)
         return response.completion

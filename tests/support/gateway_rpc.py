@@ -58,7 +58,7 @@ class Caller:
     costs: grpc.aio.Channel
 
     async def complete(self, call: gateway_pb2.Call, **more: Any) -> gateway_pb2.Completion:
-        request = gateway_pb2.CompleteRequest(call=call, wait_for_cost=True)
+        request = gateway_pb2.CompleteRequest(call=call)
         answer = await self.stub.Complete(request, metadata=more.pop("metadata", token_of()), **more)
         return answer.completion
 

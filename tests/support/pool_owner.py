@@ -1,4 +1,4 @@
-"""`python -m tests.support.pool_owner`: owns two workers; prints the id of one for each line on standard input."""
+"""`python -m tests.support.pool_owner`: owns a worker; prints its id for each line on standard input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def say(line: object) -> None:
 async def own() -> None:
     """Answer until standard input ends; SIGINT is only reported."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, say, "interrupted")
-    async with ProcessPool.open(2) as pool:
+    async with ProcessPool.open(1) as pool:
         while await asyncio.to_thread(sys.stdin.readline):
             say(await pool.run(os.getpid))
 

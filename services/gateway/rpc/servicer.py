@@ -56,7 +56,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Complete(self, request: gateway_pb2.CompleteRequest, context: Any) -> gateway_pb2.CompleteResponse:
         """Run one call and answer when it has finished."""
-        call = self._call(request.call, "call", direct=True, waits_for_cost=request.wait_for_cost)
+        call = self._call(request.call, "call", direct=True, waits_for_cost=not request.skip_cost)
         outcome = await self._pipeline.run(call, _owner())
         if isinstance(outcome, FailedCall):
             raise error_of(outcome)

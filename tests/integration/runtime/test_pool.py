@@ -98,7 +98,7 @@ def test_workers_end_with_a_killed_parent() -> None:
         assert owner.stdout is not None
         assert int(ask(owner)) != owner.pid
         owner.kill()
-        # The workers hold the other end of this pipe too: it ends when the last of them has ended.
+        # The worker holds the other end of this pipe too: it ends when the worker has ended.
         assert owner.stdout.read() == b""
 
 

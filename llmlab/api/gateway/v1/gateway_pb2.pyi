@@ -735,10 +735,10 @@ class CompleteRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CALL_FIELD_NUMBER: _builtins.int
-    WAIT_FOR_COST_FIELD_NUMBER: _builtins.int
-    wait_for_cost: _builtins.bool
-    """Answer only once the cost service has confirmed what the call cost: the completion's `cost` is then set, some
-    milliseconds later. By default the answer goes first and its settlement follows at once, so that `cost` is absent.
+    SKIP_COST_FIELD_NUMBER: _builtins.int
+    skip_cost: _builtins.bool
+    """Answer as soon as the text is complete, some milliseconds earlier: the settlement follows at once, and the
+    completion's `cost` is absent. By default the answer says what it cost.
     """
     @_builtins.property
     def call(self) -> Global___Call:
@@ -748,11 +748,11 @@ class CompleteRequest(_message.Message):
         self,
         *,
         call: Global___Call | None = ...,
-        wait_for_cost: _builtins.bool = ...,
+        skip_cost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "wait_for_cost", b"wait_for_cost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "skip_cost", b"skip_cost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
