@@ -10,6 +10,7 @@ from llmlab import __version__
 from llmlab.cli import (
     alert_commands,
     brand_commands,
+    brand_set_commands,
     budget_commands,
     call_commands,
     chat_commands,
@@ -71,6 +72,7 @@ for panel, command, example in COMMANDS:
     app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
 for priced_again, example in REPRICING_COMMANDS:
     price_commands.prices.command(epilog=f"Example: {example}")(priced_again)
+app.add_typer(brand_set_commands.brandsets, name="brandsets", rich_help_panel=STUDIES)
 app.add_typer(
     budget_commands.app, name="budgets", rich_help_panel=CALLS, epilog="Example: llmlab budgets create --limit 10usd"
 )

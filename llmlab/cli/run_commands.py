@@ -13,6 +13,7 @@ import typer
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import brand_commands, summary_tables, tables
 from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, NEXT_STEPS, AsJson, CommandError, console, hint, notes, run_async
+from llmlab.cli.brand_set_commands import find_brand_set
 from llmlab.cli.connection import connect
 from llmlab.cli.files import STANDARD_OUTPUT, written_file
 from llmlab.cli.listing import taken
@@ -50,6 +51,7 @@ def run(
         # Read first: a broken file ends the command before anything is started.
         chosen = load_study(study_file, study)
         async with connect() as client:
+            await find_brand_set(client, chosen.spec)
             experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
             started = await client.start_run(experiment.experiment_id)
             hint(f"Run {started.run_id}: {experiment.cells:,} cells")

@@ -41,7 +41,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One study of a file, ready to become an experiment."""
+    """One study of a file, ready to become an experiment; its `brand_set_id` may still be the name of a brand set."""
 
     name: str
     description: str
@@ -66,8 +66,9 @@ def load_study(path: Path, choice: str = "") -> Study:
     Raises:
         StudyError: The file is missing, malformed, breaks the schema, or `choice` picks nothing.
     """
-    document = read_yaml(path)
-    _check_schema(path, document)
+    document = read_yaml(path, "a study file is a mapping with `name`, `prompts` and `models`, or with `studies`")
+    # Checking against the branch that the author meant gives an error about the field, not about the `oneOf`.
+    _check_schema(path, document, study_schema()["oneOf"][1 if "studies" in document else 0])
     entries = document.get("studies", [document])
     entry = _choose(path, entries, choice)
     try:
@@ -77,15 +78,26 @@ def load_study(path: Path, choice: str = "") -> Study:
     return Study(entry["name"], entry.get("description", ""), spec)
 
 
-def _check_schema(path: Path, document: Mapping[str, Any]) -> None:
-    # Checking against the branch that the author meant gives an error about the field, not about the `oneOf`.
-    schema = study_schema()
-    branch = schema["oneOf"][1] if "studies" in document else schema["oneOf"][0]
+def load_brand_set(path: Path) -> tuple[str, list[brands_pb2.Brand]]:
+    """Reads a file with the name and the brands of a brand set, the brands as in a study.
+
+    Raises:
+        StudyError: The file is missing, malformed or breaks the schema (`brand_set_file` in study.schema.json).
+    """
+    document = read_yaml(path, "a file of a brand set is a mapping with `name` and `brands`")
+    _check_schema(path, document, study_schema()["$defs"]["brand_set_file"])
+    try:
+        return document["name"], [_brand(brand) for brand in document["brands"]]
+    except ValueError as error:  # half of a character
+        raise StudyError(f"{path}: holds a value that can't be sent ({error})") from error
+
+
+def _check_schema(path: Path, document: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     # Slow to load, and only some commands read a study.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    validator = Draft202012Validator({**branch, "$defs": schema["$defs"]})
+    validator = Draft202012Validator({**schema, "$defs": study_schema()["$defs"]})
     error = best_match(validator.iter_errors(document))
     if error is not None:
         raise StudyError(f"{path}: {_schema_message(error)}")
@@ -129,6 +141,7 @@ def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec
         repeats=entry.get("repeats", 1),
         scorers=[_scorer(scorer) for scorer in entry.get("scorers", [])],
         brands=[_brand(brand) for brand in entry.get("brands", [])],
+        brand_set_id=entry.get("brand_set", ""),
         limits=experiment_pb2.RunLimits(
             concurrency=limits.get("concurrency", 0),
             attempts_max=limits.get("attempts", 0),

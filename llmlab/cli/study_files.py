@@ -41,8 +41,8 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML file whose content is a mapping.
+def read_yaml(path: Path, form: str) -> dict[str, Any]:
+    """Reads a YAML file whose content is a mapping; `form` says of what, for files that hold something else.
 
     Raises:
         StudyError: The file is missing, not YAML, above the limit, or holds something else.
@@ -63,7 +63,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise StudyError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(document, dict):
-        raise StudyError(f"{path}: a study file is a mapping with `name`, `prompts` and `models`, or with `studies`")
+        raise StudyError(f"{path}: {form}")
     return document
 
 

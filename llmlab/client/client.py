@@ -9,6 +9,7 @@ from llmlab.api.common.v1.server_pb2_grpc import ServerServiceStub
 from llmlab.client.alert_calls import AlertCalls
 from llmlab.client.automation_calls import AutomationCalls
 from llmlab.client.brand_calls import BrandCalls
+from llmlab.client.brand_set_calls import BrandSetCalls
 from llmlab.client.budget_calls import BudgetCalls
 from llmlab.client.chat_calls import ChatCalls
 from llmlab.client.gateway_calls import GatewayCalls
@@ -33,6 +34,7 @@ class Client(
     ProviderCalls,
     MetricsCalls,
     BrandCalls,
+    BrandSetCalls,
     JudgeCalls,
     UsageCalls,
     PriceCalls,

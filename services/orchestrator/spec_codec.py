@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict
 from typing import Any, cast
 
+from services.orchestrator.brand_sets import brand_of
 from services.orchestrator.experiment import (
-    BrandTarget,
     ExperimentSpec,
     MessageTemplate,
     ModelTarget,
@@ -80,15 +80,7 @@ def decode_spec(data: bytes) -> ExperimentSpec:
             for target in document["scorers"]
         ),
         limits=RunLimits(**document["limits"]),
-        brands=tuple(
-            BrandTarget(
-                brand["name"],
-                tuple(brand["aliases"]),
-                tuple(brand["excluded_contexts"]),
-                tuple(brand["domains"]),
-            )
-            for brand in document.get("brands", ())
-        ),
+        brands=tuple(brand_of(brand) for brand in document.get("brands", ())),
     )
 
 

@@ -16,6 +16,7 @@ from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
 from services.orchestrator.peers.metrics import GrpcMetrics
 from services.orchestrator.ports import Bills, Gateway, Identity, Metrics
 from services.orchestrator.records import RunEvent
+from services.orchestrator.rpc.brand_sets import BrandSetServicer
 from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.rpc.experiments import ExperimentServicer
 from services.orchestrator.rpc.results import ResultServicer
@@ -23,6 +24,7 @@ from services.orchestrator.rpc.runs import RunServicer
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.spec_view import SpecViews
 from services.orchestrator.store import SqlLedger
+from services.orchestrator.store.brand_sets import SqlBrandSets
 from services.orchestrator.watch import RunEvents
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
@@ -80,6 +82,11 @@ async def build(
         )
         stack.push_async_callback(watching.close)
         views = SpecViews(ledger.get_spec, settings.spec_views_max)
+        brand_sets = SqlBrandSets(
+            database,
+            max_per_project=settings.max_brand_sets_per_project,
+            max_setting=settings.variable("max_brand_sets_per_project"),
+        )
         admission = Admission(
             peers.gateway,
             peers.metrics,
@@ -87,7 +94,8 @@ async def build(
             cells_setting=settings.variable("max_cells_per_run"),
         )
         servicers = [
-            ExperimentServicer(ledger, admission, clock),
+            ExperimentServicer(ledger, brand_sets, admission, clock),
+            BrandSetServicer(brand_sets, peers.metrics, clock),
             RunServicer(ledger, admission, peers.identity, views, watching, hints, clock),
             ResultServicer(ledger, peers.metrics, views, guard_formulas=settings.csv_guard_formulas),
         ]

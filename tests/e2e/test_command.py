@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmlab.client import SERVICES
-from tests.support.command import typed
+from tests.support.command import ROOT, typed
 
 STUDY = """
 name: small
@@ -94,6 +94,37 @@ def test_an_export_holds_every_result(home: Path, run_id: str, tmp_path: Path, f
         rows = [json.loads(line) for line in text.splitlines()]
     assert sorted(int(row["cell_index"]) for row in rows) == list(range(CELLS))
     assert typed("export", run_id, "--format", file_format, home=home).output == text
+
+
+def test_a_brand_study_ends_with_its_brands(home: Path) -> None:
+    finished = typed("run", str(ROOT / "examples" / "brands.yaml"), home=home)
+    assert (finished.exit_code, "share of" in finished.output) == (0, True), finished.notes
+    summary = typed("brands", "latest", "--json", home=home).json()
+    found = {each["brand"]: each["figures"] for each in summary["brands"]}
+    assert {name: each["answers"] for name, each in found.items()} == dict.fromkeys(
+        ("Stripe", "PayPal", "Adyen", "Square", "Klarna"), 72
+    )
+    assert found["PayPal"]["mentions"] > 0
+    assert found["Klarna"].get("mentions", 0) == 0
+    assert "stripe.com" in [each["domain"] for each in summary["domains"]]
+
+
+def test_a_study_takes_its_brands_from_a_brand_set(home: Path, tmp_path: Path) -> None:
+    file, study = ROOT / "examples" / "brand-set.yaml", tmp_path / "study.yaml"
+    study.write_text('name: x\nprompts: ["PayPal?"]\nmodels: [mock/instant]\nbrand_set: payments\n')
+    unknown = typed("run", str(study), home=home)
+    assert (unknown.exit_code, "brandsets list` lists them" in unknown.notes) == (2, True), unknown.notes
+
+    made = typed("brandsets", "create", str(file), "--json", home=home).json()
+    assert (made["created"], made["brand_set"]["brand_count"]) == (True, 4)
+    assert "nothing was created" in typed("brandsets", "create", str(file), home=home).notes
+    assert made["brand_set"]["brand_set_id"] in typed("brandsets", "list", home=home).output
+    assert "paypal.me" in typed("brandsets", "show", "payments", home=home).output
+    assert typed("run", str(study), home=home).exit_code == 0
+    assert typed("brandsets", "delete", "payments", home=home).exit_code == 0
+    summary = typed("brands", "latest", "--json", home=home).json()
+    assert sorted(each["brand"] for each in summary["brands"]) == ["Adyen", "Klarna", "PayPal", "Stripe"]
+    assert typed("brandsets", "list", "--json", home=home).json() == []
 
 
 def test_complete_takes_prompt_picture_schema_and_parameters(home: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llmlab.api.metrics.v1 import brands_pb2, metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2 as pb
@@ -22,7 +22,7 @@ _ROLE_OF = {number: role for role, number in ROLES.items()}
 
 
 def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
-    """A spec as plain values; repeats not given are one."""
+    """A spec as plain values; repeats not given are one. The brands of a brand set that it names are not in it."""
     return ExperimentSpec(
         prompts=tuple(
             PromptTemplate(
@@ -42,10 +42,15 @@ def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
             for target in message.scorers
         ),
         limits=limits_of(message.limits),
-        brands=tuple(
-            BrandTarget(each.name, tuple(each.aliases), tuple(each.excluded_contexts), tuple(each.domains))
-            for each in message.brands
-        ),
+        brands=brands_of(message.brands),
+    )
+
+
+def brands_of(messages: Iterable[brands_pb2.Brand]) -> tuple[BrandTarget, ...]:
+    """Brands as plain values."""
+    return tuple(
+        BrandTarget(each.name, tuple(each.aliases), tuple(each.excluded_contexts), tuple(each.domains))
+        for each in messages
     )
 
 

@@ -69,6 +69,23 @@ experiments = Table(
     Index("experiments_by_project", "project_id", "experiment_id"),
 )
 
+brand_sets = Table(
+    "brand_sets",
+    metadata,
+    _text("brand_set_id", key=True),
+    _text("project_id"),
+    _text("name"),
+    _text("content_hash"),
+    Column("brand_count", Integer, nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    _int("created_us"),
+    _int("updated_us"),
+    UniqueConstraint("project_id", "name", name="brand_sets_by_name"),
+    UniqueConstraint("project_id", "content_hash", name="brand_sets_by_content"),
+    Index("brand_sets_by_project", "project_id", "brand_set_id"),
+)
+"""Brands by content. Specs copy them, so nothing refers to a row."""
+
 runs = Table(
     "runs",
     metadata,

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from llmlab.api.common.v1 import content_pb2
 from llmlab.cli import study_files
-from llmlab.cli.studies import from_value, load_study, study_schema, to_value
+from llmlab.cli.studies import from_value, load_brand_set, load_study, study_schema, to_value
 from llmlab.cli.study_files import StudyError, read_rows
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -153,6 +153,22 @@ def test_files_above_a_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(study_files, "DATASET_FILE_BYTES_MAX", 1)
     with pytest.raises(StudyError, match="larger than"):
         read_rows(rows)
+
+
+def test_a_brand_set_has_a_name_and_brands_and_a_study_can_name_it(tmp_path: Path) -> None:
+    name, brands = load_brand_set(EXAMPLES / "brand-set.yaml")
+    assert (name, brands[0].name, list(brands[1].aliases)) == ("payments", "Stripe", ["Pay Pal"])
+    assert load_study(write(tmp_path, MINIMAL + "brand_set: payments\n")).spec.brand_set_id == "payments"
+    for text, complaint in (
+        ("- a list", "a file of a brand set is a mapping"),
+        ("name: x", "'brands' is a required property"),
+        ("{name: x, brands: []}", "`brands`"),
+        ("{name: x, brands: [y], prompts: [z]}", "prompts"),
+        ('{name: x, brands: ["\\ud800"]}', "a value that can't be sent"),
+    ):
+        with pytest.raises(StudyError) as caught:
+            load_brand_set(write(tmp_path, text))
+        assert complaint in str(caught.value)
 
 
 def test_several_studies_want_a_choice(tmp_path: Path) -> None:

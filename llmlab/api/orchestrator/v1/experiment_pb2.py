@@ -33,7 +33,7 @@ from llmlab.api.metrics.v1 import brands_pb2 as llmlab_dot_api_dot_metrics_dot_v
 from llmlab.api.metrics.v1 import metrics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+llmlab/api/orchestrator/v1/experiment.proto\x12\x1allmlab.api.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/content.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/value.proto\x1a\"llmlab/api/metrics/v1/brands.proto\x1a#llmlab/api/metrics/v1/metrics.proto\"\xe6\x03\n\x0e\x45xperimentSpec\x12\x46\n\x07prompts\x18\x01 \x03(\x0b\x32*.llmlab.api.orchestrator.v1.PromptTemplateB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x34\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32#.llmlab.api.orchestrator.v1.Dataset\x12\x41\n\x06models\x18\x03 \x03(\x0b\x32\'.llmlab.api.orchestrator.v1.ModelTargetB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x41\n\x04grid\x18\x04 \x03(\x0b\x32).llmlab.api.orchestrator.v1.ParameterAxisB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1b\n\x07repeats\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x43\n\x07scorers\x18\x06 \x03(\x0b\x32(.llmlab.api.orchestrator.v1.ScorerTargetB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x35\n\x06limits\x18\x07 \x01(\x0b\x32%.llmlab.api.orchestrator.v1.RunLimits\x12\x37\n\x06\x62rands\x18\x08 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.BrandB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"t\n\x0ePromptTemplate\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12I\n\x08messages\x18\x02 \x03(\x0b\x32+.llmlab.api.orchestrator.v1.MessageTemplateB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@\"d\n\x0fMessageTemplate\x12\x36\n\x04role\x18\x01 \x01(\x0e\x32\x1a.llmlab.api.common.v1.RoleB\x0c\xbaH\t\x82\x01\x06\x18\x01\x18\x02\x18\x03\x12\x19\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\"D\n\x07\x44\x61taset\x12\x39\n\x04rows\x18\x01 \x03(\x0b\x32\x1f.llmlab.api.orchestrator.v1.RowB\n\xbaH\x07\x92\x01\x04\x10\xa0\x8d\x06\"\xa3\x01\n\x03Row\x12O\n\x07\x63olumns\x18\x01 \x03(\x0b\x32,.llmlab.api.orchestrator.v1.Row.ColumnsEntryB\x10\xbaH\r\x9a\x01\n\x10@\"\x06r\x04\x10\x01\x18@\x1aK\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x96\x03\n\x0bModelTarget\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12]\n\nparameters\x18\x02 \x03(\x0b\x32\x37.llmlab.api.orchestrator.v1.ModelTarget.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10 \"\x06r\x04\x10\x01\x18@\x12h\n\x10provider_options\x18\x03 \x03(\x0b\x32<.llmlab.api.orchestrator.v1.ModelTarget.ProviderOptionsEntryB\x10\xbaH\r\x9a\x01\n\x10 \"\x06r\x04\x10\x01\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\x1aS\n\x14ProviderOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"`\n\rParameterAxis\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x36\n\x06values\x18\x02 \x03(\x0b\x32\x1b.llmlab.api.common.v1.ValueB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"g\n\x0cScorerTarget\x12\x39\n\x06scorer\x18\x01 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\treference\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\xb0\x01\n\tRunLimits\x12\x1f\n\x0b\x63oncurrency\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x00\x12\x1f\n\x0c\x61ttempts_max\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x00\x12 \n\ntimeout_ms\x18\x03 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xdd\xdb\x01(\x00\x12(\n\x13requests_per_minute\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x15\n\rretry_unknown\x18\x05 \x01(\x08\"\x9a\x02\n\nExperiment\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x18\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x38\n\x04spec\x18\x04 \x01(\x0b\x32*.llmlab.api.orchestrator.v1.ExperimentSpec\x12\r\n\x05\x63\x65lls\x18\x05 \x01(\x03\x12\x11\n\tspec_hash\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb1\x01\n\x17\x43reateExperimentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12@\n\x04spec\x18\x04 \x01(\x0b\x32*.llmlab.api.orchestrator.v1.ExperimentSpecB\x06\xbaH\x03\xc8\x01\x01\"V\n\x18\x43reateExperimentResponse\x12:\n\nexperiment\x18\x01 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\"8\n\x14GetExperimentRequest\x12 \n\rexperiment_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"S\n\x15GetExperimentResponse\x12:\n\nexperiment\x18\x01 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\"T\n\x16ListExperimentsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"o\n\x17ListExperimentsResponse\x12;\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd5\x01\n\x17UpdateExperimentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\rexperiment_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x42\n\nexperiment\x18\x03 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.ExperimentB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"V\n\x18UpdateExperimentResponse\x12:\n\nexperiment\x18\x01 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\";\n\x17\x44\x65leteExperimentRequest\x12 \n\rexperiment_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x1a\n\x18\x44\x65leteExperimentResponse2\xe2\x06\n\x11\x45xperimentService\x12\xa1\x01\n\x10\x43reateExperiment\x12\x33.llmlab.api.orchestrator.v1.CreateExperimentRequest\x1a\x34.llmlab.api.orchestrator.v1.CreateExperimentResponse\"\"\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/experiments:\x01*\x12\xa5\x01\n\rGetExperiment\x12\x30.llmlab.api.orchestrator.v1.GetExperimentRequest\x1a\x31.llmlab.api.orchestrator.v1.GetExperimentResponse\"/\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/experiments/{experiment_id}\x12\x9b\x01\n\x0fListExperiments\x12\x32.llmlab.api.orchestrator.v1.ListExperimentsRequest\x1a\x33.llmlab.api.orchestrator.v1.ListExperimentsResponse\"\x1f\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/experiments\x12\xb1\x01\n\x10UpdateExperiment\x12\x33.llmlab.api.orchestrator.v1.UpdateExperimentRequest\x1a\x34.llmlab.api.orchestrator.v1.UpdateExperimentResponse\"2\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02$2\x1f/v1/experiments/{experiment_id}:\x01*\x12\xae\x01\n\x10\x44\x65leteExperiment\x12\x33.llmlab.api.orchestrator.v1.DeleteExperimentRequest\x1a\x34.llmlab.api.orchestrator.v1.DeleteExperimentResponse\"/\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02!*\x1f/v1/experiments/{experiment_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+llmlab/api/orchestrator/v1/experiment.proto\x12\x1allmlab.api.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"llmlab/api/common/v1/content.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/value.proto\x1a\"llmlab/api/metrics/v1/brands.proto\x1a#llmlab/api/metrics/v1/metrics.proto\"\x85\x04\n\x0e\x45xperimentSpec\x12\x46\n\x07prompts\x18\x01 \x03(\x0b\x32*.llmlab.api.orchestrator.v1.PromptTemplateB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x34\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32#.llmlab.api.orchestrator.v1.Dataset\x12\x41\n\x06models\x18\x03 \x03(\x0b\x32\'.llmlab.api.orchestrator.v1.ModelTargetB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x41\n\x04grid\x18\x04 \x03(\x0b\x32).llmlab.api.orchestrator.v1.ParameterAxisB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1b\n\x07repeats\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x43\n\x07scorers\x18\x06 \x03(\x0b\x32(.llmlab.api.orchestrator.v1.ScorerTargetB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x35\n\x06limits\x18\x07 \x01(\x0b\x32%.llmlab.api.orchestrator.v1.RunLimits\x12\x37\n\x06\x62rands\x18\x08 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.BrandB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\x0c\x62rand_set_id\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18@\"t\n\x0ePromptTemplate\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12I\n\x08messages\x18\x02 \x03(\x0b\x32+.llmlab.api.orchestrator.v1.MessageTemplateB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@\"d\n\x0fMessageTemplate\x12\x36\n\x04role\x18\x01 \x01(\x0e\x32\x1a.llmlab.api.common.v1.RoleB\x0c\xbaH\t\x82\x01\x06\x18\x01\x18\x02\x18\x03\x12\x19\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@\"D\n\x07\x44\x61taset\x12\x39\n\x04rows\x18\x01 \x03(\x0b\x32\x1f.llmlab.api.orchestrator.v1.RowB\n\xbaH\x07\x92\x01\x04\x10\xa0\x8d\x06\"\xa3\x01\n\x03Row\x12O\n\x07\x63olumns\x18\x01 \x03(\x0b\x32,.llmlab.api.orchestrator.v1.Row.ColumnsEntryB\x10\xbaH\r\x9a\x01\n\x10@\"\x06r\x04\x10\x01\x18@\x1aK\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x96\x03\n\x0bModelTarget\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12]\n\nparameters\x18\x02 \x03(\x0b\x32\x37.llmlab.api.orchestrator.v1.ModelTarget.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10 \"\x06r\x04\x10\x01\x18@\x12h\n\x10provider_options\x18\x03 \x03(\x0b\x32<.llmlab.api.orchestrator.v1.ModelTarget.ProviderOptionsEntryB\x10\xbaH\r\x9a\x01\n\x10 \"\x06r\x04\x10\x01\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\x1aS\n\x14ProviderOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"`\n\rParameterAxis\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x36\n\x06values\x18\x02 \x03(\x0b\x32\x1b.llmlab.api.common.v1.ValueB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"g\n\x0cScorerTarget\x12\x39\n\x06scorer\x18\x01 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\treference\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\"\xb0\x01\n\tRunLimits\x12\x1f\n\x0b\x63oncurrency\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x00\x12\x1f\n\x0c\x61ttempts_max\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x00\x12 \n\ntimeout_ms\x18\x03 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xdd\xdb\x01(\x00\x12(\n\x13requests_per_minute\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x15\n\rretry_unknown\x18\x05 \x01(\x08\"\x9a\x02\n\nExperiment\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x18\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x38\n\x04spec\x18\x04 \x01(\x0b\x32*.llmlab.api.orchestrator.v1.ExperimentSpec\x12\r\n\x05\x63\x65lls\x18\x05 \x01(\x03\x12\x11\n\tspec_hash\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb1\x01\n\x17\x43reateExperimentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x04name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12@\n\x04spec\x18\x04 \x01(\x0b\x32*.llmlab.api.orchestrator.v1.ExperimentSpecB\x06\xbaH\x03\xc8\x01\x01\"V\n\x18\x43reateExperimentResponse\x12:\n\nexperiment\x18\x01 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\"8\n\x14GetExperimentRequest\x12 \n\rexperiment_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"S\n\x15GetExperimentResponse\x12:\n\nexperiment\x18\x01 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\"T\n\x16ListExperimentsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"o\n\x17ListExperimentsResponse\x12;\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd5\x01\n\x17UpdateExperimentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\rexperiment_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x42\n\nexperiment\x18\x03 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.ExperimentB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\"V\n\x18UpdateExperimentResponse\x12:\n\nexperiment\x18\x01 \x01(\x0b\x32&.llmlab.api.orchestrator.v1.Experiment\";\n\x17\x44\x65leteExperimentRequest\x12 \n\rexperiment_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x1a\n\x18\x44\x65leteExperimentResponse2\xe2\x06\n\x11\x45xperimentService\x12\xa1\x01\n\x10\x43reateExperiment\x12\x33.llmlab.api.orchestrator.v1.CreateExperimentRequest\x1a\x34.llmlab.api.orchestrator.v1.CreateExperimentResponse\"\"\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/experiments:\x01*\x12\xa5\x01\n\rGetExperiment\x12\x30.llmlab.api.orchestrator.v1.GetExperimentRequest\x1a\x31.llmlab.api.orchestrator.v1.GetExperimentResponse\"/\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/experiments/{experiment_id}\x12\x9b\x01\n\x0fListExperiments\x12\x32.llmlab.api.orchestrator.v1.ListExperimentsRequest\x1a\x33.llmlab.api.orchestrator.v1.ListExperimentsResponse\"\x1f\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/experiments\x12\xb1\x01\n\x10UpdateExperiment\x12\x33.llmlab.api.orchestrator.v1.UpdateExperimentRequest\x1a\x34.llmlab.api.orchestrator.v1.UpdateExperimentResponse\"2\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02$2\x1f/v1/experiments/{experiment_id}:\x01*\x12\xae\x01\n\x10\x44\x65leteExperiment\x12\x33.llmlab.api.orchestrator.v1.DeleteExperimentRequest\x1a\x34.llmlab.api.orchestrator.v1.DeleteExperimentResponse\"/\xc8\xf3\x18\x04\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02!*\x1f/v1/experiments/{experiment_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPERIMENTSPEC'].fields_by_name['scorers']._serialized_options = b'\272H\005\222\001\002\020 '
   _globals['_EXPERIMENTSPEC'].fields_by_name['brands']._loaded_options = None
   _globals['_EXPERIMENTSPEC'].fields_by_name['brands']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_EXPERIMENTSPEC'].fields_by_name['brand_set_id']._loaded_options = None
+  _globals['_EXPERIMENTSPEC'].fields_by_name['brand_set_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_PROMPTTEMPLATE'].fields_by_name['name']._loaded_options = None
   _globals['_PROMPTTEMPLATE'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_PROMPTTEMPLATE'].fields_by_name['messages']._loaded_options = None
@@ -131,51 +133,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPERIMENTSERVICE'].methods_by_name['DeleteExperiment']._loaded_options = None
   _globals['_EXPERIMENTSERVICE'].methods_by_name['DeleteExperiment']._serialized_options = b'\310\363\030\004\320\363\030\001\202\323\344\223\002!*\037/v1/experiments/{experiment_id}'
   _globals['_EXPERIMENTSPEC']._serialized_start=381
-  _globals['_EXPERIMENTSPEC']._serialized_end=867
-  _globals['_PROMPTTEMPLATE']._serialized_start=869
-  _globals['_PROMPTTEMPLATE']._serialized_end=985
-  _globals['_MESSAGETEMPLATE']._serialized_start=987
-  _globals['_MESSAGETEMPLATE']._serialized_end=1087
-  _globals['_DATASET']._serialized_start=1089
-  _globals['_DATASET']._serialized_end=1157
-  _globals['_ROW']._serialized_start=1160
-  _globals['_ROW']._serialized_end=1323
-  _globals['_ROW_COLUMNSENTRY']._serialized_start=1248
-  _globals['_ROW_COLUMNSENTRY']._serialized_end=1323
-  _globals['_MODELTARGET']._serialized_start=1326
-  _globals['_MODELTARGET']._serialized_end=1732
-  _globals['_MODELTARGET_PARAMETERSENTRY']._serialized_start=1569
-  _globals['_MODELTARGET_PARAMETERSENTRY']._serialized_end=1647
-  _globals['_MODELTARGET_PROVIDEROPTIONSENTRY']._serialized_start=1649
-  _globals['_MODELTARGET_PROVIDEROPTIONSENTRY']._serialized_end=1732
-  _globals['_PARAMETERAXIS']._serialized_start=1734
-  _globals['_PARAMETERAXIS']._serialized_end=1830
-  _globals['_SCORERTARGET']._serialized_start=1832
-  _globals['_SCORERTARGET']._serialized_end=1935
-  _globals['_RUNLIMITS']._serialized_start=1938
-  _globals['_RUNLIMITS']._serialized_end=2114
-  _globals['_EXPERIMENT']._serialized_start=2117
-  _globals['_EXPERIMENT']._serialized_end=2399
-  _globals['_CREATEEXPERIMENTREQUEST']._serialized_start=2402
-  _globals['_CREATEEXPERIMENTREQUEST']._serialized_end=2579
-  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_start=2581
-  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_end=2667
-  _globals['_GETEXPERIMENTREQUEST']._serialized_start=2669
-  _globals['_GETEXPERIMENTREQUEST']._serialized_end=2725
-  _globals['_GETEXPERIMENTRESPONSE']._serialized_start=2727
-  _globals['_GETEXPERIMENTRESPONSE']._serialized_end=2810
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=2812
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=2896
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=2898
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=3009
-  _globals['_UPDATEEXPERIMENTREQUEST']._serialized_start=3012
-  _globals['_UPDATEEXPERIMENTREQUEST']._serialized_end=3225
-  _globals['_UPDATEEXPERIMENTRESPONSE']._serialized_start=3227
-  _globals['_UPDATEEXPERIMENTRESPONSE']._serialized_end=3313
-  _globals['_DELETEEXPERIMENTREQUEST']._serialized_start=3315
-  _globals['_DELETEEXPERIMENTREQUEST']._serialized_end=3374
-  _globals['_DELETEEXPERIMENTRESPONSE']._serialized_start=3376
-  _globals['_DELETEEXPERIMENTRESPONSE']._serialized_end=3402
-  _globals['_EXPERIMENTSERVICE']._serialized_start=3405
-  _globals['_EXPERIMENTSERVICE']._serialized_end=4271
+  _globals['_EXPERIMENTSPEC']._serialized_end=898
+  _globals['_PROMPTTEMPLATE']._serialized_start=900
+  _globals['_PROMPTTEMPLATE']._serialized_end=1016
+  _globals['_MESSAGETEMPLATE']._serialized_start=1018
+  _globals['_MESSAGETEMPLATE']._serialized_end=1118
+  _globals['_DATASET']._serialized_start=1120
+  _globals['_DATASET']._serialized_end=1188
+  _globals['_ROW']._serialized_start=1191
+  _globals['_ROW']._serialized_end=1354
+  _globals['_ROW_COLUMNSENTRY']._serialized_start=1279
+  _globals['_ROW_COLUMNSENTRY']._serialized_end=1354
+  _globals['_MODELTARGET']._serialized_start=1357
+  _globals['_MODELTARGET']._serialized_end=1763
+  _globals['_MODELTARGET_PARAMETERSENTRY']._serialized_start=1600
+  _globals['_MODELTARGET_PARAMETERSENTRY']._serialized_end=1678
+  _globals['_MODELTARGET_PROVIDEROPTIONSENTRY']._serialized_start=1680
+  _globals['_MODELTARGET_PROVIDEROPTIONSENTRY']._serialized_end=1763
+  _globals['_PARAMETERAXIS']._serialized_start=1765
+  _globals['_PARAMETERAXIS']._serialized_end=1861
+  _globals['_SCORERTARGET']._serialized_start=1863
+  _globals['_SCORERTARGET']._serialized_end=1966
+  _globals['_RUNLIMITS']._serialized_start=1969
+  _globals['_RUNLIMITS']._serialized_end=2145
+  _globals['_EXPERIMENT']._serialized_start=2148
+  _globals['_EXPERIMENT']._serialized_end=2430
+  _globals['_CREATEEXPERIMENTREQUEST']._serialized_start=2433
+  _globals['_CREATEEXPERIMENTREQUEST']._serialized_end=2610
+  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_start=2612
+  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_end=2698
+  _globals['_GETEXPERIMENTREQUEST']._serialized_start=2700
+  _globals['_GETEXPERIMENTREQUEST']._serialized_end=2756
+  _globals['_GETEXPERIMENTRESPONSE']._serialized_start=2758
+  _globals['_GETEXPERIMENTRESPONSE']._serialized_end=2841
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=2843
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=2927
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=2929
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=3040
+  _globals['_UPDATEEXPERIMENTREQUEST']._serialized_start=3043
+  _globals['_UPDATEEXPERIMENTREQUEST']._serialized_end=3256
+  _globals['_UPDATEEXPERIMENTRESPONSE']._serialized_start=3258
+  _globals['_UPDATEEXPERIMENTRESPONSE']._serialized_end=3344
+  _globals['_DELETEEXPERIMENTREQUEST']._serialized_start=3346
+  _globals['_DELETEEXPERIMENTREQUEST']._serialized_end=3405
+  _globals['_DELETEEXPERIMENTRESPONSE']._serialized_start=3407
+  _globals['_DELETEEXPERIMENTRESPONSE']._serialized_end=3433
+  _globals['_EXPERIMENTSERVICE']._serialized_start=3436
+  _globals['_EXPERIMENTSERVICE']._serialized_end=4302
 # @@protoc_insertion_point(module_scope)

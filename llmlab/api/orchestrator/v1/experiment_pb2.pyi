@@ -38,8 +38,14 @@ class ExperimentSpec(_message.Message):
     SCORERS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     BRANDS_FIELD_NUMBER: _builtins.int
+    BRAND_SET_ID_FIELD_NUMBER: _builtins.int
     repeats: _builtins.int
     """How often each point is repeated, 1 - 10,000; 0 means 1."""
+    brand_set_id: _builtins.str
+    """A brand set of the project instead of `brands`; both together are refused. When the experiment is written, its brands
+    are copied into `brands` and this field is emptied, so that every run of the experiment looks for the same brands,
+    whatever happens to the set; to take a changed set, give its id again.
+    """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptTemplate]:
         """The prompts, 1 - 1,000 with distinct names."""
@@ -79,10 +85,11 @@ class ExperimentSpec(_message.Message):
         scorers: _abc.Iterable[Global___ScorerTarget] | None = ...,
         limits: Global___RunLimits | None = ...,
         brands: _abc.Iterable[_brands_pb2.Brand] | None = ...,
+        brand_set_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brands", b"brands", "dataset", b"dataset", "grid", b"grid", "limits", b"limits", "models", b"models", "prompts", b"prompts", "repeats", b"repeats", "scorers", b"scorers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_set_id", b"brand_set_id", "brands", b"brands", "dataset", b"dataset", "grid", b"grid", "limits", b"limits", "models", b"models", "prompts", b"prompts", "repeats", b"repeats", "scorers", b"scorers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
