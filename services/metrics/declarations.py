@@ -154,6 +154,11 @@ ScoreFunction: TypeAlias = Callable[[Subject, Any], Sequence[Value]]
 """Takes the subject and the scorer's validated parameters; gives one value for each declared score, in their order."""
 
 
+def scored_outside(_subject: Subject, _parameters: Parameters) -> Sequence[Value]:
+    """Stands for the function of a scorer that has to ask others (`outside`), which never runs in a worker."""
+    raise TypeError("this scorer asks others and is no function of the texts alone")
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """A scorer, declared once."""
@@ -165,13 +170,20 @@ class Scorer:
     citation: str
     """Where the definition comes from."""
     scores: tuple[ScoreDeclaration, ...]
-    function: ScoreFunction
+    function: ScoreFunction = scored_outside
     parameters: type[Parameters] = NoParameters
     needs_prompt: bool = False
     needs_reference: bool = False
+    needs_model: bool = False
+    """Whether it calls a model, at the caller's expense."""
     in_default_set: bool = False
     signature: Callable[[Any], str] | None = None
     """What a published number has to be accompanied by, made from the parameters; None where the name says it all."""
+
+    @property
+    def outside(self) -> bool:
+        """Whether it asks others, and so runs beside the workers."""
+        return self.function is scored_outside
 
     def score_name(self, part: str, label: str = "") -> str:
         """The full name of one of its scores: the label (the scorer's name unless given), a point and the part."""

@@ -56,7 +56,7 @@ class Engine:
         """
         frozen = tuple(map(freeze_spec, specs))
         plan = plan_of(frozen)
-        outcomes: list[Outcome | None] = [self._refusal(sample) for sample in samples]
+        outcomes: list[Outcome | None] = [self.refusal(sample) for sample in samples]
         accepted = [index for index, refusal in enumerate(outcomes) if refusal is None]
         tasks = list(self._tasks(samples, accepted))
         results = await asyncio.gather(*(self._run(frozen, [samples[index] for index in task]) for task in tasks))
@@ -65,7 +65,8 @@ class Engine:
                 outcomes[index] = outcome
         return plan, [outcome for outcome in outcomes if outcome is not None]
 
-    def _refusal(self, sample: SampleTexts) -> DomainError | None:
+    def refusal(self, sample: SampleTexts) -> DomainError | None:
+        """Why a sample is not looked at; None where it is."""
         answer, prompt, references, _ = sample
         limit = self._limits.max_text_characters
         for name, text in (("answer", answer), ("prompt", prompt), *(("reference", text) for text in references)):

@@ -13,7 +13,7 @@ import grpc
 from llmlab.api.common.v1 import content_pb2, error_pb2
 from llmlab.api.gateway.v1 import gateway_pb2 as pb
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
-from services.metrics.judge.calls import Ask, JudgeModel, Reply
+from services.metrics.judge.calls import Again, Ask, JudgeModel, Reply
 from services.runtime.channel import call_metadata
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
@@ -24,6 +24,8 @@ _BATCH_BYTES_MAX: Final = 1_000_000
 """Of a batch of several calls; one alone may be larger."""
 _BATCHES_AT_ONCE: Final = 4
 _REASON_PREFIX: Final = "ERROR_REASON_"
+_ID_USED: Final = frozenset({"CALL_ALREADY_DISPATCHED", "HOLD_TOMBSTONED", "HOLD_NONCE_MISMATCH", "HOLD_RESOLVED"})
+"""Refusals of a call whose id has been used by another dispatch."""
 
 
 class GrpcJudgeCalls:
@@ -35,7 +37,7 @@ class GrpcJudgeCalls:
     async def ask(self, token: str, judge: JudgeModel, asks: Sequence[Ask]) -> list[Reply]:
         """See JudgeCalls.ask. Cancelling it stops the calls."""
         request_id = uuid.uuid4().hex
-        calls = [_call(f"judge/{request_id}/{index}", judge, ask) for index, ask in enumerate(asks)]
+        calls = [_call(ask.call_id or f"judge/{request_id}/{index}", judge, ask) for index, ask in enumerate(asks)]
         batches = _batches(calls)
         at_once = asyncio.Semaphore(_BATCHES_AT_ONCE)
         replies: dict[str, Reply] = {}
@@ -95,8 +97,11 @@ def _call(call_id: str, judge: JudgeModel, ask: Ask) -> pb.Call:
         timeout_ms=judge.timeout_ms,
         tags=judge.tags,
         response_json_schema=ask.schema,
+        run_id=judge.run_id,
     )
     call.parameters.MergeFromString(judge.encoded_options)
+    if judge.max_output_tokens:
+        call.parameters.max_output_tokens = judge.max_output_tokens
     if judge.temperature is not None:
         call.parameters.temperature = judge.temperature
     for role, text in ((content_pb2.ROLE_SYSTEM, ask.system), (content_pb2.ROLE_USER, ask.user)):
@@ -118,18 +123,27 @@ def _reply(outcome: pb.CallOutcome) -> Reply:
     error = outcome.error
     owed = [attempt for attempt in outcome.attempts if not attempt.HasField("error") or attempt.error.dispatched]
     reason = error_pb2.ErrorReason.Name(error.reason).removeprefix(_REASON_PREFIX)
+    used = reason in _ID_USED
+    again = Again.NO
+    if used or (error.retryable and outcome.attempts):
+        again = Again.NEW_ID
+    elif error.retryable:
+        again = Again.SAME_ID
     return Reply(
         outcome.call_id,
         "",
         sum(attempt.cost.cost_nano_usd for attempt in owed),
-        sum(attempt.cost.unpriced_calls if attempt.HasField("cost") else 1 for attempt in owed),
+        # Whoever used the id knows what it cost; here nobody does.
+        used + sum(attempt.cost.unpriced_calls if attempt.HasField("cost") else 1 for attempt in owed),
         sum(attempt.usage.input_tokens for attempt in owed),
         sum(attempt.usage.output_tokens for attempt in owed),
         f"{reason}: {error.message}",
+        again,
+        error.retry_after_ms,
     )
 
 
 def _lost(call_id: str, error: DomainError | None) -> Reply:
     """A call without an outcome: it may have been made, so its cost is not known."""
     reason = f"{error.reason}: {error.message}" if error else "the gateway gave no outcome"
-    return Reply(call_id, "", 0, 1, 0, 0, reason)
+    return Reply(call_id, "", 0, 1, 0, 0, reason, Again.SAME_ID)

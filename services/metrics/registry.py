@@ -12,6 +12,7 @@ from services.metrics.scorers.expression import EXPRESSION
 from services.metrics.scorers.finished import FINISHED
 from services.metrics.scorers.fuzzy_match import FUZZY_MATCH
 from services.metrics.scorers.json_schema import JSON_SCHEMA
+from services.metrics.scorers.judge import JUDGE
 from services.metrics.scorers.length import LENGTH
 from services.metrics.scorers.lexical_diversity import LEXICAL_DIVERSITY
 from services.metrics.scorers.matching import CONTAINS, EXACT_MATCH, REGEX, TOKEN_F1
@@ -39,6 +40,7 @@ SCORERS: Mapping[str, Scorer] = {
         FINISHED,
         FUZZY_MATCH,
         JSON_SCHEMA,
+        JUDGE,
         LENGTH,
         LEXICAL_DIVERSITY,
         NUMERIC,

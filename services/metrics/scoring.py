@@ -1,26 +1,40 @@
 """Applying a plan to samples. What crosses into a worker process and back is plain tuples of texts and numbers."""
 
+from __future__ import annotations
+
 import json
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from services.metrics.declarations import Absent, Subject
 from services.metrics.registry import Plan, ScorerSpec, make_plan
 
+if TYPE_CHECKING:
+    from services.metrics.judge.rubric import RubricJudgement
+
 logger = logging.getLogger(__name__)
 
 _PLANS_KEPT = 128
-# Values are rounded here, so that the last bits of a platform's mathematics can't show.
-_DECIMALS = 9
+DECIMALS = 9
+"""Values are rounded here, so that the last bits of a platform's mathematics can't show."""
 
 FrozenSpec: TypeAlias = tuple[str, str, str]
 """Name, parameters as JSON and label of a scorer. JSON tells true from 1, where Python's equality doesn't."""
 SampleTexts: TypeAlias = tuple[str, str, tuple[str, ...], str]
 """Answer, prompt, references and finish reason of a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What a score that was asked for outside came with."""
+
+    cost_nano_usd: int = 0
+    unpriced_calls: int = 0
+    judgement: RubricJudgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,8 @@ class SampleScores:
     """Column and reason of each absent score."""
     failed: bool = False
     """True where a scorer broke on this sample, which is a fault of ours."""
+    details: tuple[tuple[int, Detail], ...] = ()
+    """Column and details of each score that came with some."""
 
 
 def freeze_spec(spec: ScorerSpec) -> FrozenSpec:
@@ -60,7 +76,7 @@ def score_subject(plan: Plan, subject: Subject) -> SampleScores:
                 absent.append((len(values), value.reason))
                 values.append(None)
             elif math.isfinite(value):
-                values.append(round(value, _DECIMALS))
+                values.append(round(value, DECIMALS))
             else:
                 absent.append((len(values), "the value is not a finite number"))
                 values.append(None)

@@ -17,6 +17,12 @@ class MetricsSettings(ServiceSettings, service="metrics"):
         200_000, ge=1, description="Characters after which a task takes no further sample, so that long texts spread."
     )
     judge_max_calls: int = Field(512, ge=2, le=4096, description="Paid calls that one request for judgements may make.")
+    judge_calls_at_once: int = Field(
+        64, ge=1, le=1024, description="Calls that one request for scores by a judge has under way."
+    )
+    judge_call_ids_max: int = Field(
+        3, ge=1, le=16, description="Ids, so paid calls at the most, that one verdict of a run's judge may use up."
+    )
     max_text_characters: int = Field(
         1_000_000, ge=1, description="Longest prompt, answer or reference, in characters; a longer one is not scored."
     )

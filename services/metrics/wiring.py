@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.metrics.brands.engine import BrandEngine
 from services.metrics.engine import Engine, Limits
+from services.metrics.judge.scorer import JudgeLimits, JudgeScorer
+from services.metrics.outside import Scoring
 from services.metrics.peers import GrpcJudgeCalls
 from services.metrics.rpc.brands import BrandServicer
 from services.metrics.rpc.judge import JudgeServicer
@@ -37,9 +39,11 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
             characters_per_task=settings.characters_per_task,
             max_text_characters=settings.max_text_characters,
         )
+        judge_calls = GrpcJudgeCalls(gateway)
+        judge = JudgeScorer(judge_calls, JudgeLimits(settings.judge_calls_at_once, settings.judge_call_ids_max))
         servicers = [
-            MetricsServicer(Engine(pool, limits), Statistics(pool)),
+            MetricsServicer(Scoring(Engine(pool, limits), {"judge": judge}), Statistics(pool)),
             BrandServicer(BrandEngine(pool, limits)),
-            JudgeServicer(GrpcJudgeCalls(gateway), settings.judge_max_calls),
+            JudgeServicer(judge_calls, settings.judge_max_calls),
         ]
         yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier))

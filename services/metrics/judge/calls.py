@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
 from services.metrics.json_text import JsonTooLarge, parse_json
@@ -23,6 +24,10 @@ class JudgeModel:
     """Tags for the bill."""
     encoded_options: bytes = b""
     """Further parameters of the call, which only adapters read."""
+    max_output_tokens: int = 0
+    """0 means what `encoded_options` say."""
+    run_id: str = ""
+    """The run that pays; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,18 @@ class Ask:
     system: str
     user: str
     schema: str
+    call_id: str = ""
+    """Minted where it is empty."""
+
+
+class Again(Enum):
+    """Whether a call that gave no answer may be made again."""
+
+    NO = "no"
+    SAME_ID = "same id"
+    """Nothing was held or sent, or nobody knows: under an id that was used it is refused, at no cost."""
+    NEW_ID = "new id"
+    """Its id is used up: a call has left under it, now or earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,9 @@ class Reply:
     output_tokens: int
     failure: str = ""
     """Why there is no answer: the reason and the message; empty where there is one."""
+    again: Again = Again.NO
+    retry_after_ms: int = 0
+    """How long to wait before it is made again, at least."""
 
 
 class JudgeCalls(Protocol):

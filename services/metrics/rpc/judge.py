@@ -74,7 +74,7 @@ class JudgeServicer(JudgeServiceServicer):
         answers = [Judged(each.answer_id, each.prompt, each.answer, each.reference) for each in request.answers]
         judged = await judge_by_rubric(self._calls, bearer_token(), _judge(request.judge), rubric, answers)
         return pb.JudgeByRubricResponse(
-            judgements=[_rubric_judgement(each) for each in judged],
+            judgements=[rubric_judgement(each) for each in judged],
             cost=_cost(sample.reply for each in judged for sample in each.evidence),
         )
 
@@ -113,12 +113,13 @@ def _judge(judge: pb.JudgeModel) -> JudgeModel:
     )
 
 
-def _rubric_judgement(judged: RubricJudgement) -> pb.RubricJudgement:
+def rubric_judgement(judged: RubricJudgement, shown: int = _SHOWN_CHARACTERS) -> pb.RubricJudgement:
+    """The verdict on one answer, with at most `shown` characters of each text of its evidence."""
     message = pb.RubricJudgement(
         answer_id=judged.answer_id, verdict=_VERDICTS[judged.verdict], score=estimate_message(judged.score)
     )
     for sample in judged.evidence:
-        evidence = _evidence(sample.reply, sample.reasons, sample.missing_reason)
+        evidence = _evidence(sample.reply, sample.reasons, sample.missing_reason, shown)
         message.samples.add(score=sample.score, evidence=evidence)
     return message
 
@@ -138,11 +139,11 @@ def _choice(chosen: ChosenReply) -> pb.OrderedChoice:
     return pb.OrderedChoice(choice=_CHOICES[chosen.choice], evidence=evidence)
 
 
-def _evidence(reply: Reply, reasons: str, missing_reason: str) -> pb.JudgeEvidence:
+def _evidence(reply: Reply, reasons: str, missing_reason: str, shown: int = _SHOWN_CHARACTERS) -> pb.JudgeEvidence:
     return pb.JudgeEvidence(
         call_id=reply.call_id,
-        reasons=reasons[:_SHOWN_CHARACTERS],
-        answer=reply.text[:_SHOWN_CHARACTERS],
+        reasons=reasons[:shown],
+        answer=reply.text[:shown],
         missing_reason=missing_reason,
         cost=_cost([reply]),
         usage=TokenUsage(input_tokens=reply.input_tokens, output_tokens=reply.output_tokens),

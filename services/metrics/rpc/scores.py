@@ -6,14 +6,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from llmlab.api.common.v1.error_pb2 import CallError, ErrorClass, ErrorReason
+from llmlab.api.common.v1.usage_pb2 import Cost
 from llmlab.api.common.v1.value_pb2 import Value, ValueList
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from services.metrics.declarations import Direction, Scale, ScoreDeclaration, Scorer
 from services.metrics.registry import Plan, ScorerSpec
+from services.metrics.rpc.judge import rubric_judgement
 from services.metrics.scoring import SampleScores, SampleTexts
 from services.runtime.errors import DomainError, InvalidField
 from services.runtime.status import code_of
 
+_SHOWN_CHARACTERS: Final = 1_000
+"""Of each text of a judgement's evidence: it is kept with every answer of a run."""
 _SCALES: Final = {
     Scale.BINARY: pb.SCALE_BINARY,
     Scale.UNIT: pb.SCALE_UNIT,
@@ -98,6 +102,11 @@ def fill(scored: pb.SampleScores, scores: SampleScores) -> None:
             score.value = value
     for index, reason in scores.absent:
         scored.scores[index].absent_reason = reason
+    for index, detail in scores.details:
+        score = scored.scores[index]
+        score.cost.CopyFrom(Cost(cost_nano_usd=detail.cost_nano_usd, unpriced_calls=detail.unpriced_calls))
+        if detail.judgement is not None:
+            score.judgement.CopyFrom(rubric_judgement(detail.judgement, _SHOWN_CHARACTERS))
 
 
 def sample_scores(template: pb.SampleScores, sample_id: str, outcome: SampleScores | DomainError) -> pb.SampleScores:
@@ -135,6 +144,7 @@ def scorer_message(scorer: Scorer) -> pb.Scorer:
         needs_prompt=scorer.needs_prompt,
         in_default_set=scorer.in_default_set,
         citation=scorer.citation,
+        needs_model=scorer.needs_model,
     )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1 import statistics_pb2 as stats
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceServicer
-from services.metrics.engine import Engine
-from services.metrics.registry import SCORERS, ScorerSpec
+from services.metrics.outside import Origin, Scoring
+from services.metrics.registry import SCORERS, ScorerSpec, make_plan
 from services.metrics.rpc.comparisons import comparison_message, read_question
 from services.metrics.rpc.ranking import ranking_message, read_games
 from services.metrics.rpc.scores import (
@@ -22,6 +22,7 @@ from services.metrics.rpc.scores import (
 )
 from services.metrics.rpc.statistics import estimate_message, read_series
 from services.metrics.statistics import Statistics
+from services.runtime.context import bearer_token
 from services.runtime.errors import DomainError, InvalidField
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
@@ -36,13 +37,14 @@ _MAX_PAGE_SIZE: Final = 100
 class MetricsServicer(MetricsServiceServicer):
     """Serves llmlab.api.metrics.v1.MetricsService."""
 
-    def __init__(self, engine: Engine, statistics: Statistics) -> None:
-        self._engine = engine
+    def __init__(self, scoring: Scoring, statistics: Statistics) -> None:
+        self._scoring = scoring
         self._statistics = statistics
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Scores one answer."""
-        plan, (outcome,) = await self._engine.score(read_specs(request.scorers), [read_sample(request.sample)])
+        specs, samples = read_specs(request.scorers), [read_sample(request.sample)]
+        plan, (outcome,) = await self._scoring.score(specs, samples, Origin(bearer_token()))
         if isinstance(outcome, DomainError):
             raise outcome
         scored = template_of(plan)
@@ -51,7 +53,13 @@ class MetricsServicer(MetricsServiceServicer):
 
     async def ScoreBatch(self, request: pb.ScoreBatchRequest, context: Context) -> pb.ScoreBatchResponse:
         """Scores several answers."""
-        return pb.ScoreBatchResponse(samples=await self._score(read_specs(request.scorers), request.samples))
+        specs = read_specs(request.scorers)
+        if request.validate_only:
+            make_plan(specs)
+            return pb.ScoreBatchResponse()
+        ids = tuple(sample.sample_id for sample in request.samples)
+        origin = Origin(bearer_token(), request.run.run_id, ids, request.run.calls_at_once_max)
+        return pb.ScoreBatchResponse(samples=await self._score(specs, request.samples, origin))
 
     async def ScoreStream(
         self, request: AsyncIterator[pb.ScoreStreamRequest], context: Context
@@ -63,11 +71,13 @@ class MetricsServicer(MetricsServiceServicer):
                 specs = read_specs(message.scorers)
             elif message.scorers:
                 raise InvalidField("scorers", "only the first message of a stream chooses the scorers")
-            yield pb.ScoreStreamResponse(samples=await self._score(specs, message.samples))
+            yield pb.ScoreStreamResponse(samples=await self._score(specs, message.samples, Origin(bearer_token())))
 
-    async def _score(self, specs: Sequence[ScorerSpec], samples: Sequence[pb.Sample]) -> list[pb.SampleScores]:
+    async def _score(
+        self, specs: Sequence[ScorerSpec], samples: Sequence[pb.Sample], origin: Origin
+    ) -> list[pb.SampleScores]:
         """The scores of each sample, or why it has none."""
-        plan, outcomes = await self._engine.score(specs, [read_sample(sample) for sample in samples])
+        plan, outcomes = await self._scoring.score(specs, [read_sample(sample) for sample in samples], origin)
         template = template_of(plan)
         return [
             sample_scores(template, sample.sample_id, outcome)

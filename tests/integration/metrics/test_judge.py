@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,9 @@ from llmlab.api.common.v1 import error_pb2, value_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
 from llmlab.api.metrics.v1 import judge_pb2 as pb
+from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.metrics.v1.judge_pb2_grpc import JudgeServiceStub
+from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.metrics.settings import MetricsSettings
 from services.metrics.wiring import build
 from services.runtime.auth import ServiceTokenMinter
@@ -68,6 +72,7 @@ class Laboratory:
     judges: Any
     metadata: tuple[tuple[str, str], ...]
     token: str
+    metrics: Any
 
     async def by_rubric(self, **changes: Any) -> pb.JudgeByRubricResponse:
         answers = [pb.JudgedAnswer(answer_id=str(number), prompt="Q", answer=f"A{number}") for number in range(2)]
@@ -85,10 +90,12 @@ async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     own = settings.model_copy(update={"gateway_target": f"127.0.0.1:{port}", "judge_max_calls": 130})
-    token = ServiceTokenMinter.from_settings(own).token("prj_1", permissions=["CALL"])
+    token = ServiceTokenMinter.from_settings(own).token("prj_1", permissions=["CALL", "READ"])
     try:
         async with build(own) as metrics, open_channel(metrics.address, own) as channel:
-            yield Laboratory(gateway, JudgeServiceStub(channel), call_metadata(token), token)
+            yield Laboratory(
+                gateway, JudgeServiceStub(channel), call_metadata(token), token, MetricsServiceStub(channel)
+            )
     finally:
         await server.stop(None)
 
@@ -195,3 +202,151 @@ async def test_judging_needs_the_right_to_call(laboratory: Laboratory, settings:
     reader = call_metadata(ServiceTokenMinter.from_settings(settings).token("prj_1", permissions=["READ"]))
     laboratory.metadata = reader
     assert (await refusal(laboratory.by_rubric())).code == "PERMISSION_DENIED"
+
+
+@dataclass
+class RunScoring:
+    """Scores for answers of a run, asked for with the credential of the one who started it."""
+
+    laboratory: Laboratory
+    stub: Any
+
+    async def batch(self, parameters: dict[str, Any] | None = None, **changes: Any) -> Any:
+        judge = metrics_pb2.ScorerSpec(name="judge")
+        for name, value in ({"model": "mock/judge", "rubric": "R"} | (parameters or {})).items():
+            kind = {str: "string_value", int: "int_value", float: "double_value"}[type(value)]
+            judge.parameters[name].CopyFrom(value_pb2.Value(**{kind: value}))
+        request: dict[str, Any] = {
+            "samples": [metrics_pb2.Sample(sample_id=str(cell), prompt="Q", answer=f"A{cell}") for cell in (7, 8)],
+            "scorers": [metrics_pb2.ScorerSpec(name="length"), judge, metrics_pb2.ScorerSpec(name="finished")],
+            "run": metrics_pb2.ScoringRun(run_id="run_1"),
+        }
+        return await self.stub.ScoreBatch(
+            metrics_pb2.ScoreBatchRequest(**(request | changes)), metadata=self.laboratory.metadata
+        )
+
+    @property
+    def calls(self) -> list[gateway_pb2.Call]:
+        return [call for batch in self.laboratory.gateway.batches for call in batch.calls]
+
+
+@pytest.fixture
+def run_scoring(laboratory: Laboratory) -> RunScoring:
+    return RunScoring(laboratory, laboratory.metrics)
+
+
+def _by_name(sample: metrics_pb2.SampleScores) -> dict[str, metrics_pb2.Score]:
+    return {score.name: score for score in sample.scores}
+
+
+async def test_a_runs_answers_are_judged_at_its_expense(run_scoring: RunScoring) -> None:
+    scored = await run_scoring.batch({"samples": 3, "threshold": 0.6})
+
+    names = [score.name for score in scored.samples[0].scores]
+    assert names[names.index("judge") - 1].startswith("length.")
+    assert names[-3:] == ["judge", "judge.passed", "finished"]
+    score = _by_name(scored.samples[1])["judge"]
+    assert (scored.samples[1].sample_id, score.value, score.cost.cost_nano_usd) == ("8", 0.9, 6_000)
+    assert (score.judgement.verdict, score.judgement.score.value) == (pb.RUBRIC_VERDICT_PASS, 0.9)
+    assert [each.evidence.reasons for each in score.judgement.samples] == ["fine"] * 3
+    assert _by_name(scored.samples[1])["judge.passed"].value == 1.0
+    first, *_, last = sorted(run_scoring.calls, key=lambda call: call.call_id)
+    assert (len(run_scoring.calls), {call.run_id for call in run_scoring.calls}) == (6, {"run_1"})
+    assert re.fullmatch(r"run_1/7/judge-[0-9a-f]{12}/1\.1", first.call_id)
+    assert (dict(last.tags), last.parameters.max_output_tokens) == ({"feature": "judge"}, 1_024)
+    assert set(run_scoring.laboratory.gateway.tokens) == {f"Bearer {run_scoring.laboratory.token}"}
+
+
+async def test_the_same_batch_asked_for_again_pays_under_few_ids(run_scoring: RunScoring) -> None:
+    """As after a crash: an id under which a call has left is refused, and a verdict has three ids."""
+    paid: Counter[str] = Counter()
+
+    def once(call: gateway_pb2.Call) -> gateway_pb2.CallOutcome:
+        if call.call_id in paid:
+            error = error_pb2.CallError(reason=error_pb2.ERROR_REASON_CALL_ALREADY_DISPATCHED, message="it left")
+            return gateway_pb2.CallOutcome(call_id=call.call_id, error=error)
+        paid[call.call_id] += 1
+        return _fine(call)
+
+    run_scoring.laboratory.gateway.script = once
+    answers = [await run_scoring.batch({"samples": 2}) for _ in range(5)]
+
+    assert set(paid.values()) == {1}
+    assert sorted(Counter(call_id.rpartition(".")[0] for call_id in paid).values()) == [3] * 4
+    bills = [_by_name(answer.samples[0])["judge"].cost for answer in answers]
+    assert [(bill.cost_nano_usd, bill.unpriced_calls) for bill in bills] == [
+        (4_000, 0), (4_000, 2), (4_000, 4), (0, 6), (0, 6),
+    ]  # fmt: skip
+    lost = _by_name(answers[-1].samples[0])["judge"]
+    assert not lost.HasField("value")
+    assert lost.absent_reason == "CALL_ALREADY_DISPATCHED: it left"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "passed"),
+    [
+        (refused, "BUDGET_EXCEEDED: nothing is left", "BUDGET_EXCEEDED: nothing is left"),
+        (
+            lambda call: completion(call, "good!"),
+            "the verdict is not a JSON object",
+            "the verdict is not a JSON object",
+        ),
+        (
+            lambda call: completion(call, {"reasons": "", "score": 0.58 + 0.04 * call.call_id.endswith("1.1")}),
+            "",
+            "undecided: 0.35 - 0.85, or what is missing, holds 0.6",
+        ),
+    ],
+)
+async def test_what_is_not_decided_is_absent_and_never_0(
+    run_scoring: RunScoring, script: Any, reason: str, passed: str
+) -> None:
+    run_scoring.laboratory.gateway.script = script
+    scored = await run_scoring.batch({"samples": 2})
+    scores = _by_name(scored.samples[0])
+    assert (scores["judge"].absent_reason, scores["judge"].HasField("value")) == (reason, not reason)
+    assert scores["judge.passed"].absent_reason == passed
+    assert scores["length.words"].value == 1.0
+
+
+async def test_calls_under_way_are_bounded_and_refusals_are_waited_for(run_scoring: RunScoring) -> None:
+    refusals = iter(range(3))
+
+    def busy(call: gateway_pb2.Call) -> gateway_pb2.CallOutcome:
+        if next(refusals, None) is None:
+            return _fine(call)
+        error = error_pb2.CallError(reason=error_pb2.ERROR_REASON_RATE_LIMITED, retryable=True, retry_after_ms=1)
+        return gateway_pb2.CallOutcome(call_id=call.call_id, error=error)
+
+    run_scoring.laboratory.gateway.script = busy
+    scored = await run_scoring.batch(run=metrics_pb2.ScoringRun(run_id="run_1", calls_at_once_max=2))
+    assert _by_name(scored.samples[0])["judge"].value == 0.9
+    assert {len(batch.calls) for batch in run_scoring.laboratory.gateway.batches} <= {1, 2}
+    assert len({call.call_id for call in run_scoring.calls}) == 6
+
+
+@pytest.mark.parametrize(
+    ("parameters", "changes", "field"),
+    [
+        ({"samples": 1}, {}, "scorers[1].parameters.samples"),
+        ({"samples": 33}, {}, "scorers[1].parameters.samples"),
+        ({"threshold": 1.5}, {}, "scorers[1].parameters.threshold"),
+        ({"model": "judge"}, {}, "scorers[1].parameters.model"),
+        ({"rubric": "  "}, {}, "scorers[1].parameters.rubric"),
+        ({"tone": "mild"}, {}, "scorers[1].parameters.tone"),
+        ({"threshold": 2.0}, {"validate_only": True}, "scorers[1].parameters.threshold"),
+        ({}, {"run": None}, "run"),
+        ({}, {"samples": [metrics_pb2.Sample(sample_id="x")]}, "samples"),
+    ],
+)
+async def test_wrong_requests_cost_nothing(
+    run_scoring: RunScoring, parameters: dict[str, Any], changes: dict[str, Any], field: str
+) -> None:
+    error = await refusal(run_scoring.batch(parameters, **changes))
+    assert getattr(error, "field", "") == field or error.metadata.get("field") == field
+    assert not run_scoring.calls
+
+
+async def test_validating_asks_nobody(run_scoring: RunScoring) -> None:
+    assert not (await run_scoring.batch(validate_only=True)).samples
+    assert not run_scoring.calls

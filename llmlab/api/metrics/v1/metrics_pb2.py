@@ -26,11 +26,13 @@ from llmlab.api import validate_rules as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from llmlab.api.common.v1 import error_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_error__pb2
 from llmlab.api.common.v1 import options_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_options__pb2
+from llmlab.api.common.v1 import usage_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_usage__pb2
 from llmlab.api.common.v1 import value_pb2 as llmlab_dot_api_dot_common_dot_v1_dot_value__pb2
+from llmlab.api.metrics.v1 import judge_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_judge__pb2
 from llmlab.api.metrics.v1 import statistics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#llmlab/api/metrics/v1/metrics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a llmlab/api/common/v1/error.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/value.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"\xe6\x01\n\nScorerSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12W\n\nparameters\x18\x02 \x03(\x0b\x32\x31.llmlab.api.metrics.v1.ScorerSpec.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x05label\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x83\x01\n\x06Sample\x12\x1b\n\tsample_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x1c\n\nreferences\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1e\n\rfinish_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\xbf\x01\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05scale\x18\x03 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x04 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x15\n\rabsent_reason\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\tB\x08\n\x06_value\"\x83\x01\n\x0cScoreRequest\x12\x35\n\x06sample\x18\x01 \x01(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x06\xbaH\x03\xc8\x01\x01\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"=\n\rScoreResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\"\x8e\x01\n\x11ScoreBatchRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"\x7f\n\x0cSampleScores\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12,\n\x06scores\x18\x02 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.common.v1.CallError\"J\n\x12ScoreBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"\x8f\x01\n\x12ScoreStreamRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"K\n\x13ScoreStreamResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"P\n\x12ListScorersRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x13ListScorersResponse\x12.\n\x07scorers\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.Scorer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x02\n\x06Scorer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x06scores\x18\x04 \x03(\x0b\x32\'.llmlab.api.metrics.v1.ScoreDeclaration\x12:\n\nparameters\x18\x05 \x03(\x0b\x32&.llmlab.api.metrics.v1.ScorerParameter\x12\x17\n\x0fneeds_reference\x18\x06 \x01(\x08\x12\x14\n\x0cneeds_prompt\x18\x07 \x01(\x08\x12\x16\n\x0ein_default_set\x18\x08 \x01(\x08\x12\x10\n\x08\x63itation\x18\t \x01(\t\"\xdb\x01\n\x10ScoreDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05scale\x18\x02 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"v\n\x0fScorerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value*|\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\x12\x15\n\x11\x44IRECTION_NEUTRAL\x10\x03*a\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_BINARY\x10\x01\x12\x0e\n\nSCALE_UNIT\x10\x02\x12\x0f\n\x0bSCALE_COUNT\x10\x03\x12\x0e\n\nSCALE_REAL\x10\x04\x32\xf5\x06\n\x0eMetricsService\x12r\n\x05Score\x12#.llmlab.api.metrics.v1.ScoreRequest\x1a$.llmlab.api.metrics.v1.ScoreResponse\"\x1e\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/metrics:\x01*\x12\x87\x01\n\nScoreBatch\x12(.llmlab.api.metrics.v1.ScoreBatchRequest\x1a).llmlab.api.metrics.v1.ScoreBatchResponse\"$\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/metrics/batch:\x01*\x12n\n\x0bScoreStream\x12).llmlab.api.metrics.v1.ScoreStreamRequest\x1a*.llmlab.api.metrics.v1.ScoreStreamResponse\"\x04\xc8\xf3\x18\x03(\x01\x30\x01\x12\x81\x01\n\x0bListScorers\x12).llmlab.api.metrics.v1.ListScorersRequest\x1a*.llmlab.api.metrics.v1.ListScorersResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scorers\x12\x80\x01\n\tSummarize\x12\'.llmlab.api.metrics.v1.SummarizeRequest\x1a(.llmlab.api.metrics.v1.SummarizeResponse\" \xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/summaries:\x01*\x12|\n\x07\x43ompare\x12%.llmlab.api.metrics.v1.CompareRequest\x1a&.llmlab.api.metrics.v1.CompareResponse\"\"\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/comparisons:\x01*\x12p\n\x04Rank\x12\".llmlab.api.metrics.v1.RankRequest\x1a#.llmlab.api.metrics.v1.RankResponse\"\x1f\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/rankings:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#llmlab/api/metrics/v1/metrics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a llmlab/api/common/v1/error.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/usage.proto\x1a llmlab/api/common/v1/value.proto\x1a!llmlab/api/metrics/v1/judge.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"\xe6\x01\n\nScorerSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12W\n\nparameters\x18\x02 \x03(\x0b\x32\x31.llmlab.api.metrics.v1.ScorerSpec.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x05label\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x83\x01\n\x06Sample\x12\x1b\n\tsample_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x1c\n\nreferences\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1e\n\rfinish_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\xa4\x02\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05scale\x18\x03 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x04 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x15\n\rabsent_reason\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\x12(\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x39\n\tjudgement\x18\x08 \x01(\x0b\x32&.llmlab.api.metrics.v1.RubricJudgementB\x08\n\x06_value\"\x83\x01\n\x0cScoreRequest\x12\x35\n\x06sample\x18\x01 \x01(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x06\xbaH\x03\xc8\x01\x01\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"=\n\rScoreResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\"a\n\nScoringRun\x12,\n\x06run_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9_.-]*$\x12%\n\x11\x63\x61lls_at_once_max\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x00\"\xd5\x01\n\x11ScoreBatchRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \x12.\n\x03run\x18\x03 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScoringRun\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x7f\n\x0cSampleScores\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12,\n\x06scores\x18\x02 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.common.v1.CallError\"J\n\x12ScoreBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"\x8f\x01\n\x12ScoreStreamRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"K\n\x13ScoreStreamResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"P\n\x12ListScorersRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x13ListScorersResponse\x12.\n\x07scorers\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.Scorer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x02\n\x06Scorer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x06scores\x18\x04 \x03(\x0b\x32\'.llmlab.api.metrics.v1.ScoreDeclaration\x12:\n\nparameters\x18\x05 \x03(\x0b\x32&.llmlab.api.metrics.v1.ScorerParameter\x12\x17\n\x0fneeds_reference\x18\x06 \x01(\x08\x12\x14\n\x0cneeds_prompt\x18\x07 \x01(\x08\x12\x16\n\x0ein_default_set\x18\x08 \x01(\x08\x12\x10\n\x08\x63itation\x18\t \x01(\t\x12\x13\n\x0bneeds_model\x18\n \x01(\x08\"\xdb\x01\n\x10ScoreDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05scale\x18\x02 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"v\n\x0fScorerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value*|\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\x12\x15\n\x11\x44IRECTION_NEUTRAL\x10\x03*a\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_BINARY\x10\x01\x12\x0e\n\nSCALE_UNIT\x10\x02\x12\x0f\n\x0bSCALE_COUNT\x10\x03\x12\x0e\n\nSCALE_REAL\x10\x04\x32\xf5\x06\n\x0eMetricsService\x12r\n\x05Score\x12#.llmlab.api.metrics.v1.ScoreRequest\x1a$.llmlab.api.metrics.v1.ScoreResponse\"\x1e\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/metrics:\x01*\x12\x87\x01\n\nScoreBatch\x12(.llmlab.api.metrics.v1.ScoreBatchRequest\x1a).llmlab.api.metrics.v1.ScoreBatchResponse\"$\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/metrics/batch:\x01*\x12n\n\x0bScoreStream\x12).llmlab.api.metrics.v1.ScoreStreamRequest\x1a*.llmlab.api.metrics.v1.ScoreStreamResponse\"\x04\xc8\xf3\x18\x03(\x01\x30\x01\x12\x81\x01\n\x0bListScorers\x12).llmlab.api.metrics.v1.ListScorersRequest\x1a*.llmlab.api.metrics.v1.ListScorersResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scorers\x12\x80\x01\n\tSummarize\x12\'.llmlab.api.metrics.v1.SummarizeRequest\x1a(.llmlab.api.metrics.v1.SummarizeResponse\" \xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/summaries:\x01*\x12|\n\x07\x43ompare\x12%.llmlab.api.metrics.v1.CompareRequest\x1a&.llmlab.api.metrics.v1.CompareResponse\"\"\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/comparisons:\x01*\x12p\n\x04Rank\x12\".llmlab.api.metrics.v1.RankRequest\x1a#.llmlab.api.metrics.v1.RankResponse\"\x1f\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/rankings:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +57,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREREQUEST'].fields_by_name['sample']._serialized_options = b'\272H\003\310\001\001'
   _globals['_SCOREREQUEST'].fields_by_name['scorers']._loaded_options = None
   _globals['_SCOREREQUEST'].fields_by_name['scorers']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_SCORINGRUN'].fields_by_name['run_id']._loaded_options = None
+  _globals['_SCORINGRUN'].fields_by_name['run_id']._serialized_options = b'\272H\031r\027\020\001\030@2\021^[A-Za-z0-9_.-]*$'
+  _globals['_SCORINGRUN'].fields_by_name['calls_at_once_max']._loaded_options = None
+  _globals['_SCORINGRUN'].fields_by_name['calls_at_once_max']._serialized_options = b'\272H\007\032\005\030\200\010(\000'
   _globals['_SCOREBATCHREQUEST'].fields_by_name['samples']._loaded_options = None
   _globals['_SCOREBATCHREQUEST'].fields_by_name['samples']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
   _globals['_SCOREBATCHREQUEST'].fields_by_name['scorers']._loaded_options = None
@@ -81,42 +87,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRICSSERVICE'].methods_by_name['Compare']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\024\"\017/v1/comparisons:\001*'
   _globals['_METRICSSERVICE'].methods_by_name['Rank']._loaded_options = None
   _globals['_METRICSSERVICE'].methods_by_name['Rank']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\021\"\014/v1/rankings:\001*'
-  _globals['_DIRECTION']._serialized_start=2385
-  _globals['_DIRECTION']._serialized_end=2509
-  _globals['_SCALE']._serialized_start=2511
-  _globals['_SCALE']._serialized_end=2608
-  _globals['_SCORERSPEC']._serialized_start=266
-  _globals['_SCORERSPEC']._serialized_end=496
-  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_start=418
-  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_end=496
-  _globals['_SAMPLE']._serialized_start=499
-  _globals['_SAMPLE']._serialized_end=630
-  _globals['_SCORE']._serialized_start=633
-  _globals['_SCORE']._serialized_end=824
-  _globals['_SCOREREQUEST']._serialized_start=827
-  _globals['_SCOREREQUEST']._serialized_end=958
-  _globals['_SCORERESPONSE']._serialized_start=960
-  _globals['_SCORERESPONSE']._serialized_end=1021
-  _globals['_SCOREBATCHREQUEST']._serialized_start=1024
-  _globals['_SCOREBATCHREQUEST']._serialized_end=1166
-  _globals['_SAMPLESCORES']._serialized_start=1168
-  _globals['_SAMPLESCORES']._serialized_end=1295
-  _globals['_SCOREBATCHRESPONSE']._serialized_start=1297
-  _globals['_SCOREBATCHRESPONSE']._serialized_end=1371
-  _globals['_SCORESTREAMREQUEST']._serialized_start=1374
-  _globals['_SCORESTREAMREQUEST']._serialized_end=1517
-  _globals['_SCORESTREAMRESPONSE']._serialized_start=1519
-  _globals['_SCORESTREAMRESPONSE']._serialized_end=1594
-  _globals['_LISTSCORERSREQUEST']._serialized_start=1596
-  _globals['_LISTSCORERSREQUEST']._serialized_end=1676
-  _globals['_LISTSCORERSRESPONSE']._serialized_start=1678
-  _globals['_LISTSCORERSRESPONSE']._serialized_end=1772
-  _globals['_SCORER']._serialized_start=1775
-  _globals['_SCORER']._serialized_end=2041
-  _globals['_SCOREDECLARATION']._serialized_start=2044
-  _globals['_SCOREDECLARATION']._serialized_end=2263
-  _globals['_SCORERPARAMETER']._serialized_start=2265
-  _globals['_SCORERPARAMETER']._serialized_end=2383
-  _globals['_METRICSSERVICE']._serialized_start=2611
-  _globals['_METRICSSERVICE']._serialized_end=3496
+  _globals['_DIRECTION']._serialized_start=2746
+  _globals['_DIRECTION']._serialized_end=2870
+  _globals['_SCALE']._serialized_start=2872
+  _globals['_SCALE']._serialized_end=2969
+  _globals['_SCORERSPEC']._serialized_start=335
+  _globals['_SCORERSPEC']._serialized_end=565
+  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_start=487
+  _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_end=565
+  _globals['_SAMPLE']._serialized_start=568
+  _globals['_SAMPLE']._serialized_end=699
+  _globals['_SCORE']._serialized_start=702
+  _globals['_SCORE']._serialized_end=994
+  _globals['_SCOREREQUEST']._serialized_start=997
+  _globals['_SCOREREQUEST']._serialized_end=1128
+  _globals['_SCORERESPONSE']._serialized_start=1130
+  _globals['_SCORERESPONSE']._serialized_end=1191
+  _globals['_SCORINGRUN']._serialized_start=1193
+  _globals['_SCORINGRUN']._serialized_end=1290
+  _globals['_SCOREBATCHREQUEST']._serialized_start=1293
+  _globals['_SCOREBATCHREQUEST']._serialized_end=1506
+  _globals['_SAMPLESCORES']._serialized_start=1508
+  _globals['_SAMPLESCORES']._serialized_end=1635
+  _globals['_SCOREBATCHRESPONSE']._serialized_start=1637
+  _globals['_SCOREBATCHRESPONSE']._serialized_end=1711
+  _globals['_SCORESTREAMREQUEST']._serialized_start=1714
+  _globals['_SCORESTREAMREQUEST']._serialized_end=1857
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=1859
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=1934
+  _globals['_LISTSCORERSREQUEST']._serialized_start=1936
+  _globals['_LISTSCORERSREQUEST']._serialized_end=2016
+  _globals['_LISTSCORERSRESPONSE']._serialized_start=2018
+  _globals['_LISTSCORERSRESPONSE']._serialized_end=2112
+  _globals['_SCORER']._serialized_start=2115
+  _globals['_SCORER']._serialized_end=2402
+  _globals['_SCOREDECLARATION']._serialized_start=2405
+  _globals['_SCOREDECLARATION']._serialized_end=2624
+  _globals['_SCORERPARAMETER']._serialized_start=2626
+  _globals['_SCORERPARAMETER']._serialized_end=2744
+  _globals['_METRICSSERVICE']._serialized_start=2972
+  _globals['_METRICSSERVICE']._serialized_end=3857
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,9 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from llmlab.api.common.v1 import error_pb2 as _error_pb2
+from llmlab.api.common.v1 import usage_pb2 as _usage_pb2
 from llmlab.api.common.v1 import value_pb2 as _value_pb2
+from llmlab.api.metrics.v1 import judge_pb2 as _judge_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -190,6 +192,8 @@ class Score(_message.Message):
     DIRECTION_FIELD_NUMBER: _builtins.int
     ABSENT_REASON_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    JUDGEMENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name: the spec's label, or the scorer's name, with the part where a scorer gives several ("length.words")."""
     value: _builtins.float
@@ -204,6 +208,14 @@ class Score(_message.Message):
     """How the number was made, where a library defines it: sacrebleu's signature, to be published with the number. Empty for
     scores that their name and version define.
     """
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Cost:
+        """What the model calls of this scorer cost; only on its first score, absent where it makes none."""
+
+    @_builtins.property
+    def judgement(self) -> _judge_pb2.RubricJudgement:
+        """The judgement that a score by a model rests on, with interval and evidence; only on the first score of `judge`."""
+
     def __init__(
         self,
         *,
@@ -213,10 +225,12 @@ class Score(_message.Message):
         direction: Global___Direction.ValueType = ...,
         absent_reason: _builtins.str = ...,
         signature: _builtins.str = ...,
+        cost: _usage_pb2.Cost | None = ...,
+        judgement: _judge_pb2.RubricJudgement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "cost", b"cost", "judgement", b"judgement", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "absent_reason", b"absent_reason", "direction", b"direction", "name", b"name", "scale", b"scale", "signature", b"signature", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "absent_reason", b"absent_reason", "cost", b"cost", "direction", b"direction", "judgement", b"judgement", "name", b"name", "scale", b"scale", "signature", b"signature", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
@@ -279,6 +293,34 @@ class ScoreResponse(_message.Message):
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 
 @_typing.final
+class ScoringRun(_message.Message):
+    """The run that answers belong to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    CALLS_AT_ONCE_MAX_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Its id: a dimension of the bills of scorers that call models, and with the sample's id a part of their calls' ids."""
+    calls_at_once_max: _builtins.int
+    """Calls of this request that may be under way at a time, 0 - 1,024; 0 means the server's limit (64 unless set otherwise),
+    which holds in any case.
+    """
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        calls_at_once_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_at_once_max", b"calls_at_once_max", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoringRun: _TypeAlias = ScoringRun  # noqa: Y015
+
+@_typing.final
 class ScoreBatchRequest(_message.Message):
     """Scores several answers."""
 
@@ -286,6 +328,10 @@ class ScoreBatchRequest(_message.Message):
 
     SAMPLES_FIELD_NUMBER: _builtins.int
     SCORERS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """Only check the scorers: nothing is scored, nothing is paid, and there are no samples in the response. Default false."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sample]:
         """1 - 256 samples."""
@@ -294,15 +340,21 @@ class ScoreBatchRequest(_message.Message):
     def scorers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorerSpec]:
         """By what; 0 - 32 with distinct labels. None means the default reference-free set."""
 
+    @_builtins.property
+    def run(self) -> Global___ScoringRun:
+        """The run that the answers belong to, their `sample_id` being their cell's index. Needed by `judge`."""
+
     def __init__(
         self,
         *,
         samples: _abc.Iterable[Global___Sample] | None = ...,
         scorers: _abc.Iterable[Global___ScorerSpec] | None = ...,
+        run: Global___ScoringRun | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples", "scorers", b"scorers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "samples", b"samples", "scorers", b"scorers", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,6 +543,7 @@ class Scorer(_message.Message):
     NEEDS_PROMPT_FIELD_NUMBER: _builtins.int
     IN_DEFAULT_SET_FIELD_NUMBER: _builtins.int
     CITATION_FIELD_NUMBER: _builtins.int
+    NEEDS_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     version: _builtins.str
@@ -505,6 +558,8 @@ class Scorer(_message.Message):
     """Whether it is in the default set."""
     citation: _builtins.str
     """Where the definition comes from."""
+    needs_model: _builtins.bool
+    """Whether it calls a model, at the caller's expense."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreDeclaration]:
         """The scores that it gives."""
@@ -525,10 +580,11 @@ class Scorer(_message.Message):
         needs_prompt: _builtins.bool = ...,
         in_default_set: _builtins.bool = ...,
         citation: _builtins.str = ...,
+        needs_model: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "description", b"description", "in_default_set", b"in_default_set", "name", b"name", "needs_prompt", b"needs_prompt", "needs_reference", b"needs_reference", "parameters", b"parameters", "scores", b"scores", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "description", b"description", "in_default_set", b"in_default_set", "name", b"name", "needs_model", b"needs_model", "needs_prompt", b"needs_prompt", "needs_reference", b"needs_reference", "parameters", b"parameters", "scores", b"scores", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,7 +85,9 @@ class MetricsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScoreBatch(self, request, context):
-        """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other.
+        """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
+        pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
+        that left before is not made again under its id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,10 @@ class MetricsServiceStub:
     Score: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ScoreRequest, _metrics_pb2.ScoreResponse]
     """Scores one answer."""
     ScoreBatch: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ScoreBatchRequest, _metrics_pb2.ScoreBatchResponse]
-    """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
+    """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
+    pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
+    that left before is not made again under its id.
+    """
     ScoreStream: _grpc.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]
     """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
     holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
@@ -62,7 +65,10 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     Score: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ScoreRequest, _metrics_pb2.ScoreResponse]  # type: ignore[assignment]
     """Scores one answer."""
     ScoreBatch: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ScoreBatchRequest, _metrics_pb2.ScoreBatchResponse]  # type: ignore[assignment]
-    """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
+    """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
+    pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
+    that left before is not made again under its id.
+    """
     ScoreStream: _aio.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]  # type: ignore[assignment]
     """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
     holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
@@ -96,7 +102,10 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metrics_pb2.ScoreBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metrics_pb2.ScoreBatchResponse, _abc.Awaitable[_metrics_pb2.ScoreBatchResponse]]:
-        """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other."""
+        """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
+        pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
+        that left before is not made again under its id.
+        """
 
     @_abc_1.abstractmethod
     def ScoreStream(

@@ -842,7 +842,7 @@ class Result(_message.Message):
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[_metrics_pb2.Score]:
-        """Scores; empty until they are there."""
+        """Scores; empty until they are there. Evidence of judgements only in the full view."""
 
     @_builtins.property
     def error(self) -> _error_pb2.CallError:
@@ -1154,6 +1154,7 @@ class PointSummary(_message.Message):
     TTFT_US_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    SCORING_COST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """"provider/model"."""
     cells_total: _builtins.int
@@ -1190,6 +1191,10 @@ class PointSummary(_message.Message):
     def cost(self) -> _usage_pb2.Cost:
         """Money, summed."""
 
+    @_builtins.property
+    def scoring_cost(self) -> _usage_pb2.Cost:
+        """What scoring by models cost, summed; beside `cost`, not in it."""
+
     def __init__(
         self,
         *,
@@ -1204,10 +1209,11 @@ class PointSummary(_message.Message):
         ttft_us: _abc.Iterable[_statistics_pb2.Estimate] | None = ...,
         usage: _usage_pb2.TokenUsage | None = ...,
         cost: _usage_pb2.Cost | None = ...,
+        scoring_cost: _usage_pb2.Cost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "success_rate", b"success_rate", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "scoring_cost", b"scoring_cost", "success_rate", b"success_rate", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells_done", b"cells_done", "cells_missing", b"cells_missing", "cells_total", b"cells_total", "cost", b"cost", "latency_us", b"latency_us", "model", b"model", "parameters", b"parameters", "scores", b"scores", "success_rate", b"success_rate", "ttft_us", b"ttft_us", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells_done", b"cells_done", "cells_missing", b"cells_missing", "cells_total", b"cells_total", "cost", b"cost", "latency_us", b"latency_us", "model", b"model", "parameters", b"parameters", "scores", b"scores", "scoring_cost", b"scoring_cost", "success_rate", b"success_rate", "ttft_us", b"ttft_us", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
