@@ -22,6 +22,9 @@ _HOST = regex.compile(r"(?:[^/?#@\s]*+@)?([\w-]+(?:\.[\w-]+)+)")
 _POINT_IN_WORD = re.compile(r"\.[a-z0-9\x80-\U0010ffff]")
 
 
+_NO_SPANS: Final = Spans(())
+
+
 class Host(NamedTuple):
     """A host that a text names; `addressed` where it stands in an address or behind "www."."""
 
@@ -38,8 +41,8 @@ class Links:
         self._text = text
         self._addresses = list(_addresses(text)) if "://" in text else []
         targets = list(_targets(text)) if "](" in text else []
-        self._spans = Spans([*self._addresses, *targets])
         self.any = bool(self._addresses or targets)
+        self._spans = Spans([*self._addresses, *targets]) if self.any else _NO_SPANS
 
     def cover(self, start: int, end: int) -> bool:
         """Whether the place lies in an address or in the target of a Markdown link."""
@@ -53,7 +56,7 @@ class Links:
                 yield Host(_without_www(host[1]), host.start(1), addressed=True)
         position = 0
         for point in _POINT_IN_WORD.finditer(self._text):
-            if point.start() < position or self.cover(point.start(), point.end()):
+            if point.start() < position or (self.any and self.cover(point.start(), point.end())):
                 continue
             start, position = _host_around(self._text, point.start())
             name = self._text[start:position].strip(".-")

@@ -41,14 +41,17 @@ class Lists:
         after_blank = False
         start = 0
         for line in text.split("\n"):
-            bare = line.lstrip(" \t")
-            if not bare or bare == "\r":
-                after_blank = True
-            else:
+            point = line.find(". ", 1, _NUMBER_DIGITS_MAX + 1)
+            if point > 0 and line[:point].isdecimal() and line[:point].isascii():
+                self._read_usual_item(start, int(line[:point]))
+                after_blank = False
+            elif (bare := line.lstrip(" \t")) and bare != "\r":
                 # Most lines are neither items nor the end of a list.
                 if bare[0] in _MARKS or (after_blank and self._indent >= 0):
                     self._read(start, line, bare, after_blank=after_blank)
                 after_blank = False
+            else:
+                after_blank = True
             start += len(line) + 1
 
     def ordinal(self, position: int) -> int:
@@ -56,13 +59,17 @@ class Lists:
         index = bisect_right(self._starts, position) - 1
         return self._ordinals[index] if index >= 0 else 0
 
+    def _read_usual_item(self, start: int, number: int) -> None:
+        """Take a line that begins with its number; it belongs to the outermost list, whichever is open."""
+        if not self._under_heading:
+            self._indent = self._bullets = 0
+            self._starts.append(start)
+            self._ordinals.append(number)
+
     def _read(self, start: int, line: str, bare: str, *, after_blank: bool) -> None:
         """Take a line that holds something."""
         number, bullet = -1, False
-        point = bare.find(". ", 1, _NUMBER_DIGITS_MAX + 1)
-        if point > 0 and bare[:point].isdecimal():  # the usual item, without a regular expression
-            number = int(bare[:point])
-        elif bare[0] in _MARKS:
+        if bare[0] in _MARKS:
             numbered = _ROW.match(bare) if bare[0] == "|" else _NUMBERED.match(bare)
             number = int(numbered["number"]) if numbered else -1
             if bare[0] == "#" and _HEADING.match(bare):

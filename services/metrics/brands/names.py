@@ -6,6 +6,7 @@ a trie of words tells how a name goes on from there. So of nested names the long
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -26,6 +27,8 @@ _DENSE_CHARACTERS_MAX: Final = 60_000
 
 _SEPARATOR_SIGNS = str.maketrans({"*": "", "\n": " ", "\t": " ", "\r": " ", "\v": " ", "\f": " "})
 _ASCII_WORD: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+# A space, a word in ASCII and a sign that surely ends it: read without looking at each character.
+_USUAL_STEP: Final = re.compile(rf" ([a-z0-9]{{1,{_WORD_LENGTH_MAX}}})(?=[ \n,;:!?()*]|\Z)")
 _TRADE_MARKS = "\u2122\u2120\u00ae\u00a9"
 
 
@@ -108,6 +111,9 @@ class _Steps:
         return self._known[position]
 
     def _read(self, position: int) -> tuple[str, str, int] | None:
+        usual = _USUAL_STEP.match(self._text, position)
+        if usual is not None:
+            return " ", usual[1], usual.end()
         span = _word_at(self._text, position)
         if span is None:
             return None
@@ -190,6 +196,8 @@ class NameMatcher:
                 # The common case, without a further look: a name of one word between signs that bind nothing.
                 names.append(Found(name, start, end))
                 cursor = end
+            elif end < length and text[end] in _ASCII_WORD and text[end - 1] in _ASCII_WORD:
+                continue  # the beginning of a longer word
             elif _stands_alone(text, start, end):
                 found = next(_names_from(self._roots[pattern], text, start, end, steps), None)
                 if found is not None and found.start >= cursor:
