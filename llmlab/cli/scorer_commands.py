@@ -69,6 +69,12 @@ def scorer_tables(scorer: pb.Scorer) -> Group:
         for parameter in scorer.parameters:
             given = parameter.HasField("default_value")
             default = escape(str(from_value(parameter.default_value))) if given else "required"
-            parameters.add_row(parameter.name, parameter.type, default, escape(parameter.description))
+            parameters.add_row(parameter.name, parameter.type, default, escape(meaning(parameter)))
         parts += ["", parameters]
     return Group(*parts)
+
+
+def meaning(parameter: pb.ScorerParameter) -> str:
+    """What a parameter does, with the values that it takes where they are few."""
+    choices = f" One of: {', '.join(parameter.choices)}." if parameter.choices else ""
+    return f"{parameter.description}{choices}"

@@ -55,6 +55,8 @@ class ParameterDescription:
     required: bool
     default: object
     """None where it is required."""
+    choices: tuple[str, ...] = ()
+    """The values that it takes; empty where every value of its type may be tried."""
 
 
 _TYPE_NAMES = {
@@ -83,6 +85,7 @@ class Parameters(BaseModel):
                 description=field.description or "",
                 required=field.is_required(),
                 default=None if field.is_required() else field.default,
+                choices=tuple(schemas[name].get("enum", ())),
             )
             for name, field in zip(cls.names(), cls.model_fields.values(), strict=True)
         ]

@@ -11,7 +11,7 @@ from services.metrics.declarations import Absent, Scorer, Value
 from services.metrics.engine import Engine, Outcome
 from services.metrics.registry import Plan, ScorerSpec
 from services.metrics.scoring import DECIMALS, Detail, SampleScores, SampleTexts, freeze_spec, plan_of
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, InvalidField
 
 _ABSENT_CODES: Final = frozenset({"PERMISSION_DENIED", "FAILED_PRECONDITION", "NOT_FOUND"})
 """Refusals that make scores absent. What is away or busy is worth another request; what is wrong with it is told."""
@@ -60,15 +60,35 @@ class OutsideScorer(Protocol):
 class Scoring:
     """Scores samples, inside by `engine` and outside by the scorers of these names."""
 
-    def __init__(self, engine: Engine, outside: Mapping[str, OutsideScorer]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        outside: Mapping[str, OutsideScorer],
+        choices: Mapping[str, Mapping[str, Sequence[str]]],
+    ) -> None:
+        """`choices` are the values that parameters of some scorers take here, by scorer and parameter."""
         self._engine = engine
         self._outside = outside
+        self.choices = choices
+
+    def plan(self, specs: Sequence[ScorerSpec]) -> Plan:
+        """The plan of `specs`. Raises InvalidField, as make_plan, and for a value that is none of the choices."""
+        plan = plan_of(tuple(map(freeze_spec, specs)))
+        for index, (scorer, parameters) in enumerate(plan.steps):
+            for name, choices in self.choices.get(scorer.name, {}).items():
+                if getattr(parameters, name) not in choices:
+                    message = (
+                        f"must be one of {', '.join(choices)}" if choices else "has no values: none is set up here"
+                    )
+                    path = f"scorers[{index}].parameters.{name}"
+                    raise InvalidField(path, message, reason="SCORER_PARAMETERS")
+        return plan
 
     async def score(
         self, specs: Sequence[ScorerSpec], samples: Sequence[SampleTexts], origin: Origin
     ) -> tuple[Plan, list[Outcome]]:
         """As Engine.score; `origin.sample_ids` may be empty. Raises also what an outside scorer raises."""
-        plan = plan_of(tuple(map(freeze_spec, specs)))
+        plan = self.plan(specs)
         if not any(scorer.outside for scorer, _ in plan.steps):
             return await self._engine.score(specs, samples)
         inside = [spec for spec, (scorer, _) in zip(specs, plan.steps, strict=True) if not scorer.outside]

@@ -21,6 +21,7 @@ from services.metrics.scorers.quality import QUALITY
 from services.metrics.scorers.readability import READABILITY
 from services.metrics.scorers.refusal import REFUSAL
 from services.metrics.scorers.relevance import RELEVANCE
+from services.metrics.scorers.remote import REMOTE
 from services.metrics.scorers.repetition import REPETITION
 from services.metrics.scorers.rouge import ROUGE, ROUGE_STEMMED
 from services.metrics.scorers.structure import STRUCTURE
@@ -49,6 +50,7 @@ SCORERS: Mapping[str, Scorer] = {
         REFUSAL,
         REGEX,
         RELEVANCE,
+        REMOTE,
         REPETITION,
         ROUGE,
         ROUGE_STEMMED,

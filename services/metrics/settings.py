@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import Field, field_validator
 
 from services.runtime.settings import ServiceSettings
+
+_REMOTE: Final = re.compile(r"([a-z][a-z0-9_-]{0,63})=([^\s,;=]+:[0-9]{1,5})")
 
 
 class MetricsSettings(ServiceSettings, service="metrics"):
@@ -26,3 +32,37 @@ class MetricsSettings(ServiceSettings, service="metrics"):
     max_text_characters: int = Field(
         1_000_000, ge=1, description="Longest prompt, answer or reference, in characters; a longer one is not scored."
     )
+    remote_scorers: str = Field(
+        "",
+        description="Remote scorers that requests may name, as name=host:port, separated by commas; no other server is "
+        "ever asked.",
+    )
+    remote_timeout_ms: int = Field(10_000, ge=1, le=600_000, description="Longest call of a remote scorer.")
+    remote_batch_max: int = Field(64, ge=1, le=64, description="Answers that a remote scorer is asked about at once.")
+    remote_max_in_flight: int = Field(4, ge=1, le=256, description="Batches under way at one remote scorer.")
+
+    @field_validator("remote_scorers")
+    @classmethod
+    def _check_remote_scorers(cls, text: str) -> str:
+        names = [_remote(entry)[0] for entry in _entries(text)]
+        if len(set(names)) < len(names):
+            raise ValueError("each remote scorer needs a name of its own")
+        return text
+
+    @property
+    def remote_targets(self) -> Mapping[str, str]:
+        """The gRPC target of each remote scorer, by name."""
+        return dict(_remote(entry) for entry in _entries(self.remote_scorers))
+
+
+def _entries(text: str) -> list[str]:
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
+
+
+def _remote(entry: str) -> tuple[str, str]:
+    found = _REMOTE.fullmatch(entry)
+    if not found:
+        raise ValueError(
+            "each remote scorer is name=host:port, the name in lower case; several are separated by commas"
+        )
+    return found[1], found[2]

@@ -9,7 +9,9 @@ from services.metrics.brands.engine import BrandEngine
 from services.metrics.engine import Engine, Limits
 from services.metrics.judge.scorer import JudgeLimits, JudgeScorer
 from services.metrics.outside import Scoring
-from services.metrics.peers import GrpcJudgeCalls
+from services.metrics.peers.judge import GrpcJudgeCalls
+from services.metrics.peers.remote_scorers import GrpcRemoteServers
+from services.metrics.remote import RemoteScorer
 from services.metrics.rpc.brands import BrandServicer
 from services.metrics.rpc.judge import JudgeServicer
 from services.metrics.rpc.service import MetricsServicer
@@ -41,8 +43,19 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
         )
         judge_calls = GrpcJudgeCalls(gateway)
         judge = JudgeScorer(judge_calls, JudgeLimits(settings.judge_calls_at_once, settings.judge_call_ids_max))
+        remote = RemoteScorer(
+            await stack.enter_async_context(GrpcRemoteServers.open(settings)),
+            settings.remote_targets,
+            batch_max=settings.remote_batch_max,
+            at_once=settings.remote_max_in_flight,
+        )
+        scoring = Scoring(
+            Engine(pool, limits),
+            {"judge": judge, "remote": remote},
+            {"remote": {"scorer": sorted(settings.remote_targets)}},
+        )
         servicers = [
-            MetricsServicer(Scoring(Engine(pool, limits), {"judge": judge}), Statistics(pool)),
+            MetricsServicer(scoring, Statistics(pool)),
             BrandServicer(BrandEngine(pool, limits)),
             JudgeServicer(judge_calls, settings.judge_max_calls),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from llmlab.api.common.v1.error_pb2 import CallError, ErrorClass, ErrorReason
@@ -132,14 +132,14 @@ def call_error(error: DomainError) -> CallError:
     )
 
 
-def scorer_message(scorer: Scorer) -> pb.Scorer:
-    """A scorer as it declares itself."""
+def scorer_message(scorer: Scorer, choices: Mapping[str, Sequence[str]]) -> pb.Scorer:
+    """A scorer as it declares itself, with the values that parameters take at this server."""
     return pb.Scorer(
         name=scorer.name,
         version=scorer.version,
         description=scorer.description,
         scores=[_declaration(scorer, declaration) for declaration in scorer.scores],
-        parameters=_parameters(scorer),
+        parameters=_parameters(scorer, choices),
         needs_reference=scorer.needs_reference,
         needs_prompt=scorer.needs_prompt,
         in_default_set=scorer.in_default_set,
@@ -159,13 +159,14 @@ def _declaration(scorer: Scorer, declaration: ScoreDeclaration) -> pb.ScoreDecla
     )
 
 
-def _parameters(scorer: Scorer) -> list[pb.ScorerParameter]:
+def _parameters(scorer: Scorer, choices: Mapping[str, Sequence[str]]) -> list[pb.ScorerParameter]:
     return [
         pb.ScorerParameter(
             name=parameter.name,
             type=parameter.type,
             description=parameter.description,
             default_value=None if parameter.required else _value(parameter.default),
+            choices=choices.get(parameter.name, parameter.choices),
         )
         for parameter in scorer.parameters.describe()
     ]

@@ -9,7 +9,7 @@ from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1 import statistics_pb2 as stats
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceServicer
 from services.metrics.outside import Origin, Scoring
-from services.metrics.registry import SCORERS, ScorerSpec, make_plan
+from services.metrics.registry import SCORERS, ScorerSpec
 from services.metrics.rpc.comparisons import comparison_message, read_question
 from services.metrics.rpc.ranking import ranking_message, read_games
 from services.metrics.rpc.scores import (
@@ -55,7 +55,7 @@ class MetricsServicer(MetricsServiceServicer):
         """Scores several answers."""
         specs = read_specs(request.scorers)
         if request.validate_only:
-            make_plan(specs)
+            self._scoring.plan(specs)
             return pb.ScoreBatchResponse()
         ids = tuple(sample.sample_id for sample in request.samples)
         origin = Origin(bearer_token(), request.run.run_id, ids, request.run.calls_at_once_max)
@@ -92,7 +92,7 @@ class MetricsServicer(MetricsServiceServicer):
         page = rest[: request.page_size or _MAX_PAGE_SIZE]
         more = len(page) < len(rest)
         return pb.ListScorersResponse(
-            scorers=[scorer_message(scorer) for scorer in page],
+            scorers=[scorer_message(scorer, self._scoring.choices.get(scorer.name, {})) for scorer in page],
             next_page_token=encode_page_token(fingerprint, (page[-1].name,)) if more else "",
         )
 

@@ -1,0 +1,1 @@
+"""The metrics service's calls of others."""
