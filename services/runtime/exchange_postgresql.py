@@ -144,9 +144,10 @@ def raised_by(connection: Connection, driver: psycopg.Connection[Any], text: str
     """What SQLAlchemy would have raised of an error of the driver; it forgets broken connections, as it would have."""
     broken = driver.broken
     if broken:
-        connection.invalidate()
-        # A server that is gone has taken the others with it.
-        connection.engine.dispose()
+        # A server that is gone has taken the others with it: they are closed when they are looked for next. SQLAlchemy
+        # does this for its own statements; it has no public name for it.
+        connection.engine.pool._invalidate(connection.connection, error)  # noqa: SLF001
+        connection.invalidate(error)
     raised = DBAPIError.instance(
         text, None, error, psycopg.Error, connection_invalidated=broken, dialect=connection.dialect
     )

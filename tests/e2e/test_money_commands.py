@@ -12,13 +12,17 @@ import pytest
 from tests.support.command import Finished, typed
 
 NARROW = 80
+SMALL_STUDY = "name: s\nprompts: [Hi]\nmodels: [mock/small]\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def spent(home: Path) -> None:
-    """Something was spent."""
+def spent(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Something was spent, by calls and by a run."""
     for model in ("mock/small", "mock/large"):
         assert typed("chat", "Hello", "--model", model, home=home).exit_code == 0
+    study = tmp_path_factory.mktemp("spent") / "study.yaml"
+    study.write_text(SMALL_STUDY)
+    assert typed("run", str(study), home=home).exit_code == 0
 
 
 def is_narrow(finished: Finished) -> bool:
@@ -51,7 +55,7 @@ def test_spend_is_narrowed_down_compared_and_cut(home: Path) -> None:
 
 def test_spend_of_the_latest_run(home: Path, tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text("name: s\nprompts: [Hi]\nmodels: [mock/small]\n")
+    study.write_text(SMALL_STUDY)
     run_id = typed("run", str(study), "--json", home=home).json()["run"]["run_id"]
     answer = typed("spend", "--run", "latest", "--by", "run", "--json", home=home).json()
     assert [row["keys"] for row in answer["rows"]] == [[run_id]]
