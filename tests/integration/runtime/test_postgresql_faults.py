@@ -107,7 +107,8 @@ async def test_a_deadlock_is_tried_again(database: Database) -> None:
                 both_hold_one.wait(timeout=30)
 
     await asyncio.gather(database.write(add_in_order, "ab"), database.write(add_in_order, "ba"))
-    assert sorted(attempts.values()) == [1, 2]
+    # More than once where the loser comes back to the free row before the winner has woken: they are stuck anew.
+    assert sum(attempts.values()) > len(attempts)
     assert await database.read(total) == 4
 
 
