@@ -46,7 +46,13 @@ def scorers_table(known: list[pb.Scorer]) -> Table:
     table = Table("scorer", "needs", "default", "what it measures", box=None, pad_edge=False)
     for scorer in known:
         needs = [
-            word for word, needed in (("prompt", scorer.needs_prompt), ("reference", scorer.needs_reference)) if needed
+            word
+            for word, needed in (
+                ("prompt", scorer.needs_prompt),
+                ("reference", scorer.needs_reference),
+                ("model", scorer.needs_model),
+            )
+            if needed
         ]
         default = "yes" if scorer.in_default_set else ""
         table.add_row(scorer.name, ", ".join(needs), default, escape(scorer.description))

@@ -23,6 +23,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
     Where answers are missing a third line has the bounds of the scores.
     """
     score_names = _shown_scores(summary.points)
+    judged = any(point.HasField("scoring_cost") for point in summary.points)
     ranked_by = score_names[0] if score_names else ""
     points = sorted(summary.points, key=lambda point: _best_first(point, ranked_by))
     table = empty_table(
@@ -35,7 +36,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
             ("latency\np95", True),
             ("TTFT\np95", True),
             ("tokens\nin/out", True),
-            ("cost", True),
+            ("cost\njudge's" if judged else "cost", True),
         ],
     )
     for place, point in enumerate(points, start=1):
@@ -47,7 +48,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
             _quantiles(point.latency_us),
             _quantiles(point.ttft_us),
             f"{point.usage.input_tokens:,}\n{point.usage.output_tokens:,}",
-            money.cost(point.cost),
+            "\n".join([money.cost(point.cost), *([money.cost(point.scoring_cost)] if judged else [])]),
         )
     return table
 
@@ -89,12 +90,16 @@ def _quantiles(estimates: Sequence[statistics_pb2.Estimate]) -> str:
 
 
 def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
-    """Chooses the score columns: quality, and those binary scores that a study asked for."""
+    """Chooses the score columns: quality, the binary scores that a study asked for, and the means of judges."""
     names: dict[str, None] = {}
     for point in points:
+        of_point = {score.name for score in point.scores}
         for score in point.scores:
-            if score.name == QUALITY_SCORE or score.scale == metrics_pb2.SCALE_BINARY:
+            if f"{score.name}.passed" in of_point:
                 names.setdefault(score.name)
+            elif score.name == QUALITY_SCORE or score.scale == metrics_pb2.SCALE_BINARY:
+                if score.name.removesuffix(".passed") not in of_point:
+                    names.setdefault(score.name)
     return sorted(names, key=lambda name: (name != QUALITY_SCORE, name))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.ports import Gateway, Metrics
 from services.orchestrator.spec_codec import encode_spec, spec_hash
-from services.orchestrator.validation import check_models, check_scorers, check_spec, names_places, with_places
+from services.orchestrator.validation import check_models, check_spec, names_places, with_needs, with_places
 from services.runtime.errors import InvalidField
 
 
@@ -38,8 +38,9 @@ class Admission:
         """
         if names_places(spec):
             spec = with_places(spec, (await self._gateway.list_models(token)).places)
+        await asyncio.to_thread(self._check, spec)
+        spec = await self._look_up(spec, token, keys_needed=False)
         cells, encoded = await asyncio.to_thread(self._check, spec)
-        await self._look_up(spec, token, keys_needed=False)
         return AdmittedSpec(encoded, spec_hash(encoded), cells)
 
     async def admit_run(self, spec: ExperimentSpec, token: str) -> None:
@@ -51,13 +52,20 @@ class Admission:
         cells = check_spec(spec, cells_max=self._cells_max, cells_setting=self._cells_setting)
         return cells, encode_spec(spec)
 
-    async def _look_up(self, spec: ExperimentSpec, token: str, *, keys_needed: bool) -> None:
+    async def _look_up(self, spec: ExperimentSpec, token: str, *, keys_needed: bool) -> ExperimentSpec:
+        """Check a spec against what the peers have; the spec with what they tell about its scorers."""
+        if spec.scorers:
+            spec = with_needs(spec, await self._metrics.list_scorers(token))
+            try:
+                await self._metrics.check_scorers(token, spec.scorers)
+            except InvalidField as error:
+                field = error.field.replace("]", "].scorer", 1)
+                raise InvalidField(f"spec.{field}", error.message, reason=error.reason) from error
         models = await self._gateway.list_models(token)
         check_models(spec, models.names, models.not_configured if keys_needed else {})
-        if spec.scorers:
-            check_scorers(spec.scorers, await self._metrics.list_scorers(token))
         if spec.brands:
             try:
                 await self._metrics.check_brands(token, spec.brands)
             except InvalidField as error:
                 raise InvalidField(f"spec.{error.field}", error.message, reason=error.reason) from error
+        return spec

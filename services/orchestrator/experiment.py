@@ -60,6 +60,8 @@ class ScorerTarget:
     parameters: Values = field(default_factory=dict)
     label: str = ""
     reference: str = ""
+    needs_model: bool = False
+    """Whether it calls a model, at the run's expense; the metrics service says so when the spec is admitted."""
 
     @property
     def score_label(self) -> str:

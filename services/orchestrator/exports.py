@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from services.orchestrator.calls import Money, RenderedMessages, Timing, Usage
+from services.orchestrator.scores import Score
 from services.orchestrator.values import Value, Values
 from services.runtime.csv_text import csv_lines, guarded
 
@@ -42,6 +43,24 @@ class ExportRow:
     response: str
     brands: dict[str, int] | None = None
     """Mentions of each brand that the answer mentions, in their order; None where none were looked for."""
+    judgements: dict[str, dict[str, object]] = field(default_factory=dict)
+    """What judges say, by score."""
+
+
+def judgements_of(scores: Iterable[Score]) -> dict[str, dict[str, object]]:
+    """Verdict, interval and cost of each score that a model gave."""
+    return {
+        score.name: {
+            "verdict": score.verdict,
+            "low": score.low,
+            "high": score.high,
+            "cost_nano_usd": score.cost.nano_usd,
+            "unpriced_calls": score.cost.unpriced_calls,
+            "absent_reason": score.absent_reason,
+        }
+        for score in scores
+        if score.verdict
+    }
 
 
 class ExportWriter(Protocol):
@@ -89,6 +108,7 @@ _FIXED_COLUMNS = (
     "request",
     "response",
     "brands",
+    "judgements",
 )
 
 
@@ -148,6 +168,7 @@ class CsvWriter:
             self._text(json.dumps(_request(row), ensure_ascii=False)),
             self._text(row.response),
             self._text("; ".join(row.brands or ())),
+            json.dumps(row.judgements, ensure_ascii=False) if row.judgements else "",
             *(self._value(row.parameters.get(name)) for name in self._parameters),
             *(row.scores.get(name) for name in self._scores),
         ]
@@ -228,6 +249,8 @@ def _json(row: ExportRow) -> str:
     }
     if row.brands is not None:
         document["brands"] = row.brands
+    if row.judgements:
+        document["judgements"] = row.judgements
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

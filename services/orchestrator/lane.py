@@ -74,7 +74,13 @@ class Lane:
         self._doubts = Doubts(plan.project_id, *peers, resolved=self._resolved)
         self._bills = OpenBills(plan.project_id, *peers, settled=self._post, given_up=self._bills_given_up)
         self._scoring = ScoringBacklog(
-            plan, context.metrics, context.policy, context.rng, scored=self._scored, dropped=self._unscored
+            plan,
+            context.metrics,
+            context.policy,
+            context.rng,
+            scored=self._scored,
+            dropped=self._unscored,
+            slots=lambda: self.slots,
         )
         self._answers: dict[int, Answer] = {}
         self._to_score: set[int] = set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.orchestrator.calls import CallId, CallPlan, PlannedCall
 from services.orchestrator.experiment import ScorerTarget
 from services.orchestrator.ports import RunCredential, Sample, ScorerGroup
@@ -24,6 +26,7 @@ class RunPlan:
         self.credential = RunCredential(run.project_id, run.delegation_id)
         self.scorer_groups = scorer_groups(spec.scorers)
         self.brands = spec.brands
+        self.pays_for_scores = any(group.needs_model for group in self.scorer_groups)
         self._tags = {"experiment": run.experiment_id}
         self._rates = [run.limits.rate_for(model.provider) for model in spec.models]
         self._references = [
@@ -75,8 +78,16 @@ def scorer_groups(targets: tuple[ScorerTarget, ...]) -> tuple[ScorerGroup, ...]:
     """Scorers grouped by their reference, so that one request scores as much as it can.
 
     A sample has one reference for all scorers of a request. Scorers without one join the first group: they ignore it.
-    No scorers at all are one group, for which the metrics service takes its default set.
+    No scorers at all are one group, for which the metrics service takes its default set. Those that call models have
+    groups of their own, the last ones.
     """
+    paid = [target for target in targets if target.needs_model]
+    free = [target for target in targets if not target.needs_model]
+    groups = _by_reference(free) if free or not paid else ()
+    return groups + tuple(group._replace(needs_model=True) for group in (_by_reference(paid) if paid else ()))
+
+
+def _by_reference(targets: Sequence[ScorerTarget]) -> tuple[ScorerGroup, ...]:
     by_reference: dict[str, list[ScorerTarget]] = {}
     for target in targets:
         by_reference.setdefault(target.reference, []).append(target)

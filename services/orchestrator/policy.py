@@ -45,6 +45,8 @@ class WorkerPolicy:
     answer stays without scores. A metrics service that is away is waited for."""
     scoring_concurrency: int = 2
     """Requests to the metrics service under way for one run."""
+    judging_timeout_ms: int = 600_000
+    """The longest request to the metrics service for scores that models give."""
     settle_after_ms: int = 1_000
     """How long the gateway has to confirm the cost of an answer before the ledger settles it itself."""
     bill_wait_ms: int = 60_000

@@ -87,17 +87,26 @@ class Sample(NamedTuple):
 
 
 class ScorerGroup(NamedTuple):
-    """Scorers that share a reference."""
+    """Scorers that share a reference. `needs_model`: they call models, at the run's expense."""
 
     scorers: tuple[ScorerTarget, ...]
     has_reference: bool
+    needs_model: bool = False
+
+
+class ScoringRun(NamedTuple):
+    """The run whose answers are scored, on whose behalf, and how many calls its scorers may have under way."""
+
+    run_id: str
+    credential: RunCredential
+    calls_at_once: int = 1
 
 
 class Metrics(Protocol):
     """Scores answers and sums numbers up."""
 
     async def score_batch(
-        self, project_id: str, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
+        self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
     ) -> list[bytes]:
         """The encoded scores of each sample, in order; one that cannot be scored has absent scores with a reason.
 
@@ -111,6 +120,10 @@ class Metrics(Protocol):
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         """The scorers that there are, with the caller's own token."""
+        ...
+
+    async def check_scorers(self, token: str, targets: Sequence[ScorerTarget]) -> None:
+        """Raises InvalidField where a parameter is wrong, with the caller's own token; the path begins at "scorers"."""
         ...
 
     async def check_brands(self, token: str, brands: Sequence[BrandTarget]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from services.orchestrator.calls import NO_MONEY, Money
+
 Scale = Literal["binary", "unit", "count", "real"]
 Direction = Literal["higher", "lower", "neutral"]
 
@@ -17,6 +19,8 @@ class ScorerDeclaration:
     needs_reference: bool
     parameters: frozenset[str]
     required_parameters: frozenset[str]
+    needs_model: bool = False
+    """Whether it calls a model; its parameter "model", where it has one, names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +32,10 @@ class Score:
     scale: Scale
     direction: Direction
     absent_reason: str = ""
+    cost: Money = NO_MONEY
+    """What model calls for it cost."""
+    verdict: str = ""
+    """What a judge says: "pass", "fail", "undecided" or "missing"; empty for other scores."""
+    low: float | None = None
+    """The lower end of the 95 % interval of a judge's score."""
+    high: float | None = None

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from services.orchestrator.ledger import CellScores
 from services.orchestrator.plan import RunPlan
 from services.orchestrator.policy import WorkerPolicy
-from services.orchestrator.ports import Metrics, Sample
-from services.runtime.errors import DomainError
+from services.orchestrator.ports import Metrics, Sample, ScoringRun
+from services.runtime.errors import DomainError, Unavailable
 
 _ABOUT_ONE_SAMPLE = frozenset({"INVALID_FIELD", "MESSAGE_TOO_LARGE"})
 """Reasons to refuse a whole request for what is wrong with one of its samples, or for their size together."""
@@ -41,14 +41,20 @@ class ScoringBacklog:
         rng: random.Random,
         scored: Callable[[Sequence[CellScores]], Awaitable[None]],
         dropped: Callable[[Sequence[Sample]], None],
+        slots: Callable[[], int],
     ) -> None:
-        """`scored` commits scores and returns when they are durable; `dropped` hears what stays without any."""
+        """`scored` commits scores and returns when they are durable; `dropped` hears what stays without any.
+
+        `slots` is how many calls the run may have under way here; calls of its scorers keep to it as well.
+        """
         self._plan = plan
         self._metrics = metrics
         self._policy = policy
         self._rng = rng
         self._scored = scored
         self._dropped = dropped
+        self._slots = slots
+        self._requests: set[asyncio.Task[list[bytes]]] = set()
         self._waiting: deque[Sample] = deque()
         self._wake = asyncio.Event()
         self._giving_up = False
@@ -68,6 +74,9 @@ class ScoringBacklog:
         """From now on a failure ends the scoring of what it concerns: a cancelled run does not wait for metrics."""
         self._giving_up = True
         self._wake.set()
+        if self._plan.pays_for_scores:
+            for request in self._requests:
+                request.cancel()
 
     async def run(self) -> None:
         """Score until cancelled; several of these may run at once."""
@@ -75,7 +84,9 @@ class ScoringBacklog:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            count = min(len(self._waiting), self._policy.score_batch_max)
+            # What is paid for is kept soon: a request that breaks loses all of its scores.
+            batch_max = self._calls_at_once if self._plan.pays_for_scores else self._policy.score_batch_max
+            count = min(len(self._waiting), self._policy.score_batch_max, batch_max)
             samples = [self._waiting.popleft() for _ in range(count)]
             self._under_way += 1
             try:
@@ -87,7 +98,7 @@ class ScoringBacklog:
         failures = faults = 0
         while True:
             try:
-                packed = await self._metrics.score_batch(self._plan.project_id, self._plan.scorer_groups, samples)
+                packed = await self._ask(samples)
                 brands = await self._brands(samples)
             except DomainError as error:
                 if self._giving_up:
@@ -111,6 +122,24 @@ class ScoringBacklog:
                 continue
             await self._keep(samples, packed, brands)
             return
+
+    @property
+    def _calls_at_once(self) -> int:
+        """Calls of scorers that one request may have under way."""
+        return max(1, self._slots() // self._policy.scoring_concurrency)
+
+    async def _ask(self, samples: Sequence[Sample]) -> list[bytes]:
+        run = ScoringRun(self._plan.run_id, self._plan.credential, self._calls_at_once)
+        request = asyncio.create_task(self._metrics.score_batch(run, self._plan.scorer_groups, samples))
+        self._requests.add(request)
+        try:
+            await asyncio.wait([request])
+        finally:
+            request.cancel()
+            self._requests.discard(request)
+        if request.cancelled():
+            raise Unavailable("DEPENDENCY_UNAVAILABLE", "the run was cancelled")
+        return request.result()
 
     async def _brands(self, samples: Sequence[Sample]) -> list[bytes]:
         if not self._plan.brands:

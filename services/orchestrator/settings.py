@@ -37,6 +37,9 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
         8, ge=1, description="Requests for one answer's scores that may fail inside metrics before it has none."
     )
     scoring_concurrency: int = Field(2, ge=1, le=16, description="Requests to the metrics service under way per run.")
+    judging_timeout_ms: int = Field(
+        600_000, ge=1_000, description="Longest request to the metrics service for scores that models give."
+    )
     settle_after_ms: int = Field(
         1_000, ge=0, description="How long the gateway has to confirm a cost before the ledger settles it itself."
     )
@@ -77,6 +80,7 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
             score_batch_max=self.score_batch_max,
             score_tries_max=self.score_tries_max,
             scoring_concurrency=self.scoring_concurrency,
+            judging_timeout_ms=self.judging_timeout_ms,
             settle_after_ms=self.settle_after_ms,
             bill_wait_ms=self.bill_wait_ms,
             bill_sweep_ms=self.bill_sweep_ms,

@@ -48,6 +48,8 @@ def encode_spec(spec: ExperimentSpec) -> bytes:
                 "parameters": dict(target.parameters),
                 "label": target.label,
                 "reference": target.reference,
+                # Left out otherwise, as in specs that are older than scorers with models.
+                **({"needs_model": True} if target.needs_model else {}),
             }
             for target in spec.scorers
         ],
@@ -76,7 +78,13 @@ def decode_spec(data: bytes) -> ExperimentSpec:
         grid=tuple(ParameterAxis(axis["name"], _tuple(axis["values"])) for axis in document["grid"]),
         repeats=document["repeats"],
         scorers=tuple(
-            ScorerTarget(target["scorer"], _values(target["parameters"]), target["label"], target["reference"])
+            ScorerTarget(
+                target["scorer"],
+                _values(target["parameters"]),
+                target["label"],
+                target["reference"],
+                target.get("needs_model", False),
+            )
             for target in document["scorers"]
         ),
         limits=RunLimits(**document["limits"]),

@@ -47,6 +47,8 @@ class Point:
     done: int = 0
     usage: Usage = NO_USAGE
     cost: Money = NO_MONEY
+    scoring_cost: Money = NO_MONEY
+    """What scoring by models cost; not in `cost`."""
     latency_us: list[float] = field(default_factory=list)
     ttft_us: list[float] = field(default_factory=list)
     scores: dict[str, _Numbers] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Point:
         if record.timing.streamed and record.timing.ttft_output_us is not None:
             self.ttft_us.append(record.timing.ttft_output_us)
         for score in scores:
+            self.scoring_cost = add_money(self.scoring_cost, score.cost)
             numbers = self.scores.get(score.name)
             if numbers is None:
                 numbers = self.scores[score.name] = _Numbers(score)

@@ -179,28 +179,42 @@ def with_places(spec: ExperimentSpec, places: Mapping[str, Sequence[str]]) -> Ex
     return replace(spec, models=tuple(models))
 
 
+def with_needs(spec: ExperimentSpec, declared: Sequence[ScorerDeclaration]) -> ExperimentSpec:
+    """The spec with a note at each scorer that calls a model. Raises InvalidField as `check_scorers`."""
+    check_scorers(spec.scorers, declared)
+    needing = {scorer.name for scorer in declared if scorer.needs_model}
+    return replace(
+        spec, scorers=tuple(replace(target, needs_model=target.scorer in needing) for target in spec.scorers)
+    )
+
+
 def check_models(spec: ExperimentSpec, known: Collection[str], not_configured: dict[str, str]) -> None:
-    """Check the models against what the gateway can call.
+    """Check the models, those that judge included, against what the gateway can call.
 
     `known` holds the names that it knows; `not_configured` maps those without a key to the setting to fill in.
     "provider/*" stands for any name of that provider (an OpenAI-compatible server lists none).
     """
     providers = {name.partition("/")[0] for name in known}
-    for index, model in enumerate(spec.models):
-        field = f"spec.models[{index}].model"
-        name = model.model
-        if name not in known and f"{model.provider}/*" not in known:
+    named = [(f"spec.models[{index}].model", model.model) for index, model in enumerate(spec.models)]
+    named += [
+        (f"spec.scorers[{index}].scorer.parameters['model']", str(target.parameters["model"]))
+        for index, target in enumerate(spec.scorers)
+        if target.needs_model and "model" in target.parameters
+    ]
+    for field, name in named:
+        provider = name.partition("/")[0]
+        if name not in known and f"{provider}/*" not in known:
             hint = (
-                f"{model.provider} has {_some(n for n in known if n.startswith(model.provider + '/'))}"
-                if model.provider in providers
+                f"{provider} has {_some(n for n in known if n.startswith(provider + '/'))}"
+                if provider in providers
                 else f"the providers are {_some(providers)}"
             )
             raise InvalidField(field, f"the gateway does not know {name!r}; {hint}", reason="MODEL_NOT_FOUND")
-        setting = not_configured.get(name, not_configured.get(f"{model.provider}/*", ""))
+        setting = not_configured.get(name, not_configured.get(f"{provider}/*", ""))
         if setting:
             raise InvalidField(
                 field,
-                f"the gateway has no key for {model.provider!r}; set {setting} and restart the gateway",
+                f"the gateway has no key for {provider!r}; set {setting} and restart the gateway",
                 reason="PROVIDER_NOT_CONFIGURED",
                 metadata={"setting": setting},
             )

@@ -117,9 +117,10 @@ async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock:
     identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
     minter = ServiceTokenMinter.from_settings(settings)
     verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity)) if settings.auth_required else None
+    tokens = DelegatedTokens(identity, minter, clock)
     return Peers(
-        gateway=GrpcGateway(gateway, DelegatedTokens(identity, minter, clock)),
-        metrics=GrpcMetrics(metrics, minter),
+        gateway=GrpcGateway(gateway, tokens),
+        metrics=GrpcMetrics(metrics, minter, tokens, timeout_s=settings.judging_timeout_ms / 1_000),
         bills=GrpcBills(cost, minter),
         identity=GrpcIdentity(identity, minter),
         verifier=verifier,

@@ -44,8 +44,9 @@ from services.orchestrator.experiment import (
     ModelTarget,
     ParameterAxis,
     PromptTemplate,
+    ScorerTarget,
 )
-from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup
+from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup, ScoringRun
 from services.orchestrator.rpc.codec import answer_body
 from services.orchestrator.scores import ScorerDeclaration
 from services.runtime.errors import DomainError, InvalidField, Unavailable
@@ -222,7 +223,7 @@ class WorldMetrics:
         self._world = world
 
     async def score_batch(
-        self, project_id: str, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
+        self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
     ) -> list[bytes]:
         self._world.score_requests += 1
         await asyncio.sleep(0)
@@ -235,6 +236,9 @@ class WorldMetrics:
 
     def refused(self, error: DomainError) -> bytes:
         return SampleScores(error=CallError(message=error.message)).SerializeToString()
+
+    async def check_scorers(self, token: str, targets: Sequence[ScorerTarget]) -> None:
+        """Every parameter of theirs is good."""
 
     async def check_brands(self, token: str, brands: Sequence[BrandTarget]) -> None:
         for index, brand in enumerate(brands):

@@ -57,9 +57,14 @@ class MetricsServicer(MetricsServiceServicer):
         if request.validate_only:
             self._scoring.plan(specs)
             return pb.ScoreBatchResponse()
-        ids = tuple(sample.sample_id for sample in request.samples)
-        origin = Origin(bearer_token(), request.run.run_id, ids, request.run.calls_at_once_max)
+        origin = _origin(request.run, request.samples)
         return pb.ScoreBatchResponse(samples=await self._score(specs, request.samples, origin))
+
+    async def ScoreRunBatch(self, request: pb.ScoreRunBatchRequest, context: Context) -> pb.ScoreRunBatchResponse:
+        """Scores several answers of a run, at its expense."""
+        origin = _origin(request.run, request.samples)
+        samples = await self._score(read_specs(request.scorers), request.samples, origin)
+        return pb.ScoreRunBatchResponse(samples=samples)
 
     async def ScoreStream(
         self, request: AsyncIterator[pb.ScoreStreamRequest], context: Context
@@ -115,3 +120,8 @@ class MetricsServicer(MetricsServiceServicer):
     async def Rank(self, request: stats.RankRequest, context: Context) -> stats.RankResponse:
         """Ranks players by their games."""
         return ranking_message(await self._statistics.rank(await read_games(request), request.confidence))
+
+
+def _origin(run: pb.ScoringRun, samples: Sequence[pb.Sample]) -> Origin:
+    ids = tuple(sample.sample_id for sample in samples)
+    return Origin(bearer_token(), run.run_id, ids, run.calls_at_once_max)

@@ -15,10 +15,10 @@ from llmlab.api.metrics.v1.brands_pb2_grpc import BrandServiceStub
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.orchestrator.brands import BrandColumns, Names
 from services.orchestrator.estimates import Comparison, Estimate, Question, Series
-from services.orchestrator.experiment import BrandTarget
+from services.orchestrator.experiment import BrandTarget, ScorerTarget
 from services.orchestrator.peers.brands import detect_request, summarize_request
-from services.orchestrator.peers.identity import metadata_for
-from services.orchestrator.ports import Sample, ScorerGroup
+from services.orchestrator.peers.identity import DelegatedTokens, metadata_for
+from services.orchestrator.ports import Sample, ScorerGroup, ScoringRun
 from services.orchestrator.rpc.codec import reason_number
 from services.orchestrator.rpc.specs import scorer_message
 from services.orchestrator.scores import ScorerDeclaration
@@ -37,22 +37,29 @@ _KINDS: Final = {
 _SERIES_MAX: Final = 1_000
 _VALUES_MAX: Final = 200_000
 """Numbers of one request, values and clusters together: about 3 MB."""
+_CALLS_AT_ONCE_MAX: Final = 1_024
+_NO_LONGER_ALLOWED: Final = frozenset({"PERMISSION_DENIED", "DELEGATION_ENDED"})
+"""Reasons why a run may not pay any more: its other scores go on."""
 _READ: Final = ("SERVICE", "READ")
 
 
 class GrpcMetrics:
     """Implements ports.Metrics."""
 
-    def __init__(self, channel: grpc.aio.Channel, minter: ServiceTokenMinter) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, minter: ServiceTokenMinter, tokens: DelegatedTokens, *, timeout_s: float
+    ) -> None:
+        """`timeout_s` is for scores that models give."""
         self._stub = MetricsServiceStub(channel)
         self._brands = BrandServiceStub(channel)
         self._minter = minter
+        self._tokens = tokens
+        self._timeout_s = timeout_s
 
     async def score_batch(
-        self, project_id: str, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
+        self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
     ) -> list[bytes]:
-        metadata = metadata_for(self._minter.token(project_id, permissions=_READ))
-        answers = []
+        answers: list[Sequence[pb.SampleScores]] = []
         for number, group in enumerate(groups):
             request = pb.ScoreBatchRequest(scorers=[scorer_message(target) for target in group.scorers])
             for sample in samples:
@@ -63,13 +70,38 @@ class GrpcMetrics:
                     references=[sample.references[number]] if group.has_reference else (),
                     finish_reason=sample.finish_reason,
                 )
+            if group.needs_model:
+                answers.append(await self._paid(run, request))
+            else:
+                token = self._minter.token(run.credential.project_id, permissions=_READ)
+                answers.append((await self._ask(self._stub.ScoreBatch, request, token)).samples)
+        if len(answers) == 1:
+            return [_packed(scored) for scored in answers[0]]
+        return [_merged([answer[index] for answer in answers]) for index in range(len(samples))]
+
+    async def _paid(self, run: ScoringRun, batch: pb.ScoreBatchRequest) -> Sequence[pb.SampleScores]:
+        """Scores that the run pays for, asked for with its own credential; absent once that is no longer good."""
+        request = pb.ScoreRunBatchRequest(samples=batch.samples, scorers=batch.scorers)
+        request.run.run_id = run.run_id
+        request.run.calls_at_once_max = min(run.calls_at_once, _CALLS_AT_ONCE_MAX)
+        try:
+            metadata = metadata_for(await self._tokens.token(run.credential))
             try:
-                answers.append(await self._stub.ScoreBatch(request, metadata=metadata))
+                return (await self._stub.ScoreRunBatch(request, metadata=metadata, timeout=self._timeout_s)).samples
             except grpc.aio.AioRpcError as error:
                 raise error_from_rpc(error) from error
-        if len(answers) == 1:
-            return [_packed(scored) for scored in answers[0].samples]
-        return [_merged([answer.samples[index] for answer in answers]) for index in range(len(samples))]
+        except DomainError as error:
+            if error.reason.startswith("CREDENTIAL_"):
+                self._tokens.forget(run.credential)
+            if error.reason not in _NO_LONGER_ALLOWED:
+                raise
+            absent = [pb.Score(name=each.label or each.name, absent_reason=error.message) for each in request.scorers]
+            return [pb.SampleScores(scores=absent)] * len(request.samples)
+
+    async def check_scorers(self, token: str, targets: Sequence[ScorerTarget]) -> None:
+        request = pb.ScoreBatchRequest(scorers=[scorer_message(target) for target in targets], validate_only=True)
+        request.samples.add()
+        await self._ask(self._stub.ScoreBatch, request, token)
 
     async def check_brands(self, token: str, brands: Sequence[BrandTarget]) -> None:
         await self._ask(self._brands.DetectBrands, detect_request(brands, [_NO_SAMPLE]), token)
@@ -171,6 +203,7 @@ def _declaration(scorer: pb.Scorer) -> ScorerDeclaration:
         required_parameters=frozenset(
             parameter.name for parameter in scorer.parameters if not parameter.HasField("default_value")
         ),
+        needs_model=scorer.needs_model,
     )
 
 

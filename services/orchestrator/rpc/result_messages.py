@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from llmlab.api.common.v1 import error_pb2
 from llmlab.api.gateway.v1 import gateway_pb2
-from llmlab.api.metrics.v1 import metrics_pb2, statistics_pb2
+from llmlab.api.metrics.v1 import judge_pb2, metrics_pb2, statistics_pb2
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from services.orchestrator.calls import Timing
 from services.orchestrator.estimates import Estimate
-from services.orchestrator.exports import ExportRow
+from services.orchestrator.exports import ExportRow, judgements_of
 from services.orchestrator.records import ResultRecord
 from services.orchestrator.rpc.brand_messages import mentioned_brands, result_brands
 from services.orchestrator.rpc.codec import (
@@ -18,6 +19,7 @@ from services.orchestrator.rpc.codec import (
     answer_text,
     fill_values,
     money_message,
+    money_of,
     reason_number,
     request_messages,
     timestamp_of,
@@ -81,6 +83,10 @@ def result_message(stored: StoredResult, view: SpecView, *, full: bool) -> pb.Re
         message.timing.CopyFrom(_timing(record.timing))
     if stored.bodies.scores:
         message.scores.extend(metrics_pb2.SampleScores.FromString(stored.bodies.scores).scores)
+        if not full:
+            for score in message.scores:
+                if score.HasField("judgement"):
+                    score.judgement.ClearField("samples")
     if stored.bodies.brands:
         message.brands.extend(result_brands(stored.bodies.brands, view, full=full))
     error = _error(stored)
@@ -126,16 +132,26 @@ def _error(stored: StoredResult) -> error_pb2.CallError | None:
 
 def scores_of(packed: bytes) -> list[Score]:
     """A cell's stored scores; none while they are not there."""
-    return [
-        Score(
-            name=score.name,
-            value=score.value if score.HasField("value") else None,
-            scale=_SCALES.get(score.scale, "real"),
-            direction=_DIRECTIONS.get(score.direction, "neutral"),
-            absent_reason=score.absent_reason,
-        )
-        for score in metrics_pb2.SampleScores.FromString(packed).scores
-    ]
+    return [_score(score) for score in metrics_pb2.SampleScores.FromString(packed).scores]
+
+
+def _score(message: metrics_pb2.Score) -> Score:
+    score = Score(
+        name=message.name,
+        value=message.value if message.HasField("value") else None,
+        scale=_SCALES.get(message.scale, "real"),
+        direction=_DIRECTIONS.get(message.direction, "neutral"),
+        absent_reason=message.absent_reason,
+    )
+    if message.HasField("cost"):
+        score = replace(score, cost=money_of(message.cost))
+    if message.HasField("judgement"):
+        judgement = message.judgement
+        interval = judgement.score
+        verdict = judge_pb2.RubricVerdict.Name(judgement.verdict).removeprefix("RUBRIC_VERDICT_").lower()
+        low, high = (getattr(interval, end) if interval.HasField(end) else None for end in ("low", "high"))
+        score = replace(score, verdict=verdict, low=low, high=high)
+    return score
 
 
 def export_row(stored: StoredResult, view: SpecView) -> ExportRow:
@@ -143,6 +159,7 @@ def export_row(stored: StoredResult, view: SpecView) -> ExportRow:
     record: ResultRecord = stored.record
     address = view.address(record.cell)
     error = _error(stored)
+    scores = scores_of(stored.bodies.scores)
     return ExportRow(
         run_id=record.run_id,
         cell_index=record.cell,
@@ -160,7 +177,8 @@ def export_row(stored: StoredResult, view: SpecView) -> ExportRow:
         error_reason=record.error_reason,
         error_message=error.message if error is not None else "",
         created_us=record.created_us,
-        scores={score.name: score.value for score in scores_of(stored.bodies.scores)},
+        scores={score.name: score.value for score in scores},
+        judgements=judgements_of(scores),
         request=view.messages(address.prompt, address.row),
         response=answer_text(stored.bodies.answer),
         brands=mentioned_brands(stored.bodies.brands, view),
@@ -180,6 +198,7 @@ def point_message(figures: PointFigures, view: SpecView) -> pb.PointSummary:
         ttft_us=[_estimate(estimate) for estimate in figures.ttft_us],
         usage=usage_message(point.usage),
         cost=money_message(point.cost),
+        scoring_cost=money_message(point.scoring_cost) if any(point.scoring_cost) else None,
     )
     fill_values(message.parameters, view.parameters(point.model, point.point))
     for score, estimate, against_best in figures.scores:

@@ -221,9 +221,11 @@ class RunScoring:
             "scorers": [metrics_pb2.ScorerSpec(name="length"), judge, metrics_pb2.ScorerSpec(name="finished")],
             "run": metrics_pb2.ScoringRun(run_id="run_1"),
         }
-        return await self.stub.ScoreBatch(
-            metrics_pb2.ScoreBatchRequest(**(request | changes)), metadata=self.laboratory.metadata
-        )
+        if "run" in changes or "validate_only" in changes:
+            asked: Any = metrics_pb2.ScoreBatchRequest(**(request | changes))
+            return await self.stub.ScoreBatch(asked, metadata=self.laboratory.metadata)
+        asked = metrics_pb2.ScoreRunBatchRequest(**(request | changes))
+        return await self.stub.ScoreRunBatch(asked, metadata=self.laboratory.metadata)
 
     @property
     def calls(self) -> list[gateway_pb2.Call]:

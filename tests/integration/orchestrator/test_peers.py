@@ -38,7 +38,7 @@ from services.orchestrator.peers.gateway import GrpcGateway
 from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
 from services.orchestrator.peers.metrics import GrpcMetrics
 from services.orchestrator.plan import scorer_groups
-from services.orchestrator.ports import NotSent, RunCredential, Sample
+from services.orchestrator.ports import NotSent, RunCredential, Sample, ScoringRun
 from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.rpc.result_messages import scores_of
 from services.orchestrator.settings import OrchestratorSettings
@@ -49,6 +49,7 @@ from services.runtime.errors import DomainError, PermissionDenied, Unavailable
 from services.runtime.status import status_of, trailing_metadata
 
 CREDENTIAL = RunCredential("prj_1", "dlg_1")
+RUN = ScoringRun("run_1", CREDENTIAL, 4)
 Reply = Callable[[Any], Any]
 
 
@@ -102,6 +103,7 @@ for name in (
     "ResolveAttempts",
     "SettleBatch",
     "ScoreBatch",
+    "ScoreRunBatch",
     "ListScorers",
     "Summarize",
     "Compare",
@@ -151,7 +153,7 @@ async def peers() -> AsyncIterator[Peers]:
         yield Peers(
             GrpcGateway(channel, tokens),
             GrpcBills(channel, minter),
-            GrpcMetrics(channel, minter),
+            GrpcMetrics(channel, minter, tokens, timeout_s=5),
             GrpcIdentity(channel, minter),
             script,
             clock,
@@ -404,8 +406,8 @@ async def test_scores_of_several_groups_are_joined(peers: Peers) -> None:
     groups = scorer_groups(targets)
     samples = [Sample(cell, "Q", "A", ("ra", "rb"), "STOP") for cell in range(2)]
 
-    joined = await peers.metrics.score_batch("prj_1", groups, samples)
-    plain = await peers.metrics.score_batch("prj_1", scorer_groups(()), [Sample(0, "Q", "A", ("",), "")])
+    joined = await peers.metrics.score_batch(RUN, groups, samples)
+    plain = await peers.metrics.score_batch(RUN, scorer_groups(()), [Sample(0, "Q", "A", ("",), "")])
 
     assert [[(score.name, score.value) for score in scores_of(packed)] for packed in joined] == [
         [("exact_match", 1), ("length", 1), ("has", 1)]
@@ -415,6 +417,37 @@ async def test_scores_of_several_groups_are_joined(peers: Peers) -> None:
     assert list(second.samples[0].references) == ["rb"]
     assert second.scorers[0].parameters["ignore_case"] == value_pb2.Value(bool_value=True)
     assert not peers.script.requests("ScoreBatch")[2].samples[0].references
+
+
+async def test_scores_by_models_are_asked_for_by_the_run_itself_while_it_may_pay(peers: Peers) -> None:
+    def reply(request: metrics_pb2.ScoreRunBatchRequest) -> Any:
+        if len(peers.script.requests("ScoreRunBatch")) > 1:
+            return PermissionDenied("PERMISSION_DENIED", "the key is gone")
+        scored = metrics_pb2.SampleScores()
+        for scorer in request.scorers:
+            scored.scores.add(name=scorer.name, value=1).cost.cost_nano_usd = 5
+        return metrics_pb2.ScoreBatchResponse(samples=[scored])
+
+    peers.script.replies["ScoreRunBatch"] = peers.script.replies["ScoreBatch"] = reply
+    groups = scorer_groups((ScorerTarget("judge", needs_model=True), ScorerTarget("length")))
+    sample = Sample(3, "Q", "A", ("", ""), "STOP")
+    (packed,) = await peers.metrics.score_batch(RUN, groups, [sample])
+    (refused,) = await peers.metrics.score_batch(RUN, groups, [sample])
+
+    assert [(score.name, score.value, score.cost.nano_usd) for score in scores_of(packed)] == [
+        ("length", 1, 5),
+        ("judge", 1, 5),
+    ]
+    free, paid, *_ = [(request, token) for rpc, request, token in peers.script.asked if rpc.startswith("Score")]
+    assert not free[0].HasField("run")
+    assert (paid[0].run.run_id, paid[0].run.calls_at_once_max, paid[0].samples[0].sample_id) == ("run_1", 4, "3")
+    assert paid[1] == "Bearer token-1" != free[1]
+    assert [(score.name, score.value, score.absent_reason) for score in scores_of(refused)] == [
+        ("length", 1, ""),
+        ("judge", None, "the key is gone"),
+    ]
+    only_paid = scorer_groups((ScorerTarget("judge", needs_model=True),))
+    assert [group.needs_model for group in only_paid] == [True]
 
 
 async def test_scorers_are_read_and_series_summed_up_in_bounded_requests(peers: Peers) -> None:
@@ -477,12 +510,13 @@ async def test_a_peer_that_is_away_is_a_domain_error() -> None:
     async with serving(Script()) as address:
         gone = address
     async with open_channel(gone, settings) as channel:
+        tokens = DelegatedTokens(channel, minter, ManualClock())
         calls = (
             GrpcBills(channel, minter).resolve_attempts("prj_1", ["a"]),
             GrpcBills(channel, minter).settle("prj_1", []),
-            GrpcMetrics(channel, minter).list_scorers("x"),
-            GrpcMetrics(channel, minter).score_batch("prj_1", scorer_groups(()), []),
-            GrpcMetrics(channel, minter).summarize("x", [Series("rate", [])]),
+            GrpcMetrics(channel, minter, tokens, timeout_s=5).list_scorers("x"),
+            GrpcMetrics(channel, minter, tokens, timeout_s=5).score_batch(RUN, scorer_groups(()), []),
+            GrpcMetrics(channel, minter, tokens, timeout_s=5).summarize("x", [Series("rate", [])]),
             GrpcIdentity(channel, minter).create_delegation("x", "run_1"),
             GrpcIdentity(channel, minter).revoke_delegation("prj_1", "dlg_1"),
             GrpcGateway(channel, DelegatedTokens(channel, minter, ManualClock())).list_models("x"),

@@ -65,7 +65,7 @@ def test_csv_never_hands_a_formula_to_a_spreadsheet(start: str) -> None:
 
 def test_an_empty_csv_has_its_header() -> None:
     assert write(CsvWriter([], ["s"])).startswith("run_id,cell_index,status,")
-    assert write(CsvWriter([], ["s"])).endswith(",response,brands,score.s\r\n")
+    assert write(CsvWriter([], ["s"])).endswith(",response,brands,judgements,score.s\r\n")
 
 
 @pytest.mark.parametrize("pages", [[], [[row(0)]], [[row(0), row(1)], [], [row(2)]]])

@@ -419,6 +419,66 @@ class ScoreBatchResponse(_message.Message):
 Global___ScoreBatchResponse: _TypeAlias = ScoreBatchResponse  # noqa: Y015
 
 @_typing.final
+class ScoreRunBatchRequest(_message.Message):
+    """Scores several answers of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SCORERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___ScoringRun:
+        """The run, to whose bill the calls go."""
+
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sample]:
+        """1 - 256 samples; `sample_id` is the index of the answer's cell."""
+
+    @_builtins.property
+    def scorers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorerSpec]:
+        """By what; 1 - 32 with distinct labels."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___ScoringRun | None = ...,
+        samples: _abc.Iterable[Global___Sample] | None = ...,
+        scorers: _abc.Iterable[Global___ScorerSpec] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "samples", b"samples", "scorers", b"scorers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreRunBatchRequest: _TypeAlias = ScoreRunBatchRequest  # noqa: Y015
+
+@_typing.final
+class ScoreRunBatchResponse(_message.Message):
+    """The scores."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleScores]:
+        """In the order of the samples."""
+
+    def __init__(
+        self,
+        *,
+        samples: _abc.Iterable[Global___SampleScores] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreRunBatchResponse: _TypeAlias = ScoreRunBatchResponse  # noqa: Y015
+
+@_typing.final
 class ScoreStreamRequest(_message.Message):
     """A part of a stream of answers."""
 

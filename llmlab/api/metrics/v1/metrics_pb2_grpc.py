@@ -46,6 +46,11 @@ class MetricsServiceStub:
                 request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchResponse.FromString,
                 _registered_method=True)
+        self.ScoreRunBatch = channel.unary_unary(
+                '/llmlab.api.metrics.v1.MetricsService/ScoreRunBatch',
+                request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreRunBatchRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreRunBatchResponse.FromString,
+                _registered_method=True)
         self.ScoreStream = channel.stream_stream(
                 '/llmlab.api.metrics.v1.MetricsService/ScoreStream',
                 request_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreStreamRequest.SerializeToString,
@@ -88,6 +93,14 @@ class MetricsServiceServicer:
         """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
         pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
         that left before is not made again under its id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreRunBatch(self, request, context):
+        """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+        As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +156,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
                     servicer.ScoreBatch,
                     request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchResponse.SerializeToString,
+            ),
+            'ScoreRunBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScoreRunBatch,
+                    request_deserializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreRunBatchRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreRunBatchResponse.SerializeToString,
             ),
             'ScoreStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ScoreStream,
@@ -225,6 +243,33 @@ class MetricsService:
             '/llmlab.api.metrics.v1.MetricsService/ScoreBatch',
             llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchRequest.SerializeToString,
             llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreRunBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.metrics.v1.MetricsService/ScoreRunBatch',
+            llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreRunBatchRequest.SerializeToString,
+            llmlab_dot_api_dot_metrics_dot_v1_dot_metrics__pb2.ScoreRunBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

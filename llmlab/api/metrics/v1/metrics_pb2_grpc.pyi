@@ -41,6 +41,10 @@ class MetricsServiceStub:
     pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
     that left before is not made again under its id.
     """
+    ScoreRunBatch: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ScoreRunBatchRequest, _metrics_pb2.ScoreRunBatchResponse]
+    """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+    As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
+    """
     ScoreStream: _grpc.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]
     """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
     holds a sender back that is faster, so that neither side keeps more than a few messages, however long the stream is. The
@@ -68,6 +72,10 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
     pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
     that left before is not made again under its id.
+    """
+    ScoreRunBatch: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ScoreRunBatchRequest, _metrics_pb2.ScoreRunBatchResponse]  # type: ignore[assignment]
+    """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+    As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
     """
     ScoreStream: _aio.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]  # type: ignore[assignment]
     """Scores a stream of answers. Each message is answered by one with its samples' scores, before the next is taken: gRPC
@@ -105,6 +113,16 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
         pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
         that left before is not made again under its id.
+        """
+
+    @_abc_1.abstractmethod
+    def ScoreRunBatch(
+        self,
+        request: _metrics_pb2.ScoreRunBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metrics_pb2.ScoreRunBatchResponse, _abc.Awaitable[_metrics_pb2.ScoreRunBatchResponse]]:
+        """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+        As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
         """
 
     @_abc_1.abstractmethod
