@@ -95,11 +95,13 @@ def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
     for point in points:
         of_point = {score.name for score in point.scores}
         for score in point.scores:
-            if f"{score.name}.passed" in of_point:
+            is_judge = f"{score.name}.passed" in of_point
+            # A judge's mean tells more than the rate of passes, in which what is undecided is missing.
+            is_check = score.scale == metrics_pb2.SCALE_BINARY and not (
+                score.name.endswith(".passed") and score.name.removesuffix(".passed") in of_point
+            )
+            if is_judge or is_check or score.name == QUALITY_SCORE:
                 names.setdefault(score.name)
-            elif score.name == QUALITY_SCORE or score.scale == metrics_pb2.SCALE_BINARY:
-                if score.name.removesuffix(".passed") not in of_point:
-                    names.setdefault(score.name)
     return sorted(names, key=lambda name: (name != QUALITY_SCORE, name))
 
 

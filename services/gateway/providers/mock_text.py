@@ -92,7 +92,7 @@ def mock_text(random: Random, voice: Voice, prompt: str, temperature: float) -> 
 
 
 def value_of_schema(random: Random, schema: Any, depth: int = 0) -> Any:
-    """Some value that fits a JSON schema's plain keywords (type, properties, items, enum, const)."""
+    """Some value that fits a JSON schema's plain keywords (type, properties, items, enum, const, minimum, maximum)."""
     if not isinstance(schema, dict) or depth > 8:
         return None
     if "const" in schema:
@@ -110,9 +110,11 @@ def value_of_schema(random: Random, schema: Any, depth: int = 0) -> Any:
 
 
 def _scalar(random: Random, kind: Any, schema: dict[str, Any]) -> Any:
+    low = schema.get("minimum", 0)
+    span = max(0, schema.get("maximum", low + 10) - low)
     return {
-        "integer": int(schema.get("minimum", 0)) + int(random.random() * 10),
-        "number": float(schema.get("minimum", 0)) + round(random.random() * 10, 2),
+        "integer": int(low) + int(random.random() * span),
+        "number": round(float(low) + random.random() * span, 2),
         "boolean": random.random() < 0.5,
         "string": _pick(random, _NOUNS),
     }.get(kind)
