@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from services.metrics.declarations import Parameters, ScoreDeclaration, Scorer
 from services.metrics.scorers.coherence import COHERENCE
 from services.metrics.scorers.completeness import COMPLETENESS
+from services.metrics.scorers.embedding import COHERENCE_EMBEDDING, EMBEDDING_SIMILARITY, RELEVANCE_EMBEDDING
 from services.metrics.scorers.expression import EXPRESSION
 from services.metrics.scorers.finished import FINISHED
 from services.metrics.scorers.fuzzy_match import FUZZY_MATCH
@@ -34,8 +35,10 @@ SCORERS: Mapping[str, Scorer] = {
         BLEU,
         CHRF,
         COHERENCE,
+        COHERENCE_EMBEDDING,
         COMPLETENESS,
         CONTAINS,
+        EMBEDDING_SIMILARITY,
         EXACT_MATCH,
         EXPRESSION,
         FINISHED,
@@ -50,6 +53,7 @@ SCORERS: Mapping[str, Scorer] = {
         REFUSAL,
         REGEX,
         RELEVANCE,
+        RELEVANCE_EMBEDDING,
         REMOTE,
         REPETITION,
         ROUGE,

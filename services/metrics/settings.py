@@ -27,7 +27,13 @@ class MetricsSettings(ServiceSettings, service="metrics"):
         64, ge=1, le=1024, description="Calls that one request for scores by a judge has under way."
     )
     judge_call_ids_max: int = Field(
-        3, ge=1, le=16, description="Ids, so paid calls at the most, that one verdict of a run's judge may use up."
+        3,
+        ge=1,
+        le=16,
+        description="Ids, so paid calls at the most, of one verdict or call for embeddings of a run.",
+    )
+    embedding_calls_at_once: int = Field(
+        4, ge=1, le=256, description="Calls that one request for scores by embeddings has under way, per scorer."
     )
     max_text_characters: int = Field(
         1_000_000, ge=1, description="Longest prompt, answer or reference, in characters; a longer one is not scored."

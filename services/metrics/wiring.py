@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from statistics import fmean
+
+import grpc
 
 from services.metrics.brands.engine import BrandEngine
+from services.metrics.embedding import EmbeddingScorer, coherence_pairs, relevance_pairs, similarity_pairs
 from services.metrics.engine import Engine, Limits
 from services.metrics.judge.scorer import JudgeLimits, JudgeScorer
 from services.metrics.outside import Scoring
+from services.metrics.peers.embeddings import GrpcEmbeddings
 from services.metrics.peers.judge import GrpcJudgeCalls
 from services.metrics.peers.remote_scorers import GrpcRemoteServers
 from services.metrics.remote import RemoteScorer
@@ -51,7 +56,7 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
         )
         scoring = Scoring(
             Engine(pool, limits),
-            {"judge": judge, "remote": remote},
+            {"judge": judge, "remote": remote, **_embedding_scorers(gateway, settings)},
             {"remote": {"scorer": sorted(settings.remote_targets)}},
         )
         servicers = [
@@ -60,3 +65,13 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
             JudgeServicer(judge_calls, settings.judge_max_calls),
         ]
         yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier))
+
+
+def _embedding_scorers(gateway: grpc.aio.Channel, settings: MetricsSettings) -> dict[str, EmbeddingScorer]:
+    embeddings = GrpcEmbeddings(gateway, settings.judge_call_ids_max)
+    at_once = settings.embedding_calls_at_once
+    return {
+        "coherence_embedding": EmbeddingScorer(embeddings, coherence_pairs, fmean, at_once=at_once),
+        "embedding_similarity": EmbeddingScorer(embeddings, similarity_pairs, max, at_once=at_once),
+        "relevance_embedding": EmbeddingScorer(embeddings, relevance_pairs, max, at_once=at_once),
+    }

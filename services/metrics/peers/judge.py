@@ -24,7 +24,7 @@ _BATCH_BYTES_MAX: Final = 1_000_000
 """Of a batch of several calls; one alone may be larger."""
 _BATCHES_AT_ONCE: Final = 4
 _REASON_PREFIX: Final = "ERROR_REASON_"
-_ID_USED: Final = frozenset({"CALL_ALREADY_DISPATCHED", "HOLD_TOMBSTONED", "HOLD_NONCE_MISMATCH", "HOLD_RESOLVED"})
+ID_USED: Final = frozenset({"CALL_ALREADY_DISPATCHED", "HOLD_TOMBSTONED", "HOLD_NONCE_MISMATCH", "HOLD_RESOLVED"})
 """Refusals of a call whose id has been used by another dispatch."""
 
 
@@ -123,7 +123,7 @@ def _reply(outcome: pb.CallOutcome) -> Reply:
     error = outcome.error
     owed = [attempt for attempt in outcome.attempts if not attempt.HasField("error") or attempt.error.dispatched]
     reason = error_pb2.ErrorReason.Name(error.reason).removeprefix(_REASON_PREFIX)
-    used = reason in _ID_USED
+    used = reason in ID_USED
     again = Again.NO
     if used or (error.retryable and outcome.attempts):
         again = Again.NEW_ID

@@ -1,0 +1,159 @@
+"""Scores by embeddings over the wire: a metrics server, and a gateway on loopback whose vectors are scripted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from llmlab.api.common.v1.value_pb2 import Value
+from llmlab.api.gateway.v1 import gateway_pb2
+from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
+from llmlab.api.metrics.v1 import metrics_pb2 as pb
+from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
+from services.metrics.settings import MetricsSettings
+from services.metrics.wiring import build
+from services.runtime.auth import ServiceTokenMinter
+from services.runtime.channel import call_metadata, open_channel
+from services.runtime.errors import DomainError, ResourceExhausted, WrongState
+from services.runtime.status import code_of, status_of, trailing_metadata
+
+
+def letters(text: str) -> list[float]:
+    """A vector that counts some letters."""
+    return [float(text.lower().count(letter)) for letter in "abc"]
+
+
+@dataclass
+class LetterGateway(GatewayServiceServicer):
+    """Gives vectors of letters at a price of a nano-dollar a character; refuses as its script says."""
+
+    refuse: Callable[[gateway_pb2.EmbedRequest], DomainError | None] = lambda _: None
+    vector: Callable[[str], list[float]] = letters
+    requests: list[gateway_pb2.EmbedRequest] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+
+    async def Embed(self, request: Any, context: Any) -> gateway_pb2.EmbedResponse:  # noqa: N802
+        self.requests.append(request)
+        self.tokens.append(str(dict(context.invocation_metadata()).get("authorization", "")))
+        refusal = self.refuse(request)
+        if refusal is not None:
+            await context.abort(code_of(refusal), refusal.message, trailing_metadata(status_of(refusal)))
+        answer = gateway_pb2.EmbedResponse(
+            embeddings=[gateway_pb2.Embedding(values=self.vector(text)) for text in request.texts]
+        )
+        answer.cost.cost_nano_usd = sum(map(len, request.texts))
+        return answer
+
+
+@dataclass
+class Laboratory:
+    gateway: LetterGateway
+    metrics: Any
+    token: str
+
+    async def score(self, name: str, *samples: pb.Sample, run_id: str = "") -> list[pb.Score]:
+        spec = pb.ScorerSpec(name=name, parameters={"model": Value(string_value="mock/instant")})
+        request = pb.ScoreBatchRequest(samples=samples, scorers=[spec])
+        if run_id:
+            request.run.run_id = run_id
+        answer = await self.metrics.ScoreBatch(request, metadata=call_metadata(self.token))
+        return [score for sample in answer.samples for score in sample.scores]
+
+
+@pytest.fixture
+async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
+    gateway = LetterGateway()  # type: ignore[abstract]
+    server = grpc.aio.server()
+    add_GatewayServiceServicer_to_server(gateway, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    own = settings.model_copy(update={"gateway_target": f"127.0.0.1:{port}"})
+    token = ServiceTokenMinter.from_settings(own).token("prj_1", permissions=["READ", "CALL"])
+    try:
+        async with build(own) as metrics, open_channel(metrics.address, own) as channel:
+            yield Laboratory(gateway, MetricsServiceStub(channel), token)
+    finally:
+        await server.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "value"),
+    [
+        ("relevance_embedding", pb.Sample(prompt="aa", answer="ab"), math.sqrt(0.5)),
+        ("relevance_embedding", pb.Sample(prompt="a", answer="b"), 0.0),
+        ("embedding_similarity", pb.Sample(answer="ab", references=["c", "a", " "]), math.sqrt(0.5)),
+        ("coherence_embedding", pb.Sample(answer="aa aa. aa. bbb."), 0.5),
+    ],
+)
+async def test_scores_are_cosines_of_vectors(
+    laboratory: Laboratory, name: str, sample: pb.Sample, value: float
+) -> None:
+    (score,) = await laboratory.score(name, sample)
+    assert score.value == round(value, 9)
+    assert (score.signature, score.scale) == ("embedding:mock/instant", pb.SCALE_REAL)
+    assert laboratory.gateway.tokens == [f"Bearer {laboratory.token}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "reason"),
+    [
+        ("relevance_embedding", pb.Sample(answer="a"), "the sample has no prompt"),
+        ("relevance_embedding", pb.Sample(prompt="a", answer=" "), "the answer is empty"),
+        ("relevance_embedding", pb.Sample(prompt="a", answer="a" * 65_537), "a text is longer than the 65536 bytes"),
+        ("embedding_similarity", pb.Sample(answer="a"), "the sample has no reference"),
+        ("coherence_embedding", pb.Sample(answer="One a."), "the answer has fewer than two sentences"),
+    ],
+)
+async def test_nothing_is_paid_where_there_is_nothing_to_compare(
+    laboratory: Laboratory, name: str, sample: pb.Sample, reason: str
+) -> None:
+    (score,) = await laboratory.score(name, sample)
+    assert not score.HasField("value")
+    assert score.absent_reason.startswith(reason)
+    assert laboratory.gateway.requests == []
+
+
+@pytest.mark.parametrize("vector", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], []])
+async def test_a_vector_without_a_direction_is_absent(laboratory: Laboratory, vector: list[float]) -> None:
+    laboratory.gateway.vector = lambda _: vector
+    (score,) = await laboratory.score("relevance_embedding", pb.Sample(prompt="a", answer="b"))
+    assert (score.HasField("value"), score.absent_reason) == (False, "the model gave a vector without a direction")
+
+
+async def test_a_text_is_paid_once_and_the_costs_sum_to_the_bill(laboratory: Laboratory) -> None:
+    samples = [pb.Sample(prompt="a", answer="a" * (1 + number)) for number in range(150)]
+    scores = await laboratory.score("relevance_embedding", *samples)
+    assert sorted(len(request.texts) for request in laboratory.gateway.requests) == [22, 128]
+    assert sum(score.cost.cost_nano_usd for score in scores) == sum(range(1, 151))
+    assert (scores[0].cost.cost_nano_usd, scores[1].cost.cost_nano_usd) == (1, 2)
+    assert {score.value for score in scores} == {1.0}
+
+
+async def test_a_spent_budget_is_a_reason_and_not_a_score(laboratory: Laboratory) -> None:
+    laboratory.gateway.refuse = lambda _: ResourceExhausted("BUDGET_EXCEEDED", "nothing is left")
+    (score,) = await laboratory.score("relevance_embedding", pb.Sample(prompt="a", answer="b"))
+    assert (score.HasField("value"), score.absent_reason) == (False, "BUDGET_EXCEEDED: nothing is left")
+    assert (score.cost.cost_nano_usd, score.cost.unpriced_calls) == (0, 0)
+
+
+async def test_a_request_of_a_run_that_is_sent_again_uses_few_ids(laboratory: Laboratory) -> None:
+    used: set[str] = set()
+
+    def once(request: gateway_pb2.EmbedRequest) -> DomainError | None:
+        if request.call_id in used:
+            return WrongState("CALL_ALREADY_DISPATCHED", "made before")
+        used.add(request.call_id)
+        return None
+
+    laboratory.gateway.refuse = once
+    sample = pb.Sample(sample_id="7", prompt="a", answer="a")
+    scores = [(await laboratory.score("relevance_embedding", sample, run_id="run_1"))[0] for _ in range(4)]
+    assert [score.HasField("value") for score in scores] == [True, True, True, False]
+    assert {request.run_id for request in laboratory.gateway.requests} == {"run_1"}
+    assert sorted(call_id.rpartition(".")[2] for call_id in used) == ["1", "2", "3"]
+    assert all(call_id.startswith("run_1/7/") for call_id in used)
