@@ -138,14 +138,11 @@ class Detector:
     def _mentions(self, answer: str, folded: Folded, found: Sequence[Found]) -> tuple[Mention, ...]:
         if not found:
             return ()
-        lists = Lists(answer)
+        if folded.moved:
+            found = [Found(name, *folded.original_span(start, end)) for name, start, end in found]
+        ordinal = Lists(answer, found[-1].start).ordinal
         brands = self._brands
-        mentions: list[Mention] = []
-        for name, start, end in found:
-            if folded.moved:
-                start, end = folded.original_span(start, end)  # noqa: PLW2901 (the same place)
-            mentions.append(Mention(brands[name], start, end, lists.ordinal(start)))
-        return tuple(mentions)
+        return tuple([Mention(brands[name], start, end, ordinal(start)) for name, start, end in found])
 
 
 @lru_cache(maxsize=_DETECTORS_KEPT)

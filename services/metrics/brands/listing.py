@@ -31,8 +31,8 @@ class Lists:
     heading.
     """
 
-    def __init__(self, text: str) -> None:
-        """Reads the lines of `text` once."""
+    def __init__(self, text: str, last: int) -> None:
+        """Reads the lines of `text` once, up to that of `last`, the last place that is asked about."""
         self._starts: list[int] = []
         self._ordinals: list[int] = []
         self._indent = -1  # of the list that is open; -1: none
@@ -40,7 +40,8 @@ class Lists:
         self._under_heading = False
         after_blank = False
         start = 0
-        for line in text.split("\n"):
+        end = text.find("\n", last)
+        for line in (text if end < 0 else text[:end]).split("\n"):
             point = line.find(". ", 1, _NUMBER_DIGITS_MAX + 1)
             if point > 0 and line[:point].isdecimal() and line[:point].isascii():
                 self._read_usual_item(start, int(line[:point]))
