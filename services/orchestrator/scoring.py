@@ -23,6 +23,7 @@ _AWAY = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED"})
 """Codes of a metrics service that is down, busy or starting: waited for. What is neither this nor a refusal may come
 from one of the samples, which takes too long or meets a fault, and would come back for ever."""
 
+
 _log = logging.getLogger(__name__)
 
 
@@ -129,6 +130,8 @@ class ScoringBacklog:
         return max(1, self._slots() // self._policy.scoring_concurrency)
 
     async def _ask(self, samples: Sequence[Sample]) -> list[bytes]:
+        if self._giving_up and self._plan.pays_for_scores:
+            raise _cancelled()
         run = ScoringRun(self._plan.run_id, self._plan.credential, self._calls_at_once)
         request = asyncio.create_task(self._metrics.score_batch(run, self._plan.scorer_groups, samples))
         self._requests.add(request)
@@ -138,7 +141,7 @@ class ScoringBacklog:
             request.cancel()
             self._requests.discard(request)
         if request.cancelled():
-            raise Unavailable("DEPENDENCY_UNAVAILABLE", "the run was cancelled")
+            raise _cancelled()
         return request.result()
 
     async def _brands(self, samples: Sequence[Sample]) -> list[bytes]:
@@ -153,3 +156,7 @@ class ScoringBacklog:
                 for sample, scores, found in zip(samples, packed, brands, strict=True)
             ]
         )
+
+
+def _cancelled() -> DomainError:
+    return Unavailable("DEPENDENCY_UNAVAILABLE", "the run was cancelled, and pays for no further scores")

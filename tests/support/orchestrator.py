@@ -109,6 +109,10 @@ class World:
     under_way: int = 0
     most_under_way: int = 0
     score_requests: int = 0
+    score_sizes: list[int] = field(default_factory=list)
+    """The number of answers in each request for scores."""
+    score_gate: asyncio.Event | None = None
+    """Where set, scores wait for it."""
     settled_by_ledger: list[Settlement] = field(default_factory=list)
     unsendable: frozenset[str] = frozenset()
     """Call ids for which the gateway refuses a whole batch."""
@@ -226,7 +230,10 @@ class WorldMetrics:
         self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
     ) -> list[bytes]:
         self._world.score_requests += 1
+        self._world.score_sizes.append(len(samples))
         await asyncio.sleep(0)
+        if self._world.score_gate is not None:
+            await self._world.score_gate.wait()
         if self._world.metrics_down:
             raise unavailable("metrics")
         for sample in samples:

@@ -13,7 +13,7 @@ import pytest
 
 from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
 from services.orchestrator.calls import Answer, AttemptState, CallId, Failure, Money, PlannedCall
-from services.orchestrator.experiment import ExperimentSpec
+from services.orchestrator.experiment import ExperimentSpec, ScorerTarget
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.product import Product
@@ -351,6 +351,30 @@ async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
     assert run.statistics.done >= 4
     assert len(results) == run.statistics.done + 4
     assert sum(lab.world.dispatched.values()) == len(results)
+
+
+JUDGED = replace(study(rows=8), scorers=(ScorerTarget("judge", needs_model=True),))
+
+
+async def test_what_a_run_pays_for_is_scored_in_batches_of_its_concurrency(lab: Lab) -> None:
+    async with lab.worker():
+        await lab.start(JUDGED, limits=RunLimits(concurrency=4))
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.scored) == (RunStatus.COMPLETED, 32)
+    assert max(lab.world.score_sizes) <= 4 // POLICY.scoring_concurrency
+
+
+async def test_a_cancelled_run_does_not_wait_for_its_judge(lab: Lab) -> None:
+    lab.world.score_gate = asyncio.Event()
+    async with lab.worker():
+        await lab.start(JUDGED, limits=RunLimits(concurrency=4))
+        await eventually(lambda: lab.world.score_requests)
+        await lab.ledger.cancel_run(PROJECT, "run_1")
+        lab.hints.publish(WORK_TOPIC)
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.scored) == (RunStatus.CANCELLED, 0)
 
 
 async def test_a_call_that_does_not_stop_is_cut_and_accounted(lab: Lab) -> None:

@@ -48,6 +48,18 @@ def test_best_first_and_what_is_within_noise_is_marked() -> None:
     assert "A true difference of 0.12 would have shown" in told
 
 
+def test_a_judge_has_one_column_and_its_cost_stands_below_that_of_the_answers() -> None:
+    judged = point("mock/a", 0.75)
+    for name, scale in (("judge", metrics_pb2.SCALE_UNIT), ("judge.passed", metrics_pb2.SCALE_BINARY)):
+        judged.scores.add(name=name, scale=scale, estimate=statistics_pb2.Estimate(value=0.6125))
+    judged.cost.cost_nano_usd, judged.scoring_cost.cost_nano_usd = 2_000_000_000, 3_000_000_000
+    text = shown(run_pb2.SummarizeRunResponse(points=[judged]))
+
+    assert "judge.passed" not in text
+    for expected in ("quality", "judge's", "0.61", "$2.00", "$3.00"):
+        assert expected in text
+
+
 def test_too_few_prompts_are_said_to_be_too_few() -> None:
     close = point("mock/b", 0.7, NOISE)
     close.scores[0].against_best.ClearField("detectable_difference")

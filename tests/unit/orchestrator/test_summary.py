@@ -38,6 +38,14 @@ def scores(right: float, words: float | None) -> list[Score]:
     ]
 
 
+def test_what_judging_cost_is_summed_up_beside_what_answers_cost() -> None:
+    summary = Summary(Product(prompts=1, rows=2, models=1, points=1, repeats=1))
+    for cell in range(2):
+        summary.add(result(cell), [Score("judge", None, "unit", "higher", cost=Money(5, 1))])
+
+    assert (summary.points[0].cost, summary.points[0].scoring_cost) == (Money(14), Money(10, 2))
+
+
 def test_every_number_goes_to_the_point_it_belongs_to() -> None:
     summary = Summary(Product(prompts=1, rows=2, models=2, points=1, repeats=2))
     for cell in (0, 1, 4):

@@ -12,7 +12,8 @@ from services.orchestrator.experiment import (
 )
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.scores import ScorerDeclaration
-from services.orchestrator.validation import check_models, check_scorers, check_spec
+from services.orchestrator.spec_codec import decode_spec, encode_spec
+from services.orchestrator.validation import check_models, check_scorers, check_spec, with_needs
 from services.orchestrator.values import Value, Values
 from services.runtime.errors import InvalidField
 
@@ -183,3 +184,20 @@ def test_a_wrong_scorer_names_its_field(target: ScorerTarget, field: str, reason
         check_scorers((target,), DECLARED)
 
     assert (caught.value.field, caught.value.reason) == (field, reason)
+
+
+def test_the_model_of_a_judge_is_looked_up_like_those_that_answer() -> None:
+    none: frozenset[str] = frozenset()
+    declared = [
+        ScorerDeclaration("judge", False, frozenset({"model", "rubric"}), none, needs_model=True),
+        ScorerDeclaration("length", False, none, none),
+    ]
+    targets = (ScorerTarget("length"), ScorerTarget("judge", {"model": "mock/nobody", "rubric": "R"}))
+    spec = with_needs(replace(GOOD, scorers=targets), declared)
+
+    assert [target.needs_model for target in spec.scorers] == [False, True]
+    with pytest.raises(InvalidField) as caught:
+        check_models(spec, {"mock/small", "mock/large"}, {})
+    assert caught.value.field == "spec.scorers[1].scorer.parameters['model']"
+    assert caught.value.reason == "MODEL_NOT_FOUND"
+    assert decode_spec(encode_spec(spec)) == spec
