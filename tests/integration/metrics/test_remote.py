@@ -16,6 +16,8 @@ from llmlab.api.metrics.v1 import metrics_pb2 as pb
 from llmlab.api.metrics.v1 import scorer_pb2
 from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from llmlab.api.metrics.v1.scorer_pb2_grpc import ScorerServiceServicer, add_ScorerServiceServicer_to_server
+from services.metrics.peers.remote_scorers import GrpcRemoteServers
+from services.metrics.remote import RemoteFailure
 from services.metrics.settings import MetricsSettings
 from services.metrics.wiring import build
 from services.runtime.auth import ServiceTokenMinter
@@ -48,6 +50,7 @@ class ScriptedScorer(ScorerServiceServicer):
 @dataclass
 class Laboratory:
     server: ScriptedScorer
+    target: str
     metrics: Any
     metadata: tuple[tuple[str, str], ...]
 
@@ -79,7 +82,7 @@ async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
     token = ServiceTokenMinter.from_settings(own).token("prj_1", permissions=["READ"])
     try:
         async with build(own) as metrics, open_channel(metrics.address, own) as channel:
-            yield Laboratory(scorer, MetricsServiceStub(channel), call_metadata(token))
+            yield Laboratory(scorer, f"127.0.0.1:{port}", MetricsServiceStub(channel), call_metadata(token))
     finally:
         await server.stop(None)
 
@@ -178,6 +181,21 @@ async def test_a_server_that_takes_too_long_is_left(settings: MetricsSettings, l
         await laboratory.metrics.ScoreBatch(request, metadata=laboratory.metadata, timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await left.wait()
+
+    own = settings.model_copy(update={"remote_scorers": f"words={laboratory.target}", "remote_timeout_ms": 50})
+    async with GrpcRemoteServers.open(own) as servers:
+        with pytest.raises(RemoteFailure, match=r"^DEADLINE_EXCEEDED$"):
+            await servers.ask("words", [("x", "", (), "")])
+
+
+@pytest.mark.parametrize("validate_only", [True, False])
+async def test_where_no_server_is_named_none_can_be_asked(
+    metrics: Any, reader: tuple[tuple[str, str], ...], validate_only: bool
+) -> None:
+    request = pb.ScoreBatchRequest(samples=[pb.Sample(answer="x")], scorers=[remote()], validate_only=validate_only)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await metrics.ScoreBatch(request, metadata=reader)
+    assert error_from_rpc(caught.value).reason == "SCORER_PARAMETERS"
 
 
 @pytest.mark.parametrize("name", ["nope", "127.0.0.1:80", ""])
