@@ -313,6 +313,20 @@ async def test_budgets_of_a_scope_are_listed_and_charged(callers: Callers) -> No
     assert of_team.budget_id in error.message
 
 
+async def test_a_nul_that_the_database_cannot_keep_is_the_callers_fault(
+    callers: Callers, settings: CostSettings
+) -> None:
+    make = callers.budgets.CreateBudget(
+        budget_pb2.CreateBudgetRequest(budget=budget_pb2.Budget(name="a\0b", limit_nano_usd=USD)),
+        metadata=callers.person(),
+    )
+    if settings.database_url.startswith("sqlite"):
+        assert (await make).budget.name == "a\0b"
+        return
+    error = await refusal(make)
+    assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+
+
 async def test_wrong_budgets_are_refused_by_their_field_and_not_made(callers: Callers) -> None:
     refused = [
         (budget_pb2.Budget(name="b", limit_nano_usd=0), "budget.limit_nano_usd"),
