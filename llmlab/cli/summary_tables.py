@@ -36,7 +36,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
             ("latency\np95", True),
             ("TTFT\np95", True),
             ("tokens\nin/out", True),
-            ("cost\njudge's" if judged else "cost", True),
+            ("cost\nscoring" if judged else "cost", True),
         ],
     )
     for place, point in enumerate(points, start=1):

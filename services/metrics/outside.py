@@ -77,9 +77,8 @@ class Scoring:
         for index, (scorer, parameters) in enumerate(plan.steps):
             for name, choices in self.choices.get(scorer.name, {}).items():
                 if getattr(parameters, name) not in choices:
-                    message = (
-                        f"must be one of {', '.join(choices)}" if choices else "has no values: none is set up here"
-                    )
+                    none = "has no values: LLMLAB_METRICS_REMOTE_SCORERS names none"
+                    message = f"must be one of {', '.join(choices)}" if choices else none
                     path = f"scorers[{index}].parameters.{name}"
                     raise InvalidField(path, message, reason="SCORER_PARAMETERS")
         return plan

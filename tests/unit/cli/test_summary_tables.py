@@ -56,7 +56,7 @@ def test_a_judge_has_one_column_and_its_cost_stands_below_that_of_the_answers() 
     text = shown(run_pb2.SummarizeRunResponse(points=[judged]))
 
     assert "judge.passed" not in text
-    for expected in ("quality", "judge's", "0.61", "$2.00", "$3.00"):
+    for expected in ("quality", "scoring", "0.61", "$2.00", "$3.00"):
         assert expected in text
 
 
