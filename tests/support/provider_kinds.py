@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from services.gateway.providers.anthropic import Anthropic
-from services.gateway.providers.gemini import Gemini
-from services.gateway.providers.openai_compatible import OpenAiCompatible
 from services.gateway.providers.openai_request import OpenAiDialect
 from services.gateway.providers.port import Provider
 from services.gateway.providers.transport import HttpTransport, TransportLimits
@@ -17,6 +14,11 @@ def provider_of(
     kind: str, base_url: str, *, limits: TransportLimits | None = None, dialect: OpenAiDialect | None = None
 ) -> Provider:
     """A provider that speaks a format; `base_url` is what the format's catalogue entry would have."""
+    # Loaded here: the packages of the providers take seconds, and every test process collects all tests.
+    from services.gateway.providers.anthropic import Anthropic
+    from services.gateway.providers.gemini import Gemini
+    from services.gateway.providers.openai_compatible import OpenAiCompatible
+
     transport = HttpTransport(limits)
     if kind == "anthropic":
         return Anthropic(transport, api_key=KEY, base_url=base_url)

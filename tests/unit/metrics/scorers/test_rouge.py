@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from rouge_score.rouge_scorer import RougeScorer
 
 from services.metrics.declarations import Absent, NoParameters, Scorer, Subject
 from services.metrics.scorers.rouge import ROUGE, ROUGE_STEMMED
@@ -44,6 +43,8 @@ def test_stemming_is_a_scorer_of_its_own() -> None:
 
 @pytest.mark.parametrize(("scorer", "use_stemmer"), [(ROUGE, False), (ROUGE_STEMMED, True)])
 def test_equals_rouge_score(scorer: Scorer, use_stemmer: bool) -> None:
+    from rouge_score.rouge_scorer import RougeScorer  # takes seconds, and every test process collects all tests
+
     library = RougeScorer(TYPES, use_stemmer=use_stemmer)
     source = random.Random(7)
     for _ in range(300):
