@@ -17,6 +17,7 @@ from services.metrics.outside import Asked, Origin, OutsideScores
 from services.metrics.scorers.embedding import SENTENCES_MAX, EmbeddingParameters
 from services.metrics.scoring import Detail, SampleTexts
 from services.metrics.text import split_sentences
+from services.runtime.portions import portions
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 """Of length 1."""
@@ -108,7 +109,9 @@ class EmbeddingScorer:
                     origin.token, parameters.model, batch, run_id=origin.run_id, call_id=call_id
                 )
 
-        batches = list(_batches(texts))
+        batches = list(
+            portions(texts, lambda text: len(text.encode()), size_max=_CALL_BYTES_MAX, items_max=_CALL_TEXTS_MAX)
+        )
         calls = await asyncio.gather(*(embed(place, batch) for place, batch in enumerate(batches)))
         found = dict(part for batch, call in zip(batches, calls, strict=True) for part in _parts(batch, call))
         return await asyncio.to_thread(self._scores, pairs, found)
@@ -155,20 +158,6 @@ def _of_bounded_length(pairs: Pairs | Absent) -> Pairs | Absent:
     if isinstance(pairs, Absent) or all(len(text.encode()) <= TEXT_BYTES_MAX for pair in pairs for text in pair):
         return pairs
     return _TOO_LONG
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    total_bytes = 0
-    for text in texts:
-        size = len(text.encode())
-        if batch and (len(batch) == _CALL_TEXTS_MAX or total_bytes + size > _CALL_BYTES_MAX):
-            yield batch
-            batch, total_bytes = [], 0
-        batch.append(text)
-        total_bytes += size
-    if batch:
-        yield batch
 
 
 def _call_id(origin: Origin, label: str, model: str, samples: Sequence[Asked], place: int) -> str:

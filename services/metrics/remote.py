@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from services.metrics.declarations import Absent, Value
 from services.metrics.outside import Asked, Origin, OutsideScores
 from services.metrics.scorers.remote import RemoteParameters
 from services.metrics.scoring import SampleTexts
+from services.runtime.portions import portions
 
 _BATCH_CHARACTERS: Final = 250_000
 """After which a batch takes no further sample."""
@@ -51,7 +52,9 @@ class RemoteScorer:
         self, origin: Origin, label: str, parameters: RemoteParameters, samples: Sequence[Asked]
     ) -> list[OutsideScores]:
         """See OutsideScorer.score. The server is one of the names; it hears nothing of the origin."""
-        batches = batches_of([sample.texts for sample in samples], self._batch_max)
+        batches = portions(
+            [sample.texts for sample in samples], _characters, size_max=_BATCH_CHARACTERS, items_max=self._batch_max
+        )
         answers = await asyncio.gather(*(self._ask(parameters.scorer, batch) for batch in batches))
         return [OutsideScores((value,)) for values in answers for value in values]
 
@@ -65,20 +68,9 @@ class RemoteScorer:
             return [absent] * len(batch)
 
 
-def batches_of(samples: Sequence[SampleTexts], batch_max: int) -> Iterator[list[SampleTexts]]:
-    """The samples in order, in batches that are neither too many nor, beyond one sample, too long."""
-    batch: list[SampleTexts] = []
-    characters = 0
-    for sample in samples:
-        answer, prompt, references, _ = sample
-        length = len(answer) + len(prompt) + sum(map(len, references))
-        if batch and (len(batch) == batch_max or characters + length > _BATCH_CHARACTERS):
-            yield batch
-            batch, characters = [], 0
-        batch.append(sample)
-        characters += length
-    if batch:
-        yield batch
+def _characters(sample: SampleTexts) -> int:
+    answer, prompt, references, _ = sample
+    return len(answer) + len(prompt) + sum(map(len, references))
 
 
 def checked_scores(scores: Sequence[RemoteScore], count: int) -> list[Value]:

@@ -10,7 +10,7 @@ A failed call raises `grpc.aio.AioRpcError`; `services.runtime.status.error_from
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Self
 
 import grpc
@@ -20,6 +20,7 @@ from services.runtime.errors import DeadlineExceeded
 from services.runtime.interceptors.request_id import REQUEST_ID_HEADER
 from services.runtime.methods import api_methods
 from services.runtime.settings import ServiceSettings
+from services.runtime.status import error_from_rpc
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -57,6 +58,17 @@ def open_channel(target: str, settings: ServiceSettings) -> grpc.aio.Channel:
         unary_s=settings.default_deadline_ms / 1_000,
         stream_s=settings.default_stream_deadline_ms / 1_000,
     )
+
+
+async def messages_of(stream: Any) -> AsyncGenerator[Any, None]:
+    """The messages of a server's stream; its errors as DomainErrors. A reader that leaves early cancels the call."""
+    try:
+        async for message in stream:
+            yield message
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error
+    finally:
+        stream.cancel()
 
 
 def service_config(retry_attempts: int) -> str:

@@ -30,6 +30,7 @@ from services.gateway.settings import GatewaySettings
 from services.runtime.context import current_principal, remaining_s
 from services.runtime.errors import InvalidField
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
+from services.runtime.portions import portions
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,10 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
                         task.result()  # a fault of ours ends the stream; the caller would wait for that call forever
                 outcomes, ready[:] = ready[:], []
                 told += len(outcomes)
-                for part in _split(outcomes, self._settings.batch_flush_bytes):
+                # Raw answers and long texts together would exceed the message limit.
+                for part in portions(
+                    outcomes, gateway_pb2.CallOutcome.ByteSize, size_max=self._settings.batch_flush_bytes
+                ):
                     yield gateway_pb2.CompleteBatchResponse(outcomes=part)
         finally:
             await _cancelled(tasks)
@@ -201,21 +205,6 @@ def _check_ids(calls: Iterable[gateway_pb2.Call]) -> None:
         if call.call_id in seen:
             raise InvalidField(f"calls[{index}].call_id", f"{call.call_id!r} is twice in the batch")
         seen.add(call.call_id)
-
-
-def _split(outcomes: list[gateway_pb2.CallOutcome], max_bytes: int) -> Iterable[list[gateway_pb2.CallOutcome]]:
-    """The outcomes in messages of about `max_bytes`: raw answers and long texts would exceed the message limit."""
-    part: list[gateway_pb2.CallOutcome] = []
-    size = 0
-    for outcome in outcomes:
-        outcome_bytes = outcome.ByteSize()
-        if part and size + outcome_bytes > max_bytes:
-            yield part
-            part, size = [], 0
-        part.append(outcome)
-        size += outcome_bytes
-    if part:
-        yield part
 
 
 async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:

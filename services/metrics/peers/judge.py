@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
@@ -14,9 +14,9 @@ from llmlab.api.common.v1 import content_pb2, error_pb2
 from llmlab.api.gateway.v1 import gateway_pb2 as pb
 from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from services.metrics.judge.calls import Again, Ask, JudgeModel, Reply
-from services.runtime.channel import call_metadata
+from services.runtime.channel import call_metadata, messages_of
 from services.runtime.errors import DomainError
-from services.runtime.status import error_from_rpc
+from services.runtime.portions import portions
 
 _BATCH_MAX: Final = 64
 """Calls of one CompleteBatch."""
@@ -38,7 +38,7 @@ class GrpcJudgeCalls:
         """See JudgeCalls.ask. Cancelling it stops the calls."""
         request_id = uuid.uuid4().hex
         calls = [_call(ask.call_id or f"judge/{request_id}/{index}", judge, ask) for index, ask in enumerate(asks)]
-        batches = _batches(calls)
+        batches = portions(calls, pb.Call.ByteSize, size_max=_BATCH_BYTES_MAX, items_max=_BATCH_MAX)
         at_once = asyncio.Semaphore(_BATCHES_AT_ONCE)
         replies: dict[str, Reply] = {}
         async with asyncio.TaskGroup() as group:
@@ -57,37 +57,13 @@ class GrpcJudgeCalls:
         async with at_once:
             try:
                 stream = self._stub.CompleteBatch(request, metadata=call_metadata(token) if token else ())
-                async with aclosing(_messages(stream)) as messages:
+                async with aclosing(messages_of(stream)) as messages:
                     async for message in messages:
                         for outcome in message.outcomes:
                             replies[outcome.call_id] = _reply(outcome)
             except DomainError as error:
                 return error
         return None
-
-
-def _batches(calls: Sequence[pb.Call]) -> list[list[pb.Call]]:
-    batches: list[list[pb.Call]] = []
-    total_bytes = 0
-    for call in calls:
-        size = call.ByteSize()
-        if not batches or len(batches[-1]) == _BATCH_MAX or total_bytes + size > _BATCH_BYTES_MAX:
-            batches.append([])
-            total_bytes = 0
-        batches[-1].append(call)
-        total_bytes += size
-    return batches
-
-
-async def _messages(stream: Any) -> AsyncGenerator[pb.CompleteBatchResponse, None]:
-    """The stream's messages; its errors as DomainErrors. A reader that leaves early cancels the calls."""
-    try:
-        async for message in stream:
-            yield message
-    except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(error) from error
-    finally:
-        stream.cancel()
 
 
 def _call(call_id: str, judge: JudgeModel, ask: Ask) -> pb.Call:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -37,6 +37,7 @@ from services.orchestrator.rpc.codec import (
     text_of,
     usage_of,
 )
+from services.runtime.channel import messages_of
 from services.runtime.errors import INTERRUPTED_KEY, DomainError
 from services.runtime.status import error_from_rpc
 
@@ -84,7 +85,7 @@ class GrpcGateway:
         stream = self._stub.CompleteBatch(request, timeout=timeout_s, metadata=metadata)
         begun = False
         try:
-            async with aclosing(_messages(stream)) as messages:
+            async with aclosing(messages_of(stream)) as messages:
                 async for message in messages:
                     begun = True
                     yield [CallOutcome(each.call_id, _ending(each)) for each in message.outcomes]
@@ -136,17 +137,6 @@ class GrpcGateway:
             page_token = page.next_page_token
             if not page_token:
                 return KnownModels(frozenset(names), not_configured, places)
-
-
-async def _messages(stream: Any) -> AsyncGenerator[pb.CompleteBatchResponse, None]:
-    """The stream's messages; its errors as DomainErrors. A reader that leaves early cancels the calls."""
-    try:
-        async for message in stream:
-            yield message
-    except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(error) from error
-    finally:
-        stream.cancel()
 
 
 def _base(plan: CallPlan) -> pb.Call:
