@@ -95,6 +95,8 @@ class ProviderEntry(_Entry):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_options: bool = True
     seed_field: Literal["seed", "random_seed"] = "seed"
+    # False where streams end with "[DONE]" and never with a finish reason; elsewhere such a stream is a broken one.
+    names_finish: bool = True
     api: Literal["chat", "responses"] = "chat"
     circuit_breaker: bool = True
     models: tuple[ModelEntry, ...] = Field(min_length=1)

@@ -15,6 +15,7 @@ import pytest
 from services.gateway.calls import Call, Message, ProviderRequest, TextPart, ToolCallPart
 from services.gateway.collector import Collector
 from services.gateway.failures import CallFailed
+from services.gateway.providers.openai_request import OpenAiDialect
 from services.gateway.providers.port import Provider
 from tests.support.expected_answers import Expected, expected
 from tests.support.provider_kinds import KEY, KINDS, provider_of
@@ -56,7 +57,9 @@ async def test_replay(recording: Recording) -> None:
     kept = {name: value for name, value in recording.headers.items() if name in ("content-type", "retry-after")}
     reply = Reply(recording.status, kept, _torn(recording.body, 7))
     async with replay_server(lambda asked: reply) as server:
-        provider = provider_of(recording.format, server.base_url)
+        # Snowflake's streams name no finish reason, as its catalogue entry says.
+        dialect = OpenAiDialect(names_finish="/cortex/" not in recording.path)
+        provider = provider_of(recording.format, server.base_url, dialect=dialect)
         try:
             answer, failure = await _ask(provider)
         finally:
@@ -72,9 +75,9 @@ async def test_replay(recording: Recording) -> None:
         return
     wanted = expected(recording)
     if wanted is None:
-        # Not a completion at all: an error, not an empty answer.
+        # Not a completion at all, or an error in the middle of a stream: an error, not an empty answer.
         assert failure is not None
-        assert failure.failure.reason == "PROVIDER_ERROR"
+        assert failure.failure.reason == "PROVIDER_ERROR" or recording.whole is None
         return
     assert failure is None, failure
     _compare(answer, wanted)
@@ -85,10 +88,9 @@ def _compare(answer: Collector, wanted: Expected) -> None:
     assert answer.reasoning() == wanted.reasoning
     calls = [part for part in answer.parts() if isinstance(part, ToolCallPart)]
     assert [(call.id, call.name, json.loads(call.arguments_json or "{}")) for call in calls] == wanted.tool_calls
-    assert answer.finish_reason is not None
-    assert answer.finish_reason.name == wanted.finish
+    assert (answer.finish_reason.name if answer.finish_reason else "") == wanted.finish
     assert answer.provider_model == wanted.model
-    if not wanted.usage:
+    if not any(wanted.usage.values()):
         assert answer.usage is None
         return
     assert answer.usage is not None

@@ -44,7 +44,7 @@ class Expected:
 
 
 def expected(recording: Recording) -> Expected | None:
-    """The answer in a recording; None where it has none."""
+    """The answer in a recording; None where it has none, or an error in its midst."""
     if recording.whole is not None:
         if recording.format == "openai" and "choices" not in recording.whole:
             return None
@@ -54,13 +54,16 @@ def expected(recording: Recording) -> Expected | None:
         for line in recording.body.decode().splitlines()
         if line.startswith("data:") and "[DONE]" not in line
     ]
+    if any(event.get("error") for event in data if isinstance(event, dict)):
+        return None
     return _STREAM[recording.format](data) if data else None
 
 
 def _openai_whole(body: Any) -> Expected:
     message = body["choices"][0]["message"]
     refusal = message.get("refusal") or ""
-    finish = OPENAI_FINISHES.get(body["choices"][0]["finish_reason"], "STOP")
+    unnamed = "TOOL_CALLS" if message.get("tool_calls") else "STOP"
+    finish = OPENAI_FINISHES.get(body["choices"][0]["finish_reason"], unnamed)
     return Expected(
         text=_openai_text([message]) + refusal,
         reasoning=_openai_reasoning([message]),
@@ -79,11 +82,14 @@ def _openai_stream(chunks: list[Any]) -> Expected:
     deltas = [choice["delta"] for choice in choices if choice.get("delta")]
     usages = [usage for chunk in chunks if (usage := chunk.get("usage") or chunk.get("x_groq", {}).get("usage"))]
     refusal = "".join(delta.get("refusal") or "" for delta in deltas)
-    finish = OPENAI_FINISHES.get([choice["finish_reason"] for choice in choices if choice.get("finish_reason")][-1])
+    named = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    tools = _openai_tools([call for delta in deltas for call in delta.get("tool_calls") or []])
+    # Some servers end every stream without a reason (services/gateway/catalogue.yaml, names_finish).
+    finish = OPENAI_FINISHES.get(named[-1]) if named else "TOOL_CALLS" if tools else "STOP"
     return Expected(
         text=_openai_text(deltas) + refusal,
         reasoning=_openai_reasoning(deltas),
-        tool_calls=_openai_tools([call for delta in deltas for call in delta.get("tool_calls") or []]),
+        tool_calls=tools,
         finish="CONTENT_FILTER" if refusal else finish or "STOP",
         model=next(chunk["model"] for chunk in chunks if chunk.get("model")),
         usage=_openai_usage(usages[-1]) if usages else {},
@@ -108,7 +114,13 @@ def _openai_reasoning(deltas: list[Any]) -> str:
         if part.get("type") == "thinking"
         for thinking in part["thinking"]
     ]
-    return "".join(thought or [delta.get("reasoning_content") or delta.get("reasoning") or "" for delta in deltas])
+    plain = [delta.get("reasoning_content") or delta.get("reasoning") or "" for delta in deltas]
+    details = [
+        detail.get("text") or detail.get("summary") or ""
+        for delta in deltas
+        for detail in delta.get("reasoning_details") or ()
+    ]
+    return "".join(thought) or "".join(plain) or "".join(details)
 
 
 def _openai_tools(pieces: list[Any]) -> list[tuple[str, str, Any]]:
@@ -127,10 +139,10 @@ def _openai_usage(usage: Any) -> dict[str, int]:
     prompt = usage.get("prompt_tokens_details") or {}
     completion = usage.get("completion_tokens_details") or {}
     output = usage["completion_tokens"]
-    reasoning = completion.get("reasoning_tokens") or 0
-    if reasoning and usage.get("total_tokens") == usage["prompt_tokens"] + output + reasoning:
-        # Reasoning is counted beside the completion.
-        output += reasoning
+    # What is in the total only is reasoning that the completion leaves out.
+    left_out = max(0, (usage.get("total_tokens") or 0) - usage["prompt_tokens"] - output)
+    reasoning = max(completion.get("reasoning_tokens") or 0, left_out)
+    output += left_out
     return {
         "input_tokens": usage["prompt_tokens"],
         "output_tokens": output,
@@ -247,14 +259,23 @@ def _responses(response: Any) -> Expected:
     items = response["output"]
     calls = [item for item in items if item["type"] in ("function_call", "custom_tool_call")]
     said = [part for item in items if item["type"] == "message" for part in item["content"]]
-    thought = [part for item in items if item["type"] == "reasoning" for part in item["summary"]]
+    # Servers of open models give the reasoning itself, as content; OpenAI gives summaries.
+    thought = [
+        part
+        for item in items
+        if item["type"] == "reasoning"
+        for part in [*item["summary"], *(item.get("content") or ())]
+    ]
     if response["status"] == "incomplete":
         finish = RESPONSES_FINISHES[response["incomplete_details"]["reason"]]
+    elif response["status"] in ("queued", "in_progress"):
+        # It goes on in the background, which the gateway never asks for: an answer without an end.
+        finish = ""
     else:
-        assert response["status"] == "completed"
+        assert response["status"] in ("completed", "complete")
         refused = any(part["type"] == "refusal" for part in said)
         finish = "CONTENT_FILTER" if refused else "TOOL_CALLS" if calls else "STOP"
-    usage = response["usage"]
+    usage = response["usage"] or {}
     read, written = usage.get("input_tokens_details") or {}, usage.get("output_tokens_details") or {}
     return Expected(
         text="".join(part.get("text") or part.get("refusal") or "" for part in said),
@@ -266,8 +287,8 @@ def _responses(response: Any) -> Expected:
         finish=finish,
         model=response["model"],
         usage={
-            "input_tokens": usage["input_tokens"],
-            "output_tokens": usage["output_tokens"],
+            "input_tokens": usage.get("input_tokens") or 0,
+            "output_tokens": usage.get("output_tokens") or 0,
             "cache_read_tokens": read.get("cached_tokens") or 0,
             "cache_write_5m_tokens": read.get("cache_write_tokens") or 0,
             "reasoning_tokens": written.get("reasoning_tokens") or 0,

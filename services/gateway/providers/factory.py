@@ -44,5 +44,7 @@ def build_provider(
         transport,
         api_key=configured.api_key,
         base_url=configured.base_url or None,
-        dialect=OpenAiDialect(entry.max_tokens_field, entry.stream_options, entry.api, entry.seed_field),
+        dialect=OpenAiDialect(
+            entry.max_tokens_field, entry.stream_options, entry.api, entry.seed_field, entry.names_finish
+        ),
     )

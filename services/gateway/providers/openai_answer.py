@@ -55,11 +55,26 @@ _REASONING_FIELDS = ("reasoning_content", "reasoning")
 class OpenAiDecoder:
     """Reads one answer; one instance per call."""
 
-    __slots__ = ("_details", "_field", "_refused", "_started", "done")
+    __slots__ = (
+        "_called",
+        "_counted",
+        "_details",
+        "_field",
+        "_finished",
+        "_names_finish",
+        "_refused",
+        "_started",
+        "done",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, *, names_finish: bool = True) -> None:
+        """`names_finish` False: the server's "[DONE]" after its usage says that the answer is whole."""
         self.done = False
+        self._names_finish = names_finish
         self._started = False
+        self._called = False
+        self._counted = False
+        self._finished = False
         self._refused = False
         self._field = ""
         self._details: list[dict[str, Any]] = []
@@ -68,6 +83,8 @@ class OpenAiDecoder:
         """Append what one `data:` event means. Raises CallFailed where it reports an error."""
         if event.data.startswith(b"[DONE]"):
             self.done = True
+            if self._counted and not (self._names_finish or self._finished):
+                self._ends("", into)
             return
         if event.event == b"error":
             raise error_event(event)
@@ -86,6 +103,7 @@ class OpenAiDecoder:
                 self._content(delta, into)
             self._finish(choice, into)
         if (said := _usage_field(chunk)) and (usage := openai_usage(said)).counted:
+            self._counted = True
             into.append(UsageSoFar(usage, reported_tier(chunk)))
 
     def whole_answer(self, body: Any) -> list[Event]:
@@ -103,6 +121,9 @@ class OpenAiDecoder:
         if (usage := openai_usage(_usage_field(body))).counted:
             events.append(UsageSoFar(usage, reported_tier(body)))
         self._finish(choice, events)
+        if choice.get("finish_reason") == "":
+            # Snowflake leaves it blank. Nothing of an answer that was not streamed can be missing.
+            self._ends("", events)
         self.done = True
         return events
 
@@ -124,9 +145,11 @@ class OpenAiDecoder:
             into.append(TextDelta(refusal))
         if tool_calls := delta.get("tool_calls"):
             for position, tool_call in enumerate(objects_of(tool_calls)):
+                self._called = True
                 into.append(_tool_call(tool_call, position))
-        elif function_call := object_of(delta.get("function_call")):
-            # What came before tool calls; some servers still send it.
+        elif any((function_call := object_of(delta.get("function_call"))).values()):
+            # What came before tool calls; some servers still send it, and Snowflake an empty one with every answer.
+            self._called = True
             into.append(_tool_call({"function": function_call}, 0))
 
     def _reasoning(self, delta: dict[str, Any], into: list[Event]) -> None:
@@ -135,8 +158,10 @@ class OpenAiDecoder:
                 self._field = name
                 into.append(ReasoningDelta(text))
                 break
-        if details := delta.get("reasoning_details"):
-            self._details.extend(objects_of(details))
+        if details := objects_of(delta.get("reasoning_details")):
+            self._details.extend(details)
+            if not self._field and (thought := "".join(map(_detail_text, details))):
+                into.append(ReasoningDelta(thought))
 
     def _finish(self, choice: dict[str, Any], into: list[Event]) -> None:
         word = choice.get("finish_reason")
@@ -145,10 +170,16 @@ class OpenAiDecoder:
         if reason := _FAILED_FINISHES.get(word.lower()):
             message = f"the provider ended the answer with {word!r}; try again"
             raise CallFailed(Failure(reason, message, dispatched=True))
+        self._ends(word.lower(), into)
+
+    def _ends(self, word: str, into: list[Event]) -> None:
+        """The answer is whole; an empty word where the server names no reason."""
+        self._finished = True
         if self._field or self._details:
             into.append(ReasoningDelta("", self._provider_data()))
             self._field, self._details = "", []
-        finish = FINISH_REASONS.get(word.lower(), FinishReason.STOP)
+        default = FinishReason.TOOL_CALLS if self._called and not word else FinishReason.STOP
+        finish = FINISH_REASONS.get(word, default)
         into.append(Finished(FinishReason.CONTENT_FILTER if self._refused else finish))
 
     def _provider_data(self) -> bytes:
@@ -269,6 +300,11 @@ def _tool_call(tool_call: dict[str, Any], position: int) -> ToolCallDelta:
         text_of(function.get("name")),
         text_of(function.get("arguments")) or text_of(function.get("input")),
     )
+
+
+def _detail_text(detail: dict[str, Any]) -> str:
+    """What a detail of reasoning says that can be read; nothing of an encrypted one."""
+    return text_of(detail.get("text")) or text_of(detail.get("summary"))
 
 
 def _joined_details(details: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -55,7 +55,8 @@ class OpenAiCompatible:
         if self._dialect.api == "responses":
             body, decoder = responses_request(request), ResponsesDecoder()
         else:
-            body, decoder = openai_request(request, self._dialect), OpenAiDecoder()
+            body = openai_request(request, self._dialect)
+            decoder = OpenAiDecoder(names_finish=self._dialect.names_finish)
         http_request = HttpRequest(
             url=self._url,
             headers={**self._headers, "Idempotency-Key": request.attempt_id},

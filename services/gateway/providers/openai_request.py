@@ -48,6 +48,7 @@ class OpenAiDialect:
     stream_options: bool = True
     api: Literal["chat", "responses"] = "chat"
     seed_field: str = "seed"
+    names_finish: bool = True
 
 
 def openai_request(request: ProviderRequest, dialect: OpenAiDialect) -> dict[str, Any]:

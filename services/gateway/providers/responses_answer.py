@@ -56,6 +56,10 @@ class ResponsesDecoder:
         """Append what one event means. Raises CallFailed where it reports an error."""
         if event.event == b"error":
             raise error_event(event)
+        if event.data.startswith(b"[DONE]"):
+            # OpenRouter ends with it, as chat completions do.
+            self.done = True
+            return
         body = parse_json(event.data, "an event of the stream")
         if not isinstance(body, dict):
             return
@@ -134,7 +138,7 @@ class ResponsesDecoder:
         if (usage := responses_usage(object_of(response.get("usage")))).counted:
             into.append(UsageSoFar(usage, reported_tier(response)))
         match response.get("status"):
-            case "completed":
+            case "completed" | "complete":
                 finish = FinishReason.TOOL_CALLS if self._tools else FinishReason.STOP
                 into.append(Finished(FinishReason.CONTENT_FILTER if self._refused else finish))
             case "incomplete":

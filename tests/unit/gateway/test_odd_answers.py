@@ -252,6 +252,49 @@ def test_tool_calls_in_older_and_newer_forms() -> None:
     assert answer.parts() == (ToolCallPart("u", "shout", "hey"),)
 
 
+def test_an_empty_function_call_and_a_blank_finish_reason_are_none() -> None:
+    """As Snowflake writes every answer that was not streamed."""
+    message: dict[str, Any] = {"content": "Blü", "function_call": {"name": "", "arguments": ""}, "refusal": ""}
+    message["reasoning_details"] = [{"type": "reasoning.text", "index": 0, "text": "Hm", "signature": "s"}]
+    call = {"id": "t", "function": {"name": "look", "arguments": "{}"}, "custom": {"name": "", "input": ""}}
+    for tool_calls, finish in ((None, FinishReason.STOP), ([call], FinishReason.TOOL_CALLS)):
+        answer, body = Collector(), {**message, "tool_calls": tool_calls}
+        answer.add(OpenAiDecoder().whole_answer({"choices": [{"message": body, "finish_reason": ""}]}))
+        assert (answer.text(), answer.reasoning(), answer.finish_reason) == ("Blü", "Hm", finish)
+        assert sum(isinstance(part, ToolCallPart) for part in answer.parts()) == len(tool_calls or ())
+
+
+@pytest.mark.parametrize(
+    ("names_finish", "counted", "finish"),
+    [(False, True, FinishReason.STOP), (False, False, None), (True, True, None)],
+)
+def test_a_stream_without_a_finish_reason_is_whole_only_where_the_server_never_names_one(
+    names_finish: bool, counted: bool, finish: FinishReason | None
+) -> None:
+    decoder, events = OpenAiDecoder(names_finish=names_finish), list[Event]()
+    usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    for body in (delta(content="Blü"), *([usage] if counted else [])):
+        decoder.stream_event(SseEvent(b"", orjson.dumps(body)), events)
+    decoder.stream_event(SseEvent(b"", b"[DONE]"), events)
+    answer = Collector()
+    answer.add(events)
+    assert (answer.text(), answer.finish_reason) == ("Blü", finish)
+
+
+def test_plain_reasoning_is_not_said_again_by_its_details() -> None:
+    answer, details = Collector(), [{"type": "reasoning.text", "index": 0, "text": "Hm"}]
+    answer.add(read("openai", delta(reasoning="Hm", reasoning_details=details), delta(reasoning_details=details)))
+    assert answer.reasoning() == "Hm"
+
+
+def test_responses_end_with_the_mark_of_chat_completions_where_a_proxy_sends_it() -> None:
+    completed = {"type": "response.completed", "response": {"status": "complete"}}
+    for bodies, finish in (([completed], FinishReason.STOP), ([], None)):
+        answer = Collector()
+        answer.add(read("responses", *bodies, b"[DONE]"))
+        assert answer.finish_reason is finish
+
+
 def test_a_stop_for_compaction_asks_to_go_on() -> None:
     answer = Collector()
     answer.add(read("anthropic", {"type": "message_delta", "delta": {"stop_reason": "compaction"}}))
