@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from services.orchestrator.ledger import SweptBill
 from services.orchestrator.store import tables as t
@@ -13,6 +13,7 @@ from services.runtime.database import Database
 _AGE_SHARE = 4
 """A bill is asked about again when it has become older by one part of so many."""
 
+_ANY_DUE = select(exists(select(t.open_bills.c.cell).where(t.open_bills.c.ask_at_us <= bindparam("now_us"))))
 _DUE = (
     select(t.open_bills, t.runs.c.project_id)
     .join(t.runs, t.runs.c.run_id == t.open_bills.c.run_id)
@@ -21,6 +22,11 @@ _DUE = (
     .limit(bindparam("limit"))
     .with_for_update(of=t.open_bills, skip_locked=True)
 )
+
+
+def any_due(connection: Connection, database: Database) -> bool:
+    """Whether it may be some bill's turn."""
+    return bool(connection.execute(_ANY_DUE, {"now_us": database.now_us(connection)}).scalar_one())
 
 
 def take_bills(connection: Connection, database: Database, rest_us: int, life_us: int, limit: int) -> list[SweptBill]:

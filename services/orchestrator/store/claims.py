@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
-from services.orchestrator.fairness import Candidate, claim_order, grant, slots_by_project
+from services.orchestrator.fairness import Candidate, claim_order, grant
 from services.orchestrator.ledger import Claim, ClaimRequest, Pulse, ShardKey
 from services.orchestrator.states import CLAIMABLE, RunStatus
 from services.orchestrator.store import tables as t
@@ -42,19 +42,34 @@ _TAKE_OVER = (
     .values(worker_id=bindparam("worker"), fence=bindparam("next_fence"))
 )
 _GRANTED = select(t.shards.c.run_id, func.sum(t.shards.c.slots).label("slots")).group_by(t.shards.c.run_id).subquery()
+_SLOTS = func.coalesce(_GRANTED.c.slots, 0)
+_OF_PROJECT = (
+    select(t.runs.c.project_id, func.sum(t.shards.c.slots).label("slots"))
+    .join(t.runs, t.runs.c.run_id == t.shards.c.run_id)
+    .group_by(t.runs.c.project_id)
+    .subquery()
+)
 _CANDIDATES = (
-    select(
-        t.runs.c.run_id,
-        t.runs.c.project_id,
-        t.runs.c.concurrency,
-        func.coalesce(_GRANTED.c.slots, 0).label("slots"),
-    )
+    select(t.runs.c.run_id, t.runs.c.project_id, t.runs.c.concurrency, _SLOTS.label("slots"))
     .join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
     .join(_GRANTED, _GRANTED.c.run_id == t.runs.c.run_id, isouter=True)
-    .where(t.run_progress.c.status.in_([status.value for status in CLAIMABLE]))
+    .where(or_(*(t.run_progress.c.status == status.value for status in sorted(CLAIMABLE))))
 )
-_OLDEST_CANDIDATES = _CANDIDATES.order_by(t.runs.c.run_id).limit(CANDIDATES_MAX)
 _CANDIDATE = _CANDIDATES.where(t.runs.c.run_id == bindparam("run"))
+# Runs with nothing to claim are left out before the limit: many of them would hide the others.
+_CLAIMABLE = _CANDIDATES.where(t.run_progress.c.next_cell < t.runs.c.cells, t.runs.c.concurrency > _SLOTS)
+_OLDEST_CLAIMABLE = (
+    _CLAIMABLE.add_columns(func.coalesce(_OF_PROJECT.c.slots, 0).label("project_slots"))
+    .join(_OF_PROJECT, _OF_PROJECT.c.project_id == t.runs.c.project_id, isouter=True)
+    .order_by(t.runs.c.run_id)
+    .limit(CANDIDATES_MAX)
+)
+_ORPHAN_EXISTS = exists(select(t.shards.c.run_id).where(~_LIVE_HOLDER))
+_WORK_EXISTS = {
+    False: select(_ORPHAN_EXISTS),
+    True: select(or_(_ORPHAN_EXISTS, exists(_CLAIMABLE.with_only_columns(t.runs.c.run_id)))),
+}
+"""Whether there is anything to take over; True: or to claim."""
 _LOCK_PROGRESS = (
     select(t.run_progress.c.status, t.run_progress.c.next_cell)
     .where(t.run_progress.c.run_id == bindparam("run"))
@@ -72,7 +87,7 @@ def heartbeat(connection: Connection, database: Database, worker_id: str, lease_
     )
     held = connection.execute(_HELD, {"worker": worker_id}).all()
     run_ids = sorted({row.run_id for row in held})
-    statuses = connection.execute(_STATUSES, {"runs": run_ids})
+    statuses = connection.execute(_STATUSES, {"runs": run_ids}) if held else ()
     return Pulse(
         held=tuple(
             Claim(ShardKey(row.run_id, row.first_cell, row.fence), row.cells, row.slots, inherited=True) for row in held
@@ -96,6 +111,14 @@ def release(connection: Connection, worker_id: str) -> None:
     """Hand everything back: a worker that stops in good order leaves nothing to wait for."""
     connection.execute(update(t.shards).where(t.shards.c.worker_id == worker_id).values(worker_id="", slots=0))
     forget_workers(connection, [worker_id])
+
+
+def has_work(connection: Connection, database: Database, request: ClaimRequest) -> bool:
+    """Whether a claim may find anything: idle workers ask this, which locks nothing and writes nothing."""
+    if request.extend:
+        return True
+    now_us = database.now_us(connection)
+    return bool(connection.execute(_WORK_EXISTS[request.capacity > 0], {"now_us": now_us}).scalar_one())
 
 
 def claim(connection: Connection, database: Database, request: ClaimRequest) -> list[Claim]:
@@ -156,9 +179,9 @@ def _candidate(row: Any) -> Candidate:
 
 
 def _claim_new(connection: Connection, request: ClaimRequest, now_us: int) -> list[Claim]:
-    rows = connection.execute(_OLDEST_CANDIDATES).all()
-    candidates = [_candidate(row) for row in rows]
-    for candidate in claim_order(candidates, slots_by_project(candidates)):
+    rows = connection.execute(_OLDEST_CLAIMABLE).all()
+    slots_of_project = {row.project_id: int(row.project_slots) for row in rows}
+    for candidate in claim_order(map(_candidate, rows), slots_of_project):
         slots = grant(candidate, capacity=request.capacity, grant_max=request.grant_max)
         if slots and (claims := _claim_cells(connection, request, candidate.run_id, slots, now_us)):
             return claims

@@ -112,6 +112,8 @@ def drop_unused_specs(connection: Connection, project_id: str, spec_hashes: Sequ
     )
 
 
+_ANY_PURGE = select(exists(select(t.purges.c.run_id)))
+
 _PURGED_COLUMNS = (
     t.results.c.cell,
     t.result_bodies.c.cell,
@@ -124,6 +126,11 @@ _PURGED_COLUMNS = (
     t.shards.c.first_cell,
 )
 """The tables of a run's rows, each with the column by which it is cut into batches."""
+
+
+def any_purge(connection: Connection) -> bool:
+    """Whether some deleted run's rows are still there."""
+    return bool(connection.execute(_ANY_PURGE).scalar_one())
 
 
 def purge_some(connection: Connection, rows_max: int) -> bool:

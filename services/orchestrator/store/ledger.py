@@ -102,7 +102,9 @@ class SqlLedger:
         await self._database.write(experiments.delete_experiment, project_id, experiment_id)
 
     async def purge_some(self, rows_max: int) -> bool:
-        """Remove some rows of deleted runs; True while there is more to do."""
+        """Remove some rows of deleted runs; True while there is more to do. Without any, nothing is written."""
+        if not await self._database.read(experiments.any_purge):
+            return False
         return await self._database.write(experiments.purge_some, rows_max)
 
     # -- runs
@@ -201,7 +203,9 @@ class SqlLedger:
         await self._database.write(claims.release, worker_id)
 
     async def claim(self, request: ClaimRequest) -> list[Claim]:
-        """Ranges of cells for a worker."""
+        """Ranges of cells for a worker. Where there are none, nothing is written."""
+        if not await self._database.read(claims.has_work, self._database, request):
+            return []
         return await self._database.write(claims.claim, self._database, request)
 
     async def grant_slots(self, shard: ShardKey, worker_id: str, grant_max: int) -> int:
@@ -228,7 +232,9 @@ class SqlLedger:
         return await self._database.read(shards.stored_answers, run_id, cells)
 
     async def take_bills(self, rest_ms: int, life_ms: int, limit: int) -> list[SweptBill]:
-        """Open bills whose turn it is."""
+        """Open bills whose turn it is. Where there are none, nothing is written."""
+        if not await self._database.read(bills.any_due, self._database):
+            return []
         return await self._database.write(bills.take_bills, self._database, rest_ms * 1_000, life_ms * 1_000, limit)
 
     async def commit(self, worker_id: str, batches: Sequence[Sequence[Write]]) -> list[list[bool]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import Connection, update
 
 from services.orchestrator.calls import Money, Usage
 from services.orchestrator.ledger import (
@@ -18,7 +20,9 @@ from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.records import EventKind, ExperimentRecord, RunEvent, Statistics
 from services.orchestrator.states import CellStatus, RunStatus
 from services.orchestrator.store import ResultQuery, SqlLedger
-from services.orchestrator.store.tables import metadata
+from services.orchestrator.store.claims import CANDIDATES_MAX
+from services.orchestrator.store.runs import insert_run
+from services.orchestrator.store.tables import metadata, run_progress
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
 from services.runtime.errors import AlreadyExists, NotFound, WrongState
@@ -116,6 +120,41 @@ async def test_the_least_served_tenant_is_claimed_first(ledger: SqlLedger) -> No
     (second,) = await claim(ledger, capacity=10)
 
     assert second.shard.run_id == "run_2"
+
+
+async def test_claims_that_find_nothing_write_nothing(
+    ledger: SqlLedger, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ClaimRequest("w1", 100, (), shard_cells=4, grant_max=64, takeovers_max=16)
+    await start(ledger, cells=4, concurrency=2)
+    await start(ledger, "run_2", cells=100, concurrency=2)
+    first = [await claim(ledger), await claim(ledger)]
+
+    async def refuse(*_: object) -> None:
+        pytest.fail("an idle worker writes")
+
+    monkeypatch.setattr(database, "write", refuse)
+
+    assert [each.shard.run_id for claims in first for each in claims] == ["run_1", "run_2"]
+    # All cells of the first run are claimed, all slots of the second granted, and nobody has died.
+    assert await ledger.claim(request) == []
+    assert await ledger.take_bills(1_000, 1_000, limit=10) == []
+    assert await ledger.purge_some(100) is False
+
+
+async def test_runs_with_nothing_to_claim_do_not_hide_others(ledger: SqlLedger, database: Database) -> None:
+    await start(ledger, "run_0", cells=4)
+    record = await ledger.get_run(PROJECT, "run_0")
+
+    def claimed(connection: Connection) -> None:
+        for number in range(CANDIDATES_MAX):
+            insert_run(connection, replace(record, run_id=f"run_1{number}"))
+        connection.execute(update(run_progress).values(next_cell=4))
+
+    await database.write(claimed)
+    await start(ledger, "run_2", cells=4, project_id="prj_2", experiment_id="exp_2")
+
+    assert [each.shard.run_id for each in await claim(ledger)] == ["run_2"]
 
 
 async def test_a_dead_workers_ranges_are_taken_over_with_their_history(ledger: SqlLedger, clock: ManualClock) -> None:
