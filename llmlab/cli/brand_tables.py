@@ -39,10 +39,10 @@ def brand_table(summary: run_pb2.SummarizeRunBrandsResponse) -> Table:
         table.add_row(
             escape(f"{brand.brand}\n{shown.mentioning}/{shown.answers} answers"),
             _with_interval(shown.mention_rate),
-            f"{figures.value(shown.average_position)}\n{percent(shown.absence_rate)}",
+            f"{figures.value(shown.average_position)}\n{figures.percent(shown.absence_rate)}",
             _with_interval(shown.share_of_mentions),
             _with_interval(shown.share_of_presence),
-            percent(shown.citation_rate),
+            figures.percent(shown.citation_rate),
             figures.value(shown.sentiment),
             *([change_text(brand.change)] if compared else []),
         )
@@ -75,11 +75,6 @@ def domains_text(domains: Sequence[run_pb2.CitedDomain]) -> str:
     return ", ".join(f"{each.domain} ({each.answers})" for each in domains[:DOMAINS_SHOWN])
 
 
-def percent(figure: statistics_pb2.Estimate) -> str:
-    """Formats a rate: "75 %"; "-" where it was not measured."""
-    return f"{figure.value * 100:.0f} %" if figure.HasField("value") else "-"
-
-
 def change_text(change: brands_pb2.BrandChange) -> str:
     """Formats a change in percentage points, and whether it is more than noise."""
     if not change.HasField("difference"):
@@ -92,7 +87,7 @@ def _with_interval(figure: statistics_pb2.Estimate) -> str:
     interval = ""
     if figure.HasField("low") and figure.HasField("high"):
         interval = f"{figure.low * 100:.0f}-{figure.high * 100:.0f} %"
-    return f"{percent(figure)}\n{interval}"
+    return f"{figures.percent(figure)}\n{interval}"
 
 
 def _most_visible_first(brand: brands_pb2.BrandVisibility) -> tuple[float, float, str]:

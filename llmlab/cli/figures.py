@@ -36,6 +36,11 @@ def value(figure: statistics_pb2.Estimate) -> str:
     return f"{figure.value:.2f}" if figure.HasField("value") else "-"
 
 
+def percent(figure: statistics_pb2.Estimate) -> str:
+    """Formats a rate: "75 %"; "-" where it was not measured."""
+    return f"{figure.value * 100:.0f} %" if figure.HasField("value") else "-"
+
+
 def interval(figure: statistics_pb2.Estimate) -> str:
     """Formats the interval of a figure: "0.66-0.75"; nothing where there is none."""
     if not (figure.HasField("low") and figure.HasField("high")):

@@ -22,10 +22,10 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
     An entry has two lines, so that it fits a narrow terminal: figures above, intervals and 95th percentiles below.
     Where answers are missing a third line has the bounds of the scores.
     """
-    score_names = _shown_scores(summary.points)
+    score_names = shown_scores(summary.points)
     judged = any(point.HasField("scoring_cost") for point in summary.points)
     ranked_by = score_names[0] if score_names else ""
-    points = sorted(summary.points, key=lambda point: _best_first(point, ranked_by))
+    points = sorted(summary.points, key=lambda point: best_first(point, ranked_by))
     table = empty_table(
         f"{summary.run.experiment_name} · {summary.run.run_id}",
         [
@@ -41,7 +41,7 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
     )
     for place, point in enumerate(points, start=1):
         table.add_row(
-            f"{place}{NOISE_MARK if _within_noise(point, ranked_by) else ''}",
+            f"{place}{NOISE_MARK if is_within_noise(point, ranked_by) else ''}",
             escape(f"{point.model}\n{parameters_text(point.parameters)}"),
             f"{point.cells_done}/{point.cells_total}",
             *(_score(point, name) for name in score_names),
@@ -58,11 +58,11 @@ def explanations(summary: run_pb2.SummarizeRunResponse) -> list[str]:
     told = ["Below each mean or median: its 95 % interval, or the 95th percentile (- where the answers are too few)."]
     if any(point.cells_missing for point in summary.points):
         told.append("In brackets: the mean if every answer that is missing had the worst or the best score.")
-    score_names = _shown_scores(summary.points)
+    score_names = shown_scores(summary.points)
     if not score_names or len(summary.points) < 2:
         return told
     name = score_names[0]
-    compared = [score.against_best for point in summary.points if (score := _compared(point, name))]
+    compared = [score.against_best for point in summary.points if (score := _compared_score(point, name))]
     noise = sum(each.verdict == statistics_pb2.VERDICT_WITHIN_NOISE for each in compared)
     if summary.not_compared_reason:
         told.append(f"Not ranked beyond doubt: {summary.not_compared_reason}.")
@@ -89,7 +89,7 @@ def _quantiles(estimates: Sequence[statistics_pb2.Estimate]) -> str:
     return f"{figures.quantile(estimates, 0.5)}\n{figures.quantile(estimates, 0.95)}"
 
 
-def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
+def shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
     """Chooses the score columns: quality, the binary scores that a study asked for, and the means of judges."""
     names: dict[str, None] = {}
     for point in points:
@@ -105,30 +105,33 @@ def _shown_scores(points: Iterable[run_pb2.PointSummary]) -> list[str]:
     return sorted(names, key=lambda name: (name != QUALITY_SCORE, name))
 
 
-def _find(point: run_pb2.PointSummary, name: str) -> run_pb2.ScoreSummary | None:
+def find_score(point: run_pb2.PointSummary, name: str) -> run_pb2.ScoreSummary | None:
+    """Returns a point's score of that name."""
     return next((score for score in point.scores if score.name == name), None)
 
 
-def _compared(point: run_pb2.PointSummary, name: str) -> run_pb2.ScoreSummary | None:
-    score = _find(point, name)
+def _compared_score(point: run_pb2.PointSummary, name: str) -> run_pb2.ScoreSummary | None:
+    score = find_score(point, name)
     return score if score is not None and score.HasField("against_best") else None
 
 
-def _best_first(point: run_pb2.PointSummary, name: str) -> tuple[bool, float, str]:
-    score = _find(point, name)
+def best_first(point: run_pb2.PointSummary, name: str) -> tuple[bool, float, str]:
+    """Returns what to sort points by: the best mean of a score comes first, points without it last."""
+    score = find_score(point, name)
     if score is None or not score.estimate.HasField("value"):
         return (True, 0.0, point.model)
     lower = score.direction == metrics_pb2.DIRECTION_LOWER_IS_BETTER
     return (False, score.estimate.value if lower else -score.estimate.value, point.model)
 
 
-def _within_noise(point: run_pb2.PointSummary, name: str) -> bool:
-    score = _compared(point, name)
+def is_within_noise(point: run_pb2.PointSummary, name: str) -> bool:
+    """Says whether a point's difference to the best one by a score may be chance."""
+    score = _compared_score(point, name)
     return score is not None and score.against_best.verdict == statistics_pb2.VERDICT_WITHIN_NOISE
 
 
 def _score(point: run_pb2.PointSummary, name: str) -> str:
-    score = _find(point, name)
+    score = find_score(point, name)
     if score is None:
         return "-"
     lines = [figures.value(score.estimate), figures.interval(score.estimate)]

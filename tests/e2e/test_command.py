@@ -80,6 +80,14 @@ def test_results_carry_request_response_usage_cost_and_scores(home: Path, run_id
         assert {"quality", "on_topic"} <= {score["name"] for score in result["scores"]}
 
 
+def test_a_report_is_one_file_with_every_answer(home: Path, run_id: str, tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    finished = typed("report", run_id, "-o", str(target), "--json", home=home)
+    assert finished.json() == {"run_id": run_id, "file": str(target), "responses": CELLS}
+    assert target.read_text(encoding="utf-8").count('"cell":') == CELLS
+    assert typed("report", run_id, "-o", str(tmp_path), home=home).exit_code == 2
+
+
 @pytest.mark.parametrize("file_format", ["csv", "json", "jsonl"])
 def test_an_export_holds_every_result(home: Path, run_id: str, tmp_path: Path, file_format: str) -> None:
     target = tmp_path / f"out.{file_format}"
