@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from services.gateway.calls import Call, Owner
 from services.gateway.failures import refused
@@ -57,6 +56,24 @@ class ActiveCall:
             limit.reschedule(asyncio.get_running_loop().time())
 
 
+class _Place:
+    """A call's place among those under way."""
+
+    __slots__ = ("_active", "_key", "_taken")
+
+    def __init__(self, taken: dict[tuple[str, str], ActiveCall], key: tuple[str, str], active: ActiveCall) -> None:
+        self._taken = taken
+        self._key = key
+        self._active = active
+
+    def __enter__(self) -> ActiveCall:
+        self._taken[self._key] = self._active
+        return self._active
+
+    def __exit__(self, *_: object) -> None:
+        del self._taken[self._key]
+
+
 class Admission:
     """The first layer: nothing is held or sent for a call that it refuses."""
 
@@ -64,9 +81,8 @@ class Admission:
         self._max_calls = max_calls
         self._active: dict[tuple[str, str], ActiveCall] = {}
 
-    @contextmanager
-    def admitted(self, owner: Owner, call: Call) -> Iterator[ActiveCall]:
-        """The call is under way inside.
+    def admitted(self, owner: Owner, call: Call) -> _Place:
+        """The call is under way inside, for `with`.
 
         Raises CallFailed, not dispatched: OVERLOADED above the bound, CALL_ALREADY_DISPATCHED for an id that is under
         way.
@@ -78,11 +94,7 @@ class Admission:
         if key in self._active:
             message = f"call {call.call_id!r} is under way already; use another call id"
             raise refused("CALL_ALREADY_DISPATCHED", message, field="call.call_id")
-        active = self._active[key] = ActiveCall(call.timeout_ms)
-        try:
-            yield active
-        finally:
-            del self._active[key]
+        return _Place(self._active, key, ActiveCall(call.timeout_ms))
 
     def cancel(self, owner: Owner, call_ids: Iterable[str]) -> list[str]:
         """Stop the project's calls with these ids; returns those that were under way."""

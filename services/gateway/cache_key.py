@@ -7,16 +7,17 @@ from collections.abc import Hashable
 
 from services.gateway.calls import Call, Owner
 from services.gateway.catalogue import Route
+from services.gateway.event_codec import to_json
 
-_VERSION = 1
+_VERSION = 2
 """Counts up when a call comes to mean something else, so that no older answer is taken for one to it."""
 
 
 def cache_key(project_id: str, route: Route, call: Call) -> str:
     """The hash of everything that an answer depends on: 64 hexadecimal digits.
 
-    The representations of the values tell types and strings apart without doubt, and keep the order of what is ordered;
-    options are sorted, because they have none. The project is part of it: tenants share nothing.
+    JSON tells types and strings apart without doubt, kinds of parts by their fields, and keeps the order of what is
+    ordered; options are sorted, because they have none. The project is part of it: tenants share nothing.
     """
     parameters = call.parameters
     asked = (
@@ -38,7 +39,7 @@ def cache_key(project_id: str, route: Route, call: Call) -> str:
         call.response_json_schema,
         call.include_raw,
     )
-    return hashlib.sha256(repr(asked).encode()).hexdigest()
+    return hashlib.sha256(to_json(asked)).hexdigest()
 
 
 def flight_key(key: str, call: Call, owner: Owner) -> Hashable:

@@ -7,9 +7,10 @@ change are kept with their connections; those that went are closed when the last
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from services.gateway.catalogue import Catalogue, ConfiguredProvider
 from services.gateway.providers.port import Provider
@@ -19,20 +20,19 @@ BuildProvider = Callable[[ConfiguredProvider], Awaitable[Provider]]
 
 @dataclass(slots=True)
 class Generation:
-    """One state of the catalogue, with its providers by name."""
+    """One state of the catalogue, with its providers by name. Inside `with` they stay open, whatever replaces it."""
 
     catalogue: Catalogue
     providers: Mapping[str, Provider]
     _calls: int = 0
     _unused: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def taken(self) -> None:
-        """A call uses it: its providers stay open."""
+    def __enter__(self) -> Self:
         self._calls += 1
         self._unused.clear()
+        return self
 
-    def given_back(self) -> None:
-        """The call has ended."""
+    def __exit__(self, *_: object) -> None:
         self._calls -= 1
         if not self._calls:
             self._unused.set()
@@ -57,15 +57,9 @@ class Fleet:
         """The catalogue in force."""
         return self._current.catalogue
 
-    @contextmanager
-    def lease(self) -> Iterator[Generation]:
-        """The generation in force; it stays whole inside, whatever replaces it."""
-        generation = self._current
-        generation.taken()
-        try:
-            yield generation
-        finally:
-            generation.given_back()
+    def lease(self) -> Generation:
+        """The generation in force, for `with`."""
+        return self._current
 
     async def replace(self, catalogue: Catalogue) -> None:
         """Put a catalogue into force; calls that begin from now on follow it."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from services.gateway.attempts import Attempt
+from services.gateway.calls import Owner
 from services.gateway.catalogue import Deployment
 from services.gateway.failures import refused
 from services.gateway.layer import Around
@@ -23,6 +24,7 @@ from services.runtime import telemetry
 from services.runtime.clock import Clock
 
 _MINUTE_US = 60_000_000
+_NAMES_KEPT = 10_000
 
 
 class Take(NamedTuple):
@@ -49,6 +51,10 @@ class Take(NamedTuple):
         interval_us = _MINUTE_US / per_minute
         burst = max(1.0, burst_s * 1_000_000 / interval_us)
         return cls(key, interval_us, burst * interval_us, min(amount, burst))
+
+    def of_amount(self, amount: float) -> Take:
+        """The same for another amount, at most the whole burst."""
+        return Take(self.key, self.interval_us, self.tolerance_us, min(amount, self.tolerance_us / self.interval_us))
 
     def left(self, wait_us: float) -> float:
         """What the bucket holds that is full again `wait_us` from now; below 0 it is in debt."""
@@ -153,6 +159,9 @@ class RateLimits:
         self._clock = clock
         self._rules = rules or LimitRules()
         self._refused = telemetry.counter("limits_refused")
+        # What a limit takes is the same for every call but for the number of tokens.
+        self._keys = Recent(self._of_key, _NAMES_KEPT)
+        self._deployments = Recent(lambda _: _Known(), _NAMES_KEPT)
 
     def admitted(self, attempt: Attempt) -> Around[_Taken]:
         """The attempt is within its limits inside. What never left is given back on the way out.
@@ -212,20 +221,49 @@ class RateLimits:
             await asyncio.sleep(wait_ms / 1_000)
 
     def _takes(self, attempt: Attempt) -> _Taken:
-        deployment, rules = attempt.deployment, self._rules
-        key = f"key:{attempt.owner.project_id}/{attempt.owner.key_id}"
-        limits = (
-            (
+        deployment, key = self._of_deployment(attempt.deployment), self._keys.get(_key_name(attempt.owner))
+        requests = deployment.requests + key.requests
+        tokens = deployment.tokens + key.tokens
+        if tokens:
+            amount = estimate_input_tokens(attempt.request.call) + attempt.request.max_output_tokens
+            tokens = tuple([take.of_amount(amount) for take in tokens])
+        return _Taken(requests, tokens)
+
+    def _of_deployment(self, deployment: Deployment) -> _Taken:
+        known = self._deployments.get(deployment.name)
+        # The catalogue may have changed its limits.
+        if known.deployment is not deployment:
+            known.deployment = deployment
+            known.one = _one_of_each(
                 f"deployment:{deployment.name}",
                 deployment.requests_per_minute,
                 deployment.tokens_per_minute,
                 deployment.burst_s,
-            ),
-            (key, rules.key_requests_per_minute, rules.key_tokens_per_minute, rules.key_burst_s),
-        )
-        requests = tuple(Take.of(f"{name}:rpm", rpm, burst_s, 1) for name, rpm, _, burst_s in limits if rpm)
-        tokens: tuple[Take, ...] = ()
-        if any(tpm for _, _, tpm, _ in limits):
-            amount = estimate_input_tokens(attempt.request.call) + attempt.request.max_output_tokens
-            tokens = tuple(Take.of(f"{name}:tpm", tpm, burst_s, amount) for name, _, tpm, burst_s in limits if tpm)
-        return _Taken(requests, tokens)
+            )
+        return known.one
+
+    def _of_key(self, name: str) -> _Taken:
+        rules = self._rules
+        return _one_of_each(name, rules.key_requests_per_minute, rules.key_tokens_per_minute, rules.key_burst_s)
+
+
+_NOTHING = _Taken((), ())
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one request, and one token, take from the limits of a deployment."""
+
+    deployment: Deployment | None = None
+    one: _Taken = _NOTHING
+
+
+def _key_name(owner: Owner) -> str:
+    return f"key:{owner.project_id}/{owner.key_id}"
+
+
+def _one_of_each(name: str, requests_per_minute: int, tokens_per_minute: int, burst_s: float) -> _Taken:
+    return _Taken(
+        (Take.of(f"{name}:rpm", requests_per_minute, burst_s, 1),) if requests_per_minute else (),
+        (Take.of(f"{name}:tpm", tokens_per_minute, burst_s, 1),) if tokens_per_minute else (),
+    )

@@ -1,28 +1,23 @@
-"""Instead of the cost service, for a gateway that is run without one: nothing is held, nothing billed."""
+"""Instead of accounting, for a gateway that is run without a cost service: nothing is held, nothing billed."""
 
 from __future__ import annotations
 
-from services.gateway.attempts import Cost
-from services.gateway.calls import Owner
-from services.gateway.cost_port import Reservation, Settlement
+from services.gateway.attempts import Attempt, Cost
+from services.gateway.layer import Around
 
 
 class NoAccounting:
-    """A CostPort that agrees to everything and keeps nothing; every call counts as unpriced, none as free."""
+    """The hold layer of a pipeline without one; every attempt that left counts as unpriced, none as free."""
 
-    async def hold(self, owner: Owner, reservation: Reservation) -> None:
-        """Let it go."""
+    def held(self, attempt: Attempt) -> Around[None]:
+        """See Accounting.held."""
+        return Around(attempt, _enter, _leave)
 
-    async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
-        """Say that nobody priced it."""
-        return Cost(0, unpriced_calls=1)
 
-    async def release(self, owner: Owner, attempt_id: str) -> None:
-        """Nothing was held."""
+async def _enter(attempt: Attempt) -> None:
+    attempt.reserved = True
 
-    async def record(self, owner: Owner, reservation: Reservation, settlement: Settlement) -> None:
-        """Nothing is kept."""
 
-    async def has_hard_budget(self, owner: Owner) -> bool:
-        """There are no budgets."""
-        return False
+async def _leave(attempt: Attempt, _: None) -> None:
+    if attempt.dispatched:
+        attempt.cost = Cost(0, unpriced_calls=1)

@@ -25,6 +25,7 @@ from services.gateway.failures import CallFailed
 from services.gateway.fleet import Fleet, Generation
 from services.gateway.hedging import FirstContentTimes
 from services.gateway.limits import RateLimits
+from services.gateway.no_accounting import NoAccounting
 from services.gateway.providers.port import Provider
 from services.gateway.reuse import Reuser
 from services.gateway.routing import Router
@@ -43,7 +44,7 @@ class Pipeline:
         router: Router,
         breakers: Breakers,
         limits: RateLimits,
-        accounting: Accounting,
+        accounting: Accounting | NoAccounting,
         clock: Clock,
         reached: Callable[[Provider], Provider] = lambda provider: provider,
     ) -> None:

@@ -19,7 +19,6 @@ from services.gateway.catalogue_file import CatalogueError
 from services.gateway.catalogue_watch import CatalogueWatch
 from services.gateway.chat.sessions import ChatStore
 from services.gateway.chat.turns import ChatRules, ChatTurns, lost_outcome
-from services.gateway.cost_port import CostPort
 from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
 from services.gateway.hold_policy import HoldPolicy
@@ -62,17 +61,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         fleet, watch = await stack.enter_async_context(_fleet(settings, environ))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
-        cost = await stack.enter_async_context(_cost(settings))
-        policy = HoldPolicy(
-            cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open, known_for_s=settings.hold_fail_open_for_s
-        )
-        stack.push_async_callback(policy.close)
-        journal = BillJournal(settings.home_directory / "gateway-late-bills.db", settings.late_bills_max)
-        late_bills = LateBills(journal, cost)
-        late_bills.start()
-        stack.push_async_callback(late_bills.close, settings.cost_timeout_ms / 1_000)
-        accounting = Accounting(cost, policy, late_bills, SYSTEM_CLOCK, _accounting_limits(settings))
-        stack.push_async_callback(accounting.close, settings.cost_timeout_ms / 1_000)
+        accounting = await stack.enter_async_context(_accounting(settings))
         admission = Admission(settings.max_concurrent_calls)
         limit_store, cache_store, breakers = await stack.enter_async_context(_shared_stores(settings))
         limits = RateLimits(limit_store, SYSTEM_CLOCK, _limit_rules(settings))
@@ -113,18 +102,28 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
 
 
 @asynccontextmanager
-async def _cost(settings: GatewaySettings) -> AsyncIterator[CostPort]:
-    """The cost service, or nobody."""
+async def _accounting(settings: GatewaySettings) -> AsyncIterator[Accounting | NoAccounting]:
+    """Holds and settlements by the cost service, or none."""
     if settings.accounting == "off":
         _log.warning("%s is off: nothing is held or billed, and no budget holds", settings.variable("accounting"))
         yield NoAccounting()
         return
-    async with open_channel(settings.cost_target, settings) as channel:
+    patience_s = settings.cost_timeout_ms / 1_000
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(open_channel(settings.cost_target, settings))
         cost = CostPeer(channel, ServiceTokenMinter.from_settings(settings), settings)
-        try:
-            yield cost
-        finally:
-            await cost.close()
+        stack.push_async_callback(cost.close)
+        policy = HoldPolicy(
+            cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open, known_for_s=settings.hold_fail_open_for_s
+        )
+        stack.push_async_callback(policy.close)
+        journal = BillJournal(settings.home_directory / "gateway-late-bills.db", settings.late_bills_max)
+        late_bills = LateBills(journal, cost)
+        late_bills.start()
+        stack.push_async_callback(late_bills.close, patience_s)
+        accounting = Accounting(cost, policy, late_bills, SYSTEM_CLOCK, _accounting_limits(settings))
+        stack.push_async_callback(accounting.close, patience_s)
+        yield accounting
 
 
 @asynccontextmanager

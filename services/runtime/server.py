@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
-from grpc_channelz.v1.channelz import add_channelz_servicer
+from grpc_channelz.v1 import channelz, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from llmlab.api.common.v1 import server_pb2
 from services.runtime import telemetry
@@ -79,10 +79,10 @@ async def serve(
         retry_after_ms=settings.overload_retry_ms,
     )
     pipeline = Pipeline(standard_stages(settings, verifier if settings.auth_required else None, load))
-    server = grpc.aio.server(interceptors=[pipeline], options=server_options(settings))
     for registration, servicer in [*registrations, *_own_servicers(settings, features)]:
-        registration.add(servicer, server)
-    _add_infrastructure(server, settings, health, names)
+        registration.add(servicer, pipeline)
+    _add_infrastructure(pipeline, settings, health, names)
+    server = grpc.aio.server(handlers=[pipeline], options=server_options(settings))
     port = _listen(server, settings)
     async with AsyncExitStack() as stack:
         if settings.telemetry:
@@ -158,16 +158,17 @@ def _own_servicers(settings: ServiceSettings, features: Sequence[str]) -> list[t
     return [(_registration(info), info)]
 
 
-def _add_infrastructure(
-    server: grpc.aio.Server, settings: ServiceSettings, health: Health, services: Sequence[str]
-) -> None:
+def _add_infrastructure(pipeline: Pipeline, settings: ServiceSettings, health: Health, services: Sequence[str]) -> None:
+    # Where a server is asked for, whatever takes handlers will do.
+    server: Any = pipeline
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     own = server_pb2.DESCRIPTOR.services_by_name["ServerService"].full_name
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     if settings.reflection:
-        reflection.enable_server_reflection([*services, own, health_name, reflection.SERVICE_NAME], server)
+        reflected = [*services, own, health_name, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(reflected), server)
     if settings.channelz:
-        add_channelz_servicer(server)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), server)
 
 
 def _listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:

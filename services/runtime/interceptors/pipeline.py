@@ -1,14 +1,14 @@
-"""The one gRPC interceptor: runs the stages around every handler, of all four kinds of RPC.
+"""Runs the stages around every handler, of all four kinds of RPC.
 
-One interceptor and not seven, because each layer of grpc.aio's own costs a coroutine, a handler object and a lookup per
-call. Per method everything is resolved once; per call a list of bound methods is walked.
+It takes the place of gRPC's interceptors, of which each costs a coroutine, a handler object and a lookup per call. Per
+method everything is resolved once; per call a list of bound methods is walked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn, TypeVar
 
@@ -26,26 +26,38 @@ T = TypeVar("T")
 Handler = Callable[[Any, Any], Any]
 
 
-class Pipeline(grpc.aio.ServerInterceptor):
-    """Runs `stages` in the order in which they are given."""
+class Pipeline(grpc.GenericRpcHandler):
+    """Runs `stages` in the order in which they are given.
+
+    The generated `add_...Servicer_to_server` take it for a server: it gathers their handlers, and is the only one that
+    the server itself knows.
+    """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._enter = [stage.enter for stage in stages if type(stage).enter is not Stage.enter]
         self._message = [stage.message for stage in stages if type(stage).message is not Stage.message]
         self._failed = [stage.failed for stage in reversed(stages) if type(stage).failed is not Stage.failed]
         self._leave = [stage.leave for stage in reversed(stages) if type(stage).leave is not Stage.leave]
+        self._served: list[grpc.GenericRpcHandler] = []
         self._handlers: dict[str, Any] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """See grpc.aio.Server."""
+        self._served.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """See grpc.aio.Server. They are among the generic ones.
+
+        The server would wait for each of its registered methods apart, with every call for all of them anew.
+        """
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of this RPC with the stages around it, made at the method's first call."""
         path = handler_call_details.method
         handler = self._handlers.get(path)
         if handler is None:
-            served: Any = await continuation(handler_call_details)
+            found = (served.service(handler_call_details) for served in self._served)
+            served = next((one for one in found if one is not None), None)
             if served is None:
                 # Not kept: a caller can invent any number of paths.
                 return self._unknown(path)
@@ -74,7 +86,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
             call = Call(method, context, asyncio.current_task())
 
             async def body() -> Any:
-                return await handler(await self._checked(call, request, streams_requests=streams_requests), context)
+                if streams_requests:
+                    return await handler(self._checked_stream(call, request), context)
+                await self._check(call, request)
+                return await handler(request, context)
 
             return await self._run(call, body)
 
@@ -89,7 +104,11 @@ class Pipeline(grpc.aio.ServerInterceptor):
             call = Call(method, context, asyncio.current_task(), endless=endless)
 
             async def body() -> None:
-                responses = handler(await self._checked(call, request, streams_requests=streams_requests), context)
+                if streams_requests:
+                    responses = handler(self._checked_stream(call, request), context)
+                else:
+                    await self._check(call, request)
+                    responses = handler(request, context)
                 if not hasattr(responses, "__aiter__"):
                     await responses
                     return
@@ -139,12 +158,6 @@ class Pipeline(grpc.aio.ServerInterceptor):
         call.error = None
         await call.context.abort(code_of(error), status.message, trailing_metadata(status))
         raise AssertionError("abort returned")
-
-    async def _checked(self, call: Call, request: Any, *, streams_requests: bool) -> Any:
-        if streams_requests:
-            return self._checked_stream(call, request)
-        await self._check(call, request)
-        return request
 
     async def _checked_stream(self, call: Call, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
         async for request in requests:
