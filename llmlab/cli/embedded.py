@@ -70,6 +70,8 @@ async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endp
                     overrides["chat_history"] = True
                 if not fixed_ports:
                     overrides["port"] = 0
+                    if name == "metrics":  # most commands score nothing
+                        overrides["workers_start_early"] = False
                 targets[name] = await stack.enter_async_context(runtime.service(name, **shared, **overrides))
             if fixed_ports:
                 stack.enter_context(_published(home, targets))

@@ -17,6 +17,9 @@ class MetricsSettings(ServiceSettings, service="metrics"):
     """The metrics service. It keeps nothing; it calls the gateway where a model judges, and identity for its keys."""
 
     workers: int = Field(1, ge=0, le=64, description="Processes that compute; 0: one thread of the service's own.")
+    workers_start_early: bool = Field(
+        default=True, description="Start these processes with the service; false: with the first work."
+    )
     max_waiting_tasks: int = Field(256, ge=1, description="Tasks that may wait for a worker; more are refused.")
     samples_per_task: int = Field(32, ge=1, le=256, description="Samples that a worker scores in one go.")
     characters_per_task: int = Field(

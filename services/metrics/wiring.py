@@ -39,7 +39,12 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
         verifier = TokenVerifier.from_settings(settings, fetch_keys) if settings.auth_required else None
         gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings))
         pool = await stack.enter_async_context(
-            ProcessPool.open(settings.workers, max_waiting=settings.max_waiting_tasks, warm_up=warm_up)
+            ProcessPool.open(
+                settings.workers,
+                max_waiting=settings.max_waiting_tasks,
+                warm_up=warm_up,
+                early=settings.workers_start_early,
+            )
         )
         limits = Limits(
             samples_per_task=settings.samples_per_task,

@@ -32,25 +32,26 @@ _log = logging.getLogger(__name__)
 class ProcessPool:
     """A fixed number of worker processes, or one thread where `workers` is 0. Made by `ProcessPool.open`."""
 
-    def __init__(self, workers: int, max_waiting: int, warm_up: Callable[[], None] | None) -> None:
+    def __init__(self, workers: int, max_waiting: int, warm_up: Callable[[], None] | None, *, early: bool) -> None:
         self._workers = workers
         self._max_waiting = max_waiting
         self._warm_up = warm_up
         self._unfinished = 0
         self._closed = False
         self._thread = WorkerThreads("pool", 1, max_waiting) if workers == 0 else None
-        self._executor = self._start() if workers else None
+        self._executor = self._start() if workers and early else None
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, workers: int, *, max_waiting: int = 1024, warm_up: Callable[[], None] | None = None
+        cls, workers: int, *, max_waiting: int = 1024, warm_up: Callable[[], None] | None = None, early: bool = True
     ) -> AsyncIterator[ProcessPool]:
         """Start the workers in the background; each runs `warm_up` (imports, tables) before its first task.
 
-        At the end waits for the tasks that were handed in. With 0 workers it is one thread.
+        Where not `early`, they start with the first task. At the end waits for the tasks that were handed in. With 0
+        workers it is one thread.
         """
-        pool = cls(workers, max_waiting, warm_up)
+        pool = cls(workers, max_waiting, warm_up, early=early)
         try:
             yield pool
         finally:
@@ -63,8 +64,7 @@ class ProcessPool:
         ResourceExhausted(OVERLOADED) when `max_waiting` tasks wait, Internal when its worker died twice,
         Unavailable(SHUTTING_DOWN) after `close`.
         """
-        if self._executor is None:
-            assert self._thread is not None
+        if self._thread is not None:
             return await self._thread.run(lambda: fn(*args))
         if self._closed:
             raise Unavailable("SHUTTING_DOWN", "the process pool is closed because the service is stopping")
@@ -86,8 +86,7 @@ class ProcessPool:
 
     async def _run_in_process(self, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
         for _ in range(2):
-            executor = self._executor
-            assert executor is not None
+            executor = self._executor = self._executor or self._start()
             try:
                 return await asyncio.wrap_future(_submit(executor, fn, *args))
             except BrokenProcessPool:

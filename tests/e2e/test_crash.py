@@ -244,38 +244,35 @@ async def test_a_run_of_500_cells_survives_a_kill(laboratory: Laboratory, victim
     check_against_the_witness(laboratory, run, kills=1)
 
 
+async def start_and_die(laboratory: Laboratory, experiment_id: str, victim: str) -> int:
+    """Asks for the run, which is the same one each time, and waits until the victim has died of its failpoint."""
+    # A worker may reach the failpoint before the answer about the run's start is out.
+    with suppress(NetworkError):
+        await start(laboratory, experiment_id)
+    return await asyncio.to_thread(laboratory.cluster.wait_end, victim)
+
+
 @pytest.mark.parametrize(
-    "failpoint",
+    ("victim", "points"),
     [
-        "orchestrator.before_sent_commit",
-        "orchestrator.after_sent",
-        "orchestrator.answer_received",
-        "orchestrator.result_committed",
-        "gateway.before_hold",
-        "gateway.after_hold",
-        "gateway.during_call",
-        "gateway.before_settle",
-        "gateway.after_settle",
-        "cost.hold_committed",
-        "cost.settle_committed",
+        ("orchestrator", ["before_sent_commit", "after_sent", "answer_received", "result_committed"]),
+        ("gateway", ["before_hold", "after_hold", "during_call", "before_settle", "after_settle"]),
+        ("cost", ["hold_committed", "settle_committed"]),
     ],
 )
-async def test_every_row_of_the_crash_table(laboratory: Laboratory, failpoint: str) -> None:
-    victim = failpoint.partition(".")[0]
+async def test_every_row_of_the_crash_table(laboratory: Laboratory, victim: str, points: list[str]) -> None:
+    """One run loses the same service again and again, at each of its failpoints."""
     services = laboratory.cluster
+    experiment_id = await create(laboratory, (len(points) + 1) * 2 * CONCURRENCY, ttft_ms=5)
     services.kill(victim)
-    services.start(victim, LLMLAB_FAILPOINTS=f"{failpoint}=kill@3")
     try:
-        experiment_id = await create(laboratory, 96, ttft_ms=5)
-        # A worker may reach the failpoint before the answer about the run's start is out.
-        with suppress(NetworkError):
-            await start(laboratory, experiment_id)
-        died = await asyncio.to_thread(services.wait_end, victim)
+        for point in points:
+            services.start(victim, LLMLAB_FAILPOINTS=f"{victim}.{point}=kill@3")
+            died = await start_and_die(laboratory, experiment_id, victim)
+            assert died == -9, f"{victim}.{point} was not hit"
     finally:
         if victim in services.processes:
             services.kill(victim)
         services.start(victim)
-    assert died == -9, "the failpoint was not hit"
-    run_id = await start(laboratory, experiment_id)
-    run = await finish(laboratory, run_id)
-    check_against_the_witness(laboratory, run, kills=1)
+    run = await finish(laboratory, await start(laboratory, experiment_id))
+    check_against_the_witness(laboratory, run, kills=len(points))

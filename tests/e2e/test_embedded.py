@@ -8,7 +8,7 @@ from typing import Any
 
 from llmlab.client import SERVICES
 from tests.support.cluster import mock_provider
-from tests.support.command import ROOT, llmlab
+from tests.support.command import ROOT, llmlab, services_up, typed
 
 
 def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
@@ -74,22 +74,23 @@ def test_without_a_key_the_setting_is_named(tmp_path: Path) -> None:
 
 def test_a_judge_is_paid_by_its_run_and_a_spent_budget_makes_scores_absent(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    finished = llmlab("run", "examples/judge.yaml", "--json", home=home)
-    assert finished.exit_code == 0, finished.notes
-    summary = finished.json()
-    answers = sum(point["cost"]["cost_nano_usd"] for point in summary["points"])
-    verdicts = sum(point["scoring_cost"]["cost_nano_usd"] for point in summary["points"])
-    assert verdicts > 0
-    spent = llmlab("spend", "--by", "run", "--json", home=home).json()["rows"][0]
-    assert (spent["calls"], spent["cost"]["cost_nano_usd"]) == (16 + 48, answers + verdicts)
+    with services_up(home):
+        finished = typed("run", "examples/judge.yaml", "--json", home=home)
+        assert finished.exit_code == 0, finished.notes
+        summary = finished.json()
+        answers = sum(point["cost"]["cost_nano_usd"] for point in summary["points"])
+        verdicts = sum(point["scoring_cost"]["cost_nano_usd"] for point in summary["points"])
+        assert verdicts > 0
+        spent = typed("spend", "--by", "run", "--json", home=home).json()["rows"][0]
+        assert (spent["calls"], spent["cost"]["cost_nano_usd"]) == (16 + 48, answers + verdicts)
 
-    limited = ("create", "--limit", "0.01usd", "--period", "total", "--tag", "feature=judge")
-    assert llmlab("budgets", *limited, home=home).exit_code == 0
-    finished = llmlab("run", "examples/judge.yaml", "--json", home=home)
-    assert finished.exit_code == 0, finished.notes
-    exported = llmlab("export", "latest", "--format", "json", home=home).json()
-    assert {each["status"] for each in exported} == {"done"}
-    assert all(each["scores"]["quality"] is not None and each["scores"]["judge"] is None for each in exported)
-    reasons = {each["judgements"]["judge"]["absent_reason"].partition(":")[0] for each in exported}
-    assert reasons == {"BUDGET_EXCEEDED"}
-    assert finished.json()["points"][0].get("scoring_cost") is None
+        limited = ("create", "--limit", "0.01usd", "--period", "total", "--tag", "feature=judge")
+        assert typed("budgets", *limited, home=home).exit_code == 0
+        finished = typed("run", "examples/judge.yaml", "--json", home=home)
+        assert finished.exit_code == 0, finished.notes
+        exported = typed("export", "latest", "--format", "json", home=home).json()
+        assert {each["status"] for each in exported} == {"done"}
+        assert all(each["scores"]["quality"] is not None and each["scores"]["judge"] is None for each in exported)
+        reasons = {each["judgements"]["judge"]["absent_reason"].partition(":")[0] for each in exported}
+        assert reasons == {"BUDGET_EXCEEDED"}
+        assert finished.json()["points"][0].get("scoring_cost") is None

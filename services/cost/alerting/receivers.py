@@ -1,15 +1,23 @@
-"""The other end of a webhook: one HTTP POST over aiohttp, to an address that was checked."""
+"""The other end of a webhook: one HTTP POST over aiohttp, to an address that was checked.
 
+aiohttp is imported where it is used: loading it takes a tenth of a service's start, and most servers have no webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from services.cost.alerting.addresses import is_public
 from services.cost.alerting.deliveries import ERROR_LENGTH_MAX, Outcome
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _HEADERS = {"content-type": "application/json", "user-agent": "llmlab-webhooks/1"}
 
@@ -48,6 +56,10 @@ class HttpReceivers:
         """Send one message, once."""
         if not self._private and urlsplit(url).scheme != "https":
             return Outcome(error="the URL is not https; this server does not send there")
+        # Not on the event loop, which others wait for.
+        await asyncio.to_thread(importlib.import_module, "aiohttp")
+        import aiohttp
+
         try:
             async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 return _outcome_of(answer.status)
@@ -57,6 +69,8 @@ class HttpReceivers:
             return Outcome(error=_text_of(error))
 
     def _opened(self) -> aiohttp.ClientSession:
+        import aiohttp
+
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=0,
@@ -85,6 +99,8 @@ def _outcome_of(status: int) -> Outcome:
 
 def _text_of(error: Exception) -> str:
     """What went wrong in a few words; an error of a connection stands before its cause."""
+    import aiohttp
+
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error.os_error, RefusedAddressError):
         return f"no connection: {error.os_error.strerror or error.os_error}"[:ERROR_LENGTH_MAX]
     cause: BaseException | None = error

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import multiprocessing
 import operator
 import os
 import signal
@@ -32,6 +33,14 @@ async def test_without_workers_the_work_stays_in_the_process() -> None:
         assert await pool.run(os.getpid) == os.getpid()
     async with ProcessPool.open(1) as pool:
         assert await pool.run(os.getpid) != os.getpid()
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_workers_start_with_the_pool_or_with_the_first_task(early: bool) -> None:
+    async with ProcessPool.open(1, early=early) as pool:
+        assert bool(multiprocessing.active_children()) == early
+        assert await pool.run(math.sqrt, 4.0) == 2
+        assert multiprocessing.active_children()
 
 
 async def test_a_killed_worker_is_replaced_and_its_task_run_again() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def socket_of(inner: "subprocess.Popen[str]") -> Path:
 def wait_until_gone(directory: Path) -> None:
     # pytest-timeout bounds it.
     while directory.exists():
-        os.sched_yield()
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("kill", [False, True])
