@@ -175,7 +175,9 @@ def _lock(connection_info: str, key: int) -> psycopg.Connection | None:
         "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL tcp_keepalives_idle = 10;"
         " SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3"
     )
-    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (key,)).fetchone()
+    # Without parameters, so that no portal stays open: its snapshot would keep the server from removing old versions of
+    # rows, in every table, for as long as the lock is held.
+    row = connection.execute(f"SELECT pg_try_advisory_xact_lock({key:d})").fetchone()
     if row is not None and row[0]:
         return connection
     connection.close()

@@ -62,6 +62,20 @@ async def test_a_killed_process_is_dead_at_once(database: Database, database_url
         assert not await liveness.is_dead("worker-1")
 
 
+async def test_a_holder_does_not_keep_old_versions_of_rows(database: Database) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("a file's lock has nothing to do with its rows")
+
+    def oldest_versions(connection: Connection) -> list[int | None]:
+        sessions = text("SELECT backend_xmin FROM pg_stat_activity WHERE application_name = 'llmlab-liveness'")
+        return list(connection.execute(sessions).scalars())
+
+    async with liveness_of(database).hold("worker-1"):
+        found = await database.read(oldest_versions)
+    assert found
+    assert set(found) == {None}
+
+
 async def test_a_holder_whose_connection_is_ended_is_told(database: Database) -> None:
     if database.dialect == "sqlite":
         pytest.skip("a file's lock cannot be taken away from a living process")
