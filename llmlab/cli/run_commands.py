@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import brand_commands, summary_tables, tables
-from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, NEXT_STEPS, AsJson, CommandError, console, hint, notes, run_async
+from llmlab.cli.app import EXIT_FAILED, NEXT_STEPS, AsJson, CommandError, console, hint, notes, run_async
 from llmlab.cli.brand_set_commands import find_brand_set
 from llmlab.cli.connection import connect
-from llmlab.cli.files import STANDARD_OUTPUT, written_file
 from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.progress import follow
@@ -23,15 +21,9 @@ from llmlab.cli.run_choice import pick_run
 from llmlab.cli.studies import load_study
 from llmlab.client import Client
 
-LIST_SHOWN_MAX = 50
 FAILURES_LOOKED_AT = 50
 """For their kinds, which are few."""
 LOST = (run_pb2.CELL_STATUS_FAILED, run_pb2.CELL_STATUS_UNKNOWN)
-FORMATS = {
-    "csv": run_pb2.EXPORT_FORMAT_CSV,
-    "json": run_pb2.EXPORT_FORMAT_JSON,
-    "jsonl": run_pb2.EXPORT_FORMAT_JSON_LINES,
-}
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or `latest`.")]
 Shown = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to show.")]
 
@@ -99,14 +91,14 @@ async def _tell_losses(client: Client, ended: run_pb2.Run) -> None:
         hint(f"{cells} {verb} {outcome}; see `llmlab results {ended.run_id} --state unknown`.")
     if statistics.cells_failed or statistics.cells_unknown:
         lost = client.list_results(run_id=ended.run_id, statuses=LOST)
-        _tell_failures(await taken(lost, FAILURES_LOOKED_AT))
+        tell_failures(await taken(lost, FAILURES_LOOKED_AT))
 
 
 def _cells(count: int) -> str:
     return f"{count:,} cell" if count == 1 else f"{count:,} cells"
 
 
-def _tell_failures(results: Iterable[run_pb2.Result]) -> None:
+def tell_failures(results: Iterable[run_pb2.Result]) -> None:
     """Prints the first message of each kind of failure: tables have no room for it."""
     for reason, message in tables.failures(results).items():
         hint(f"{reason}: {message}")
@@ -151,82 +143,6 @@ def runs(limit: Shown = 20, as_json: AsJson = False) -> None:
                 hint("No runs yet. `llmlab demo` makes one.")
 
     run_async(command())
-
-
-def results(
-    run_id: RunId,
-    state: Annotated[str, typer.Option(help="Only done, failed, unknown or cancelled cells.")] = "",
-    model: Annotated[str, typer.Option(help="Only this model.")] = "",
-    limit: Shown = LIST_SHOWN_MAX,
-    as_json: AsJson = False,
-) -> None:
-    """List the answers of a run, with their scores, times and costs.
-
-    With --json, one complete result a line.
-    """
-
-    async def command() -> None:
-        statuses = [_cell_status(state)] if state else []
-        async with connect() as client:
-            chosen = await pick_run(client, run_id)
-            shown: list[run_pb2.Result] = []
-            async for result in client.list_results(
-                run_id=chosen.run_id, statuses=statuses, models=[model] if model else [], full=True
-            ):
-                if as_json:
-                    print_json(to_plain(result))
-                shown.append(result)
-                if len(shown) == limit:
-                    break
-            if not as_json and not shown:
-                hint(f"No result of run {chosen.run_id} matches. `llmlab watch {chosen.run_id}` follows the run.")
-            elif not as_json:
-                console.print(tables.results_table(shown))
-                _tell_failures(shown)
-                if len(shown) == limit:
-                    hint(f"The first {limit}; --limit shows more, `llmlab export {chosen.run_id}` writes all.")
-
-    run_async(command())
-
-
-def _cell_status(state: str) -> run_pb2.CellStatus.ValueType:
-    names = [name.removeprefix("CELL_STATUS_").lower() for name in run_pb2.CellStatus.keys()[1:]]
-    if state.lower() not in names:
-        raise CommandError(f"--state is one of {', '.join(names)}, not {state!r}.", EXIT_USAGE)
-    return run_pb2.CellStatus.Value(f"CELL_STATUS_{state.upper()}")
-
-
-def export(
-    run_id: RunId,
-    file_format: Annotated[str, typer.Option("--format", help="csv, json or jsonl.")] = "csv",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent, or -.")
-    ] = None,
-) -> None:
-    """Export all results of a run as CSV, JSON or JSON Lines."""
-
-    async def command() -> None:
-        if file_format not in FORMATS:
-            raise CommandError(f"--format is one of {', '.join(FORMATS)}, not {file_format!r}.", EXIT_USAGE)
-        async with connect() as client:
-            chosen = await pick_run(client, run_id)
-            if output is None or str(output) == STANDARD_OUTPUT:
-                await _export_to(client, chosen.run_id, file_format, sys.stdout.buffer)
-                return
-            with written_file(output) as file:
-                written = await _export_to(client, chosen.run_id, file_format, file)
-            hint(f"{written:,} results written to {output}")
-
-    run_async(command())
-
-
-async def _export_to(client: Client, run_id: str, file_format: str, file: BinaryIO) -> int:
-    written = 0
-    async for piece in client.export_results(run_id=run_id, file_format=FORMATS[file_format]):
-        file.write(piece.data)
-        written = piece.results
-    file.flush()
-    return written
 
 
 def cancel(run_id: RunId, as_json: AsJson = False) -> None:

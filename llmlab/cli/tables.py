@@ -95,6 +95,25 @@ def results_table(results: Iterable[run_pb2.Result]) -> Table:
     return table
 
 
+def conversation_table(conversation: run_pb2.Conversation) -> Table:
+    """Builds the answers to one prompt; the title is what was asked."""
+    asked = " ".join("".join(part.text for part in message.parts) for message in conversation.request)
+    title = f"{conversation.prompt_name} #{conversation.row_index}{' (goes on)' if conversation.continued else ''}"
+    table = empty_table(
+        escape(f"{title}: {asked}"),
+        [("model\nparameters", False), ("latency\ntokens", True), ("brands", False), ("answer", False)],
+    )
+    for result in conversation.results:
+        latency = figures.milliseconds(result.timing.latency_us) if result.timing.latency_us else "-"
+        table.add_row(
+            escape(f"{result.model}\n{parameters_text(result.parameters)}"),
+            f"{latency}\n{result.usage.input_tokens + result.usage.output_tokens:,}",
+            escape(", ".join(brand.brand for brand in result.brands) or "-"),
+            Text(_preview(result)),
+        )
+    return table
+
+
 def failures(results: Iterable[run_pb2.Result]) -> dict[str, str]:
     """Returns the kinds of failures of results, each with the message of its first one."""
     found: dict[str, str] = {}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import field_mask_pb2
 
-from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
+from llmlab.api.common.v1 import error_pb2
+from llmlab.api.orchestrator.v1 import comparison_pb2, experiment_pb2, run_pb2
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
 from llmlab.client.connection import Connection
@@ -125,16 +126,41 @@ class OrchestratorCalls(Connection):
         experiment_id: str = "",
         statuses: Iterable[run_pb2.CellStatus.ValueType] = (),
         models: Iterable[str] = (),
+        prompts: Iterable[str] = (),
+        error_reasons: Iterable[error_pb2.ErrorReason.ValueType] = (),
         full: bool = False,
+        order: run_pb2.ResultOrder.ValueType = run_pb2.RESULT_ORDER_CELL,
     ) -> AsyncIterator[run_pb2.Result]:
         """Yields the results of a run or of an experiment; `full` adds request and response."""
         results_filter = run_pb2.ResultFilter(
-            run_id=run_id, experiment_id=experiment_id, statuses=statuses, models=models
+            run_id=run_id,
+            experiment_id=experiment_id,
+            statuses=statuses,
+            models=models,
+            prompts=prompts,
+            error_reasons=error_reasons,
         )
-        request = run_pb2.ListResultsRequest(filter=results_filter, full=full)
+        request = run_pb2.ListResultsRequest(filter=results_filter, full=full, order=order)
         async for page in self._pages("orchestrator", self._results.ListResults, request):
             for result in page.results:
                 yield result
+
+    async def list_conversations(
+        self, *, run_id: str = "", experiment_id: str = "", prompts: Iterable[str] = ()
+    ) -> AsyncIterator[run_pb2.Conversation]:
+        """Yields prompts with their answers; one with many answers comes in parts, all but the first `continued`."""
+        results_filter = run_pb2.ResultFilter(run_id=run_id, experiment_id=experiment_id, prompts=prompts)
+        request = run_pb2.ListConversationsRequest(filter=results_filter)
+        async for page in self._pages("orchestrator", self._results.ListConversations, request):
+            for conversation in page.conversations:
+                yield conversation
+
+    async def compare_results(
+        self, first: comparison_pb2.ComparedSide, second: comparison_pb2.ComparedSide
+    ) -> comparison_pb2.CompareResultsResponse:
+        """Compares two runs, or two models, at the prompts and rows that both have."""
+        request = comparison_pb2.CompareResultsRequest(first=first, second=second)
+        return await self._unary("orchestrator", self._results.CompareResults, request)
 
     async def summarize_run(self, run_id: str) -> run_pb2.SummarizeRunResponse:
         """Sums a run up per model and parameter point, every figure with its interval."""

@@ -109,6 +109,8 @@ class SyncClient:
     watch_run = _iterating(Client.watch_run)
     get_result = _blocking(Client.get_result)
     list_results = _iterating(Client.list_results)
+    list_conversations = _iterating(Client.list_conversations)
+    compare_results = _blocking(Client.compare_results)
     summarize_run = _blocking(Client.summarize_run)
     summarize_run_brands = _blocking(Client.summarize_run_brands)
     export_results = _iterating(Client.export_results)

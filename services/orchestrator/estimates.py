@@ -40,18 +40,22 @@ class ComparedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Groups to be compared with the best of them; fields as in `llmlab.api.metrics.v1.CompareRequest`."""
+    """Groups to be compared with the best of them, or with that of the key `baseline`.
+
+    Fields as in `llmlab.api.metrics.v1.CompareRequest`.
+    """
 
     kind: SeriesKind
     groups: list[ComparedGroup]
     lower_is_better: bool
     minimum: float | None = None
     maximum: float | None = None
+    baseline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a group compares with the best one, which only adapters read: it goes to the client as it came."""
+    """How a group compares with another, which only adapters read: it goes to the client as it came."""
 
     first: str
     encoded: bytes

@@ -147,7 +147,7 @@ class Metrics(Protocol):
         ...
 
     async def compare(self, token: str, question: Question) -> list[Comparison]:
-        """How each group compares with the best one, which itself is left out, with the caller's own token."""
+        """How each group compares with the one it is compared with, itself left out, with the caller's own token."""
         ...
 
 

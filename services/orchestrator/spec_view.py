@@ -55,6 +55,15 @@ class SpecView:
         """The indices of the models with these names."""
         return [index for index, model in enumerate(self.spec.models) if model.model in names]
 
+    def cells_of_prompts(self, names: frozenset[str]) -> list[tuple[int, int]]:
+        """The first and the last cell of each prompt with one of these names: a prompt's cells are neighbours."""
+        each = self.product.cells // max(1, self.product.prompts)
+        return [
+            (index * each, (index + 1) * each - 1)
+            for index, prompt in enumerate(self.spec.prompts)
+            if prompt.name in names
+        ]
+
     def columns(self, row: int) -> Values:
         """A row of the dataset; one without columns where there is no dataset."""
         return self.spec.rows[row] if self.spec.rows else NO_VALUES

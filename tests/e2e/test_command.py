@@ -80,6 +80,21 @@ def test_results_carry_request_response_usage_cost_and_scores(home: Path, run_id
         assert {"quality", "on_topic"} <= {score["name"] for score in result["scores"]}
 
 
+def test_two_models_are_compared_and_conversations_shown(home: Path, run_id: str) -> None:
+    compared = typed("compare", "mock/small", "mock/large", "--run", run_id, "--differing", "1", home=home)
+    assert compared.exit_code == 0, compared.notes
+    for expected in ("answered", "quality", "on_topic", "mock/small", "A - B", "Compared at 2 prompts"):
+        assert expected in compared.output + compared.notes, compared.output
+    figures = typed("compare", f"{run_id}:mock/small", "mock/large", "--run", run_id, "--json", home=home).json()
+    assert figures["units_shared"] == 2
+    assert typed("compare", run_id, run_id, home=home).exit_code == 2
+    shown = typed("conversations", run_id, "--json", home=home).json_lines()
+    assert [len(each["results"]) for each in shown] == [8, 8]
+    slowest = typed("results", run_id, "--first", "slowest", "--json", home=home).json_lines()
+    latencies = [each["timing"]["latency_us"] for each in slowest]
+    assert latencies == sorted(latencies, reverse=True)
+
+
 def test_a_report_is_one_file_with_every_answer(home: Path, run_id: str, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     finished = typed("report", run_id, "-o", str(target), "--json", home=home)

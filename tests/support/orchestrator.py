@@ -280,6 +280,8 @@ class WorldMetrics:
 
     async def compare(self, token: str, question: Question) -> list[Comparison]:
         best, *others = sorted(question.groups, key=_mean, reverse=not question.lower_is_better)
+        if question.baseline:
+            others, best = question.groups[:1], question.groups[1]
         return [
             Comparison(
                 group.key,

@@ -166,7 +166,10 @@ class GrpcMetrics:
     async def compare(self, token: str, question: Question) -> list[Comparison]:
         request = statistics_pb2.CompareRequest(
             kind=_KINDS[question.kind],
-            against=statistics_pb2.COMPARE_AGAINST_BEST,
+            against=statistics_pb2.COMPARE_AGAINST_BASELINE
+            if question.baseline
+            else statistics_pb2.COMPARE_AGAINST_BEST,
+            baseline=question.baseline,
             lower_is_better=question.lower_is_better,
             minimum=question.minimum,
             maximum=question.maximum,

@@ -12,7 +12,7 @@ from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from services.orchestrator.calls import Timing
 from services.orchestrator.estimates import Estimate
 from services.orchestrator.exports import ExportRow, judgements_of
-from services.orchestrator.records import ResultRecord
+from services.orchestrator.records import AttemptRecord, ResultRecord
 from services.orchestrator.rpc.brand_messages import mentioned_brands, result_brands
 from services.orchestrator.rpc.codec import (
     answer_parts,
@@ -44,7 +44,7 @@ _DIRECTIONS: Final[dict[int, Direction]] = {
     metrics_pb2.DIRECTION_NEUTRAL: "neutral",
 }
 _SCALE_NUMBERS: Final = {scale: metrics_pb2.Scale.ValueType(number) for number, scale in _SCALES.items()}
-_DIRECTION_NUMBERS: Final = {
+DIRECTION_NUMBERS: Final = {
     direction: metrics_pb2.Direction.ValueType(number) for number, direction in _DIRECTIONS.items()
 }
 
@@ -96,6 +96,18 @@ def result_message(stored: StoredResult, view: SpecView, *, full: bool) -> pb.Re
         message.request.extend(request_messages(view.messages(address.prompt, address.row)))
         message.response.extend(answer_parts(stored.bodies.answer))
     return message
+
+
+def attempt_message(attempt: AttemptRecord, at_us: int) -> pb.ResultAttempt:
+    """An attempt that did not give its cell's result."""
+    return pb.ResultAttempt(
+        attempt=attempt.attempt,
+        outcome=attempt.outcome,
+        error_reason=reason_number(attempt.reason),
+        usage=usage_message(attempt.usage),
+        cost=money_message(attempt.cost),
+        create_time=timestamp_of(at_us),
+    )
 
 
 def _finish_reason(name: str) -> gateway_pb2.FinishReason.ValueType:
@@ -193,9 +205,9 @@ def point_message(figures: PointFigures, view: SpecView) -> pb.PointSummary:
         cells_total=point.cells,
         cells_done=point.done,
         cells_missing=point.missing,
-        success_rate=_estimate(figures.success_rate),
-        latency_us=[_estimate(estimate) for estimate in figures.latency_us],
-        ttft_us=[_estimate(estimate) for estimate in figures.ttft_us],
+        success_rate=estimate_message(figures.success_rate),
+        latency_us=[estimate_message(estimate) for estimate in figures.latency_us],
+        ttft_us=[estimate_message(estimate) for estimate in figures.ttft_us],
         usage=usage_message(point.usage),
         cost=money_message(point.cost),
         scoring_cost=money_message(point.scoring_cost) if any(point.scoring_cost) else None,
@@ -204,14 +216,15 @@ def point_message(figures: PointFigures, view: SpecView) -> pb.PointSummary:
     for score, estimate, against_best in figures.scores:
         added = message.scores.add(
             name=score.name,
-            direction=_DIRECTION_NUMBERS[score.direction],
+            direction=DIRECTION_NUMBERS[score.direction],
             scale=_SCALE_NUMBERS[score.scale],
-            estimate=_estimate(estimate),
+            estimate=estimate_message(estimate),
         )
         if against_best is not None:
             added.against_best.MergeFromString(against_best.encoded)
     return message
 
 
-def _estimate(estimate: Estimate) -> statistics_pb2.Estimate:
+def estimate_message(estimate: Estimate) -> statistics_pb2.Estimate:
+    """A figure of the metrics service, as it came."""
     return statistics_pb2.Estimate.FromString(estimate.encoded)

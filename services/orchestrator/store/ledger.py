@@ -17,7 +17,7 @@ from services.orchestrator.ledger import (
     SweptBill,
     Write,
 )
-from services.orchestrator.records import ExperimentRecord, RunEvent, RunRecord
+from services.orchestrator.records import AttemptRecord, ExperimentRecord, RunEvent, RunRecord
 from services.orchestrator.states import RunStatus
 from services.orchestrator.store import bills, claims, commit, events, experiments, results, runs, shards, tables
 from services.orchestrator.store.results import ResultQuery, StoredResult
@@ -171,6 +171,10 @@ class SqlLedger:
     async def get_result(self, run_id: str, cell: int) -> StoredResult | None:
         """One result with its bodies; None where the cell has not ended."""
         return await self._database.read(results.get_result, run_id, cell)
+
+    async def attempts_of(self, run_id: str, cell: int) -> list[tuple[AttemptRecord, int]]:
+        """A cell's attempts that did not give its result, oldest first, each with its time in microseconds UTC."""
+        return await self._database.read(results.attempts_of, run_id, cell)
 
     async def runs_of_experiment(self, project_id: str, experiment_id: str) -> list[RunRecord]:
         """An experiment's runs, newest first, at most RUNS_OF_EXPERIMENT_MAX."""

@@ -4,39 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, or_, select, tuple_
 
-from services.orchestrator.records import ResultBodies, ResultRecord
+from services.orchestrator.records import AttemptRecord, ResultBodies, ResultRecord
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.commit import BRANDS_SCORE_SET, DEFAULT_SCORE_SET
-from services.orchestrator.store.rows import result_of
+from services.orchestrator.store.rows import money_of, result_of, usage_of
 
 _BRANDS = t.scores.alias("brand_scores")
+
+Position = tuple[int, ...]
+"""Where a page ended: the values of the order's columns."""
+
+
+class ResultOrder(Enum):
+    """Orders of a run's results: the columns, each with an index, and whether they fall."""
+
+    CELL = (("cell",), False)
+    OLDEST_FIRST = (("sequence",), False)
+    NEWEST_FIRST = (("sequence",), True)
+    FASTEST_FIRST = (("latency_us", "cell"), False)
+    SLOWEST_FIRST = (("latency_us", "cell"), True)
+    CHEAPEST_FIRST = (("cost_nano_usd", "cell"), False)
+    DEAREST_FIRST = (("cost_nano_usd", "cell"), True)
+
+    def position(self, record: ResultRecord) -> Position:
+        """Where a result is in this order."""
+        values = {"cell": record.cell, "sequence": record.sequence, "latency_us": record.timing.latency_us}
+        values["cost_nano_usd"] = record.cost.nano_usd
+        return tuple(values[name] for name in self.value[0])
+
+
+class Bodies(Enum):
+    """What is read beside the result itself."""
+
+    NONE = 0
+    ERRORS = 1
+    ALL = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ResultQuery:
-    """A page of one run's results, by cell. Empty filters take everything.
+    """A page of one run's results. Empty filters take everything.
 
-    `models` are indices in the run's spec; `sequence_max` leaves out what came after a moment (None: nothing).
+    `models` are indices in the run's spec, `cells` ranges of which one has to hold the cell (first, last);
+    `sequence_max` leaves out what came after a moment (None: nothing).
     """
 
     run_id: str
-    after_cell: int = -1
+    order: ResultOrder = ResultOrder.CELL
+    after: Position = ()
     limit: int = 100
     statuses: Collection[CellStatus] = ()
     models: Collection[int] = ()
+    cells: Collection[tuple[int, int]] = ()
+    error_reasons: Collection[str] = ()
     sequence_max: int | None = None
-    bodies: bool = False
+    bodies: Bodies = Bodies.NONE
     scored_only: bool = False
     brands: bool = False
 
-    def after(self, cell: int) -> ResultQuery:
-        """The page behind this one, which ended at `cell`."""
-        return replace(self, after_cell=cell)
+    def behind(self, record: ResultRecord) -> ResultQuery:
+        """The page behind this one, which ended with `record`."""
+        return replace(self, after=self.order.position(record))
 
 
 class StoredResult(NamedTuple):
@@ -47,35 +81,70 @@ class StoredResult(NamedTuple):
 
 
 def page_results(connection: Connection, query: ResultQuery) -> list[StoredResult]:
-    """One page, in the order of the cells."""
+    """One page, in the order that is asked for."""
     r = t.results.c
-    statement = _select(query).where(r.run_id == query.run_id, r.cell > query.after_cell)
+    names, falls = query.order.value
+    columns = [r[name] for name in names]
+    statement = _select(query).where(r.run_id == query.run_id, *_conditions(query))
+    if names[0] == "latency_us":
+        statement = statement.where(r.latency_us > 0, r.status == CellStatus.DONE.value)
+    if query.after:
+        here, there = tuple_(*columns), tuple_(*query.after)
+        statement = statement.where(here < there if falls else here > there)
+    ordered = statement.order_by(*(column.desc() if falls else column for column in columns)).limit(query.limit)
+    return [StoredResult(result_of(row), _bodies(row)) for row in connection.execute(ordered).mappings()]
+
+
+def _conditions(query: ResultQuery) -> list[Any]:
+    r = t.results.c
+    conditions: list[Any] = []
     if query.statuses:
-        statement = statement.where(r.status.in_([status.value for status in query.statuses]))
+        conditions.append(r.status.in_([status.value for status in query.statuses]))
     if query.models:
-        statement = statement.where(r.model.in_(list(query.models)))
+        conditions.append(r.model.in_(list(query.models)))
+    if query.cells:
+        conditions.append(or_(*(r.cell.between(first, last) for first, last in query.cells)))
+    if query.error_reasons:
+        # Said twice, so that the index by state finds the few that failed among many.
+        conditions += [r.error_reason.in_(sorted(query.error_reasons)), r.status.in_(_WITHOUT_ANSWER)]
     if query.scored_only:
-        statement = statement.where(r.scored.is_(True))
+        conditions.append(r.scored.is_(True))
     if query.sequence_max is not None:
-        statement = statement.where(r.sequence <= query.sequence_max)
-    rows = connection.execute(statement.order_by(r.cell).limit(query.limit)).mappings()
-    return [StoredResult(result_of(row), _bodies(row)) for row in rows]
+        conditions.append(r.sequence <= query.sequence_max)
+    return conditions
+
+
+_WITHOUT_ANSWER = [status.value for status in CellStatus if status is not CellStatus.DONE]
 
 
 def get_result(connection: Connection, run_id: str, cell: int) -> StoredResult | None:
     """One result with all its bodies; None where the cell has not ended."""
-    query = ResultQuery(run_id, after_cell=cell - 1, limit=1, bodies=True, brands=True)
-    for stored in page_results(connection, query):
-        if stored.record.cell == cell:
-            return stored
-    return None
+    query = ResultQuery(run_id, cells=[(cell, cell)], limit=1, bodies=Bodies.ALL, brands=True)
+    return next(iter(page_results(connection, query)), None)
+
+
+def attempts_of(connection: Connection, run_id: str, cell: int) -> list[tuple[AttemptRecord, int]]:
+    """A cell's attempts that did not give its result, oldest first, each with its time in microseconds UTC."""
+    rows = connection.execute(_ATTEMPTS.where(t.attempts.c.run_id == run_id, t.attempts.c.cell == cell)).mappings()
+    return [
+        (
+            AttemptRecord(cell, row["attempt"], row["outcome"], row["reason"], usage_of(row), money_of(row)),
+            row["at_us"],
+        )
+        for row in rows
+    ]
+
+
+_ATTEMPTS_SHOWN_MAX = 1_000
+_ATTEMPTS = select(t.attempts).order_by(t.attempts.c.attempt).limit(_ATTEMPTS_SHOWN_MAX)
 
 
 def _select(query: ResultQuery) -> Select[Any]:
     columns: list[Any] = list(t.results.c)
     source: Any = t.results
-    if query.bodies:
-        columns += [t.result_bodies.c.answer, t.result_bodies.c.error]
+    if query.bodies is not Bodies.NONE:
+        columns += [t.result_bodies.c.answer] if query.bodies is Bodies.ALL else []
+        columns.append(t.result_bodies.c.error)
         source = source.outerjoin(t.result_bodies, _same_cell(t.result_bodies))
     columns.append(t.scores.c.packed)
     same = and_(_same_cell(t.scores), t.scores.c.score_set == DEFAULT_SCORE_SET)

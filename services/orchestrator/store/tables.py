@@ -219,6 +219,9 @@ results = Table(
     Column("scored", Boolean, nullable=False),
     _int("created_us"),
     UniqueConstraint("run_id", "sequence", name="results_by_sequence"),
+    Index("results_by_status", "run_id", "status", "cell"),
+    Index("results_by_latency", "run_id", "latency_us", "cell"),
+    Index("results_by_cost", "run_id", "cost_nano_usd", "cell"),
 )
 """One row for each cell that has ended. `model` is the index in the spec; the other digits follow from the cell."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Connection, update
 
-from services.orchestrator.calls import Money, Usage
+from services.orchestrator.calls import Money, Timing, Usage
 from services.orchestrator.ledger import (
     CellAgain,
     ClaimRequest,
@@ -19,7 +19,7 @@ from services.orchestrator.ledger import (
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.records import EventKind, ExperimentRecord, RunEvent, Statistics
 from services.orchestrator.states import CellStatus, RunStatus
-from services.orchestrator.store import ResultQuery, SqlLedger
+from services.orchestrator.store import Bodies, ResultOrder, ResultQuery, SqlLedger
 from services.orchestrator.store.claims import CANDIDATES_MAX
 from services.orchestrator.store.runs import insert_run
 from services.orchestrator.store.tables import metadata, run_progress
@@ -231,7 +231,7 @@ async def test_a_late_answer_replaces_an_unknown_result_and_leaves_no_gap(ledger
     await write(ledger, result(0), worker="zombie")
 
     run = await ledger.get_run(PROJECT, "run_1")
-    stored = await ledger.page_results(ResultQuery("run_1", bodies=True))
+    stored = await ledger.page_results(ResultQuery("run_1", bodies=Bodies.ALL))
     after = await all_events(ledger)
     assert [(each.record.cell, each.record.status, each.bodies.answer) for each in stored] == [
         (0, CellStatus.DONE, b"answer"),
@@ -408,11 +408,52 @@ async def test_results_page_by_cell_with_filters(ledger: SqlLedger) -> None:
         return [stored.record.cell for stored in await ledger.page_results(query)]
 
     assert await cells(ResultQuery("run_1", limit=2)) == [0, 1]
-    assert await cells(ResultQuery("run_1", after_cell=1)) == [2, 3]
+    assert await cells(ResultQuery("run_1", after=(1,))) == [2, 3]
     assert await cells(ResultQuery("run_1", statuses=[CellStatus.FAILED])) == [1]
     assert await cells(ResultQuery("run_1", models=[1])) == [0]
     assert await cells(ResultQuery("run_1", sequence_max=marker)) == [0, 1, 3]
     assert await ledger.get_result("run_1", 9) is None
+    assert await cells(ResultQuery("run_1", cells=[(0, 0), (2, 3)])) == [0, 2, 3]
+    assert await cells(ResultQuery("run_1", error_reasons=["NONE_SUCH"])) == []
+
+
+async def test_results_page_in_every_order_without_gap_or_repeat(ledger: SqlLedger) -> None:
+    await start(ledger, cells=6)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, *range(6)))
+    for cell, latency, cost in ((3, 30, 7), (1, 10, 9), (0, 30, 9), (2, 20, 8), (5, 20, 7)):
+        await write(ledger, result(cell)._replace(timing=Timing(latency_us=latency), cost=Money(cost)))
+    await write(
+        ledger, result(4, CellStatus.FAILED)._replace(timing=Timing(), cost=Money(1), error_reason="PROVIDER_ERROR")
+    )
+    expected = {
+        ResultOrder.CELL: [0, 1, 2, 3, 4, 5],
+        ResultOrder.OLDEST_FIRST: [3, 1, 0, 2, 5, 4],
+        ResultOrder.NEWEST_FIRST: [4, 5, 2, 0, 1, 3],
+        ResultOrder.FASTEST_FIRST: [1, 2, 5, 0, 3],
+        ResultOrder.SLOWEST_FIRST: [3, 0, 5, 2, 1],
+        ResultOrder.CHEAPEST_FIRST: [4, 3, 5, 2, 0, 1],
+        ResultOrder.DEAREST_FIRST: [1, 0, 2, 5, 3, 4],
+    }
+    for order, cells in expected.items():
+        for limit in (1, 2, 6):
+            query, seen = ResultQuery("run_1", order=order, limit=limit), []
+            while page := await ledger.page_results(query):
+                seen += [stored.record.cell for stored in page]
+                query = query.behind(page[-1].record)
+            assert seen == cells, (order, limit)
+    (failed,) = await ledger.page_results(ResultQuery("run_1", error_reasons=["PROVIDER_ERROR"]))
+    assert failed.record.cell == 4
+
+
+async def test_a_results_earlier_attempts_are_read_with_their_times(ledger: SqlLedger, clock: ManualClock) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, CellAgain("run_1", 0, 1, "failed", "RATE_LIMITED", 0))
+    ((attempt, at_us),) = await ledger.attempts_of("run_1", 0)
+    assert (attempt.attempt, attempt.outcome, attempt.reason) == (1, "failed", "RATE_LIMITED")
+    assert at_us > 0
 
 
 async def test_tenants_do_not_see_each_other(ledger: SqlLedger) -> None:

@@ -3,140 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.metrics.v1.brands_pb2 import Brand
 from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
-from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
-from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
-from services.orchestrator.calls import Answer, Failure, PlannedCall
 from services.orchestrator.rpc.specs import spec_message
-from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.wiring import Peers, build
-from services.runtime.channel import open_channel
-from services.runtime.errors import DomainError
-from services.runtime.status import error_from_rpc
 from tests.support.orchestrator import (
-    World,
-    WorldBills,
-    WorldGateway,
-    WorldIdentity,
-    WorldMetrics,
-    answer,
     eventually,
-    failure,
     study,
 )
+from tests.support.orchestrator_rpc import Client, refusal, serving
 
 LAST = {"completed", "failed", "cancelled"}
-
-
-@dataclass
-class Client:
-    """Stubs of a running orchestrator, and the world around it."""
-
-    experiments: Any
-    runs: Any
-    results: Any
-    world: World
-    identity: WorldIdentity
-
-    async def create(self, spec: epb.ExperimentSpec | None = None, **more: Any) -> epb.Experiment:
-        request = epb.CreateExperimentRequest(name="a study", spec=spec or spec_message(study()), **more)
-        experiment: epb.Experiment = (await self.experiments.CreateExperiment(request)).experiment
-        return experiment
-
-    async def start(self, experiment_id: str, **more: Any) -> pb.Run:
-        run: pb.Run = (await self.runs.StartRun(pb.StartRunRequest(experiment_id=experiment_id, **more))).run
-        return run
-
-    async def finished(self, spec: epb.ExperimentSpec | None = None) -> pb.Run:
-        """A run that has ended."""
-        run = await self.start((await self.create(spec)).experiment_id)
-        await self.watch(run.run_id)
-        ended: pb.Run = (await self.runs.GetRun(pb.GetRunRequest(run_id=run.run_id))).run
-        return ended
-
-    async def watch(self, run_id: str, after: int = 0) -> list[pb.RunEvent]:
-        """All events to the last."""
-        events: list[pb.RunEvent] = []
-        async for message in self.runs.WatchRun(pb.WatchRunRequest(run_id=run_id, after_sequence=after)):
-            events.extend(message.events)
-        return events
-
-    async def export(self, file_format: pb.ExportFormat.ValueType, **filters: Any) -> bytes:
-        request = pb.ExportResultsRequest(filter=pb.ResultFilter(**filters), format=file_format)
-        return b"".join([message.data async for message in self.results.ExportResults(request)])
-
-    async def pages(self, size: int, *, full: bool = False, **filters: Any) -> list[list[pb.Result]]:
-        pages: list[list[pb.Result]] = []
-        token = ""
-        while True:
-            page = await self.results.ListResults(
-                pb.ListResultsRequest(filter=pb.ResultFilter(**filters), page_size=size, page_token=token, full=full)
-            )
-            pages.append(list(page.results))
-            token = page.next_page_token
-            if not token:
-                return pages
-
-
-@pytest.fixture
-async def client(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Client]:
-    async with serving(tmp_path, database_url=sqlite_url) as client:
-        yield client
-
-
-@asynccontextmanager
-async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
-    """A client of an orchestrator with these settings."""
-    world, identity = World(), WorldIdentity()
-    settings = OrchestratorSettings(
-        port=0,
-        home=home,
-        auth_required=False,
-        max_cells_per_run=1_000,
-        poll_ms=50,
-        watch_flush_ms=1,
-        watch_page_events=7,
-        retry_base_ms=1,
-        cancel_grace_ms=100,
-        log_level="ERROR",
-        **more,
-    )
-    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), identity, verifier=None)
-    async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
-        stubs = ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel)
-        yield Client(*stubs, world, identity)
-
-
-async def refusal(call: Any) -> DomainError:
-    """The error of a call that has to fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await _to_its_end(call)
-    return error_from_rpc(caught.value)
-
-
-async def _to_its_end(call: Any) -> None:
-    if hasattr(call, "__await__"):
-        await call
-        return
-    async for _ in call:
-        continue
 
 
 async def test_experiments_are_created_read_listed_changed_and_deleted(client: Client) -> None:
@@ -321,113 +207,6 @@ async def test_requests_that_are_repeated_at_once_leave_one_delegation(client: C
     assert len({run.run_id for run in runs}) == 1
     unused = {delegation for run_id, delegation in delegations.items() if run_id != runs[0].run_id}
     assert unused <= set(client.identity.revoked)
-
-
-def some_fail(call: PlannedCall) -> Answer | Failure:
-    """The large model refuses; the small one answers, in one case with what a spreadsheet would run."""
-    if call.plan.model == "mock/large":
-        return failure("CONTENT_POLICY", retryable=False)
-    return answer('=HYPERLINK("x")' if "word 0" in call.messages[0][1] else "fine")
-
-
-async def test_results_are_read_listed_filtered_and_paged(client: Client) -> None:
-    client.world.script = some_fail
-    run = await client.finished()
-    one = (await client.results.GetResult(pb.GetResultRequest(run_id=run.run_id, cell_index=1))).result
-
-    assert one.request[0].parts[0].text == "Say word 0"
-    assert one.response[0].text == '=HYPERLINK("x")'
-    assert (one.model, one.parameters["temperature"].double_value) == ("mock/small", 1.0)
-    assert (one.finish_reason, one.timing.latency_us) == (gateway_pb2.FINISH_REASON_STOP, 1_000)
-    assert [score.name for score in one.scores] == ["length.words", "is_fine"]
-    for size in (1, 3, 16, 100):
-        pages = await client.pages(size, run_id=run.run_id)
-        assert [each.cell_index for page in pages for each in page] == list(range(16))
-        assert all(len(page) == size for page in pages[:-1])
-        assert not any(each.request or each.response for page in pages for each in page)
-    failed = (await client.pages(100, run_id=run.run_id, statuses=[pb.CELL_STATUS_FAILED]))[0]
-    large = (await client.pages(100, run_id=run.run_id, models=["mock/large"], full=True))[0]
-    assert [each.cell_index for each in failed] == [each.cell_index for each in large]
-    assert len(failed) == 8
-    assert large[0].request
-    assert await client.pages(100, run_id=run.run_id, models=["nobody"]) == [[]]
-
-
-async def test_results_of_an_experiment_come_newest_run_first(client: Client) -> None:
-    experiment = await client.create(spec_message(study(rows=1)))
-    runs = []
-    for _ in range(3):
-        runs.append((await client.start(experiment.experiment_id)).run_id)
-        await client.watch(runs[-1])
-
-    expected = [(run_id, cell) for run_id in reversed(runs) for cell in range(4)]
-    for size in (1, 3, 5, 100):
-        pages = await client.pages(size, experiment_id=experiment.experiment_id)
-        assert [(each.run_id, each.cell_index) for page in pages for each in page] == expected
-    lines = (await client.export(pb.EXPORT_FORMAT_JSON_LINES, experiment_id=experiment.experiment_id)).splitlines()
-    assert [(json.loads(line)["run_id"], json.loads(line)["cell_index"]) for line in lines] == expected
-
-
-async def test_exports_hold_every_result(client: Client) -> None:
-    client.world.script = some_fail
-    run = await client.finished()
-    table = list(
-        csv.DictReader(io.StringIO((await client.export(pb.EXPORT_FORMAT_CSV, run_id=run.run_id)).decode(), newline=""))
-    )
-    array = json.loads(await client.export(pb.EXPORT_FORMAT_JSON, run_id=run.run_id))
-    lines = [
-        json.loads(line) for line in (await client.export(pb.EXPORT_FORMAT_JSON_LINES, run_id=run.run_id)).splitlines()
-    ]
-
-    assert array == lines
-    assert [item["cell_index"] for item in array] == [int(row["cell_index"]) for row in table] == list(range(16))
-    assert array[0]["response"] == '=HYPERLINK("x")'
-    assert table[0]["response"] == '\'=HYPERLINK("x")'
-    assert (table[4]["score.is_fine"], table[4]["parameter.temperature"]) == ("1.0", "0.0")
-    assert table[2]["error_reason"] == "CONTENT_POLICY"
-    one = await client.export(pb.EXPORT_FORMAT_JSON, run_id=run.run_id, statuses=[pb.CELL_STATUS_UNKNOWN])
-    assert json.loads(one) == []
-
-
-async def test_an_export_comes_in_bounded_pieces(client: Client) -> None:
-    client.world.script = lambda call: answer("word " * 20_000)
-    run = await client.finished()
-    request = pb.ExportResultsRequest(filter=pb.ResultFilter(run_id=run.run_id), format=pb.EXPORT_FORMAT_JSON)
-    pieces = [message async for message in client.results.ExportResults(request)]
-
-    assert len(pieces) > 5
-    assert max(len(piece.data) for piece in pieces) <= 256 * 1024
-    assert [piece.results for piece in pieces] == sorted(piece.results for piece in pieces)
-    assert pieces[-1].results == 16
-    assert len(json.loads(b"".join(piece.data for piece in pieces))) == 16
-
-
-async def test_a_run_is_summed_up_per_model_and_point(client: Client) -> None:
-    client.world.script = some_fail
-    run = await client.finished(spec_message(study(repeats=2)))
-    summary = await client.results.SummarizeRun(pb.SummarizeRunRequest(run_id=run.run_id))
-
-    assert [(point.model, point.parameters["temperature"].double_value) for point in summary.points] == [
-        ("mock/small", 0.0),
-        ("mock/small", 1.0),
-        ("mock/large", 0.0),
-        ("mock/large", 1.0),
-    ]
-    small, large = summary.points[0], summary.points[2]
-    assert (small.cells_total, small.cells_done, small.cells_missing) == (8, 8, 0)
-    assert (large.cells_total, large.cells_done, large.cells_missing) == (8, 0, 8)
-    assert (small.success_rate.value, large.success_rate.value) == (1, 0)
-    assert [estimate.quantile for estimate in small.latency_us] == [0.5, 0.95]
-    assert [estimate.value for estimate in small.ttft_us] == [200, 200]
-    scores = {score.name: score for score in small.scores}
-    assert scores["is_fine"].estimate.value == pytest.approx(0.75)
-    assert (scores["is_fine"].estimate.method, scores["is_fine"].estimate.clusters) == ("rate", 4)
-    assert scores["is_fine"].direction == metrics_pb2.DIRECTION_HIGHER_IS_BETTER
-    assert (small.cost.cost_nano_usd, list(large.scores), list(large.ttft_us)) == (40, [], [])
-    compared = [
-        score.HasField("against_best") for point in summary.points for score in point.scores if score.name == "is_fine"
-    ]
-    assert sorted(compared) == [False, True]
 
 
 def broken(**changes: Any) -> epb.ExperimentSpec:

@@ -21,7 +21,7 @@ from services.orchestrator.records import ExperimentRecord, RunRecord, Statistic
 from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.spec_codec import encode_spec, spec_hash
 from services.orchestrator.states import ENDED, CellStatus, RunStatus
-from services.orchestrator.store import ResultQuery, SqlLedger, StoredResult
+from services.orchestrator.store import Bodies, ResultQuery, SqlLedger, StoredResult
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.backoff import Backoff
@@ -136,7 +136,7 @@ class Lab:
         return await self.until(lambda run: run.status in ENDED, run_id)
 
     async def results(self, run_id: str = "run_1") -> list[StoredResult]:
-        return await self.ledger.page_results(ResultQuery(run_id, limit=10_000, bodies=True))
+        return await self.ledger.page_results(ResultQuery(run_id, limit=10_000, bodies=Bodies.ALL))
 
 
 @pytest.fixture

@@ -101,6 +101,50 @@ CELL_STATUS_CANCELLED: CellStatus.ValueType  # 4
 """It was under way when the run was cancelled."""
 Global___CellStatus: _TypeAlias = CellStatus  # noqa: Y015
 
+class _ResultOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResultOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResultOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESULT_ORDER_UNSPECIFIED: _ResultOrder.ValueType  # 0
+    """As CELL."""
+    RESULT_ORDER_CELL: _ResultOrder.ValueType  # 1
+    """By cell: prompts, rows, models, points and repeats in the order of the experiment."""
+    RESULT_ORDER_OLDEST_FIRST: _ResultOrder.ValueType  # 2
+    """In the order in which they were committed."""
+    RESULT_ORDER_NEWEST_FIRST: _ResultOrder.ValueType  # 3
+    """The latest commit first."""
+    RESULT_ORDER_FASTEST_FIRST: _ResultOrder.ValueType  # 4
+    """Answers by their latency, the shortest first; cells without an answer are left out."""
+    RESULT_ORDER_SLOWEST_FIRST: _ResultOrder.ValueType  # 5
+    """Answers by their latency, the longest first; cells without an answer are left out."""
+    RESULT_ORDER_CHEAPEST_FIRST: _ResultOrder.ValueType  # 6
+    """By cost, the lowest first."""
+    RESULT_ORDER_DEAREST_FIRST: _ResultOrder.ValueType  # 7
+    """By cost, the highest first."""
+
+class ResultOrder(_ResultOrder, metaclass=_ResultOrderEnumTypeWrapper):
+    """Orders of results within a run; equal ones follow each other by their cells."""
+
+RESULT_ORDER_UNSPECIFIED: ResultOrder.ValueType  # 0
+"""As CELL."""
+RESULT_ORDER_CELL: ResultOrder.ValueType  # 1
+"""By cell: prompts, rows, models, points and repeats in the order of the experiment."""
+RESULT_ORDER_OLDEST_FIRST: ResultOrder.ValueType  # 2
+"""In the order in which they were committed."""
+RESULT_ORDER_NEWEST_FIRST: ResultOrder.ValueType  # 3
+"""The latest commit first."""
+RESULT_ORDER_FASTEST_FIRST: ResultOrder.ValueType  # 4
+"""Answers by their latency, the shortest first; cells without an answer are left out."""
+RESULT_ORDER_SLOWEST_FIRST: ResultOrder.ValueType  # 5
+"""Answers by their latency, the longest first; cells without an answer are left out."""
+RESULT_ORDER_CHEAPEST_FIRST: ResultOrder.ValueType  # 6
+"""By cost, the lowest first."""
+RESULT_ORDER_DEAREST_FIRST: ResultOrder.ValueType  # 7
+"""By cost, the highest first."""
+Global___ResultOrder: _TypeAlias = ResultOrder  # noqa: Y015
+
 class _ExportFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -804,6 +848,7 @@ class Result(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     BRANDS_FIELD_NUMBER: _builtins.int
+    EARLIER_ATTEMPTS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     cell_index: _builtins.int
@@ -864,6 +909,10 @@ class Result(_message.Message):
     def brands(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultBrand]:
         """The brands that the answer mentions, in the order of their first mention, and those that it only cites."""
 
+    @_builtins.property
+    def earlier_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultAttempt]:
+        """The attempts before the one that gave this result, oldest first; only in GetResult."""
+
     def __init__(
         self,
         *,
@@ -887,14 +936,65 @@ class Result(_message.Message):
         request: _abc.Iterable[_content_pb2.Message] | None = ...,
         response: _abc.Iterable[_content_pb2.ContentPart] | None = ...,
         brands: _abc.Iterable[Global___ResultBrand] | None = ...,
+        earlier_attempts: _abc.Iterable[Global___ResultAttempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "error", b"error", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "brands", b"brands", "cell_index", b"cell_index", "cost", b"cost", "create_time", b"create_time", "error", b"error", "finish_reason", b"finish_reason", "model", b"model", "parameters", b"parameters", "prompt_name", b"prompt_name", "repeat_index", b"repeat_index", "request", b"request", "response", b"response", "row_index", b"row_index", "run_id", b"run_id", "scores", b"scores", "sequence", b"sequence", "status", b"status", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "brands", b"brands", "cell_index", b"cell_index", "cost", b"cost", "create_time", b"create_time", "earlier_attempts", b"earlier_attempts", "error", b"error", "finish_reason", b"finish_reason", "model", b"model", "parameters", b"parameters", "prompt_name", b"prompt_name", "repeat_index", b"repeat_index", "request", b"request", "response", b"response", "row_index", b"row_index", "run_id", b"run_id", "scores", b"scores", "sequence", b"sequence", "status", b"status", "timing", b"timing", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Result: _TypeAlias = Result  # noqa: Y015
+
+@_typing.final
+class ResultAttempt(_message.Message):
+    """An attempt that did not give its cell's result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """1, 2, 3 ... in each cell; the number in its call id."""
+    outcome: _builtins.str
+    """"failed", "unknown" (its answer was lost), "refused" (the gateway did not dispatch it), "unsent" (it never got there) or
+    "superseded" (the cell had its result already).
+    """
+    error_reason: _error_pb2.ErrorReason.ValueType
+    """Why."""
+    @_builtins.property
+    def usage(self) -> _usage_pb2.TokenUsage:
+        """Tokens of this attempt."""
+
+    @_builtins.property
+    def cost(self) -> _usage_pb2.Cost:
+        """What it cost."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put on record, UTC."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        outcome: _builtins.str = ...,
+        error_reason: _error_pb2.ErrorReason.ValueType = ...,
+        usage: _usage_pb2.TokenUsage | None = ...,
+        cost: _usage_pb2.Cost | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "error_reason", b"error_reason", "outcome", b"outcome", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResultAttempt: _TypeAlias = ResultAttempt  # noqa: Y015
 
 @_typing.final
 class ResultBrand(_message.Message):
@@ -1002,6 +1102,8 @@ class ResultFilter(_message.Message):
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    ERROR_REASONS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Of this run. Exactly one of `run_id` and `experiment_id` is given."""
     experiment_id: _builtins.str
@@ -1014,6 +1116,14 @@ class ResultFilter(_message.Message):
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only of these models; none for all."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only to prompts of these names; none for all."""
+
+    @_builtins.property
+    def error_reasons(self) -> _containers.RepeatedScalarFieldContainer[_error_pb2.ErrorReason.ValueType]:
+        """Only those that failed for one of these reasons; none for all."""
+
     def __init__(
         self,
         *,
@@ -1021,10 +1131,12 @@ class ResultFilter(_message.Message):
         experiment_id: _builtins.str = ...,
         statuses: _abc.Iterable[Global___CellStatus.ValueType] | None = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+        error_reasons: _abc.Iterable[_error_pb2.ErrorReason.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "models", b"models", "run_id", b"run_id", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_reasons", b"error_reasons", "experiment_id", b"experiment_id", "models", b"models", "prompts", b"prompts", "run_id", b"run_id", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1040,12 +1152,15 @@ class ListResultsRequest(_message.Message):
     FULL_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     """Give request and response too."""
     page_size: _builtins.int
     """1 - 1,000; 0 means 100. A full page may end early at 4 MiB."""
     page_token: _builtins.str
     """From the last answer."""
+    order: Global___ResultOrder.ValueType
+    """In which order."""
     @_builtins.property
     def filter(self) -> Global___ResultFilter:
         """Which."""
@@ -1057,10 +1172,11 @@ class ListResultsRequest(_message.Message):
         full: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order: Global___ResultOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "full", b"full", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "full", b"full", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1093,6 +1209,112 @@ class ListResultsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListResultsResponse: _TypeAlias = ListResultsResponse  # noqa: Y015
+
+@_typing.final
+class ListConversationsRequest(_message.Message):
+    """Lists conversations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Results of a page, 1 - 1,000; 0 means 100. A full page may end early at 4 MiB."""
+    page_token: _builtins.str
+    """From the last answer."""
+    @_builtins.property
+    def filter(self) -> Global___ResultFilter:
+        """Which answers."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___ResultFilter | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConversationsRequest: _TypeAlias = ListConversationsRequest  # noqa: Y015
+
+@_typing.final
+class Conversation(_message.Message):
+    """A prompt, filled in, with what was answered to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    ROW_INDEX_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    prompt_name: _builtins.str
+    """The prompt's name."""
+    row_index: _builtins.int
+    """The row's index, from 0."""
+    continued: _builtins.bool
+    """Whether it began on the page before."""
+    @_builtins.property
+    def request(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]:
+        """The messages sent."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Result]:
+        """The results by cell, with responses and without requests: models, points and repeats."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        prompt_name: _builtins.str = ...,
+        row_index: _builtins.int = ...,
+        request: _abc.Iterable[_content_pb2.Message] | None = ...,
+        results: _abc.Iterable[Global___Result] | None = ...,
+        continued: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "prompt_name", b"prompt_name", "request", b"request", "results", b"results", "row_index", b"row_index", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
+
+@_typing.final
+class ListConversationsResponse(_message.Message):
+    """A page of conversations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def conversations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Conversation]:
+        """In the order of the experiment, the newest run first. The last one may go on with the next page."""
+
+    def __init__(
+        self,
+        *,
+        conversations: _abc.Iterable[Global___Conversation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversations", b"conversations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConversationsResponse: _TypeAlias = ListConversationsResponse  # noqa: Y015
 
 @_typing.final
 class SummarizeRunRequest(_message.Message):

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from llmlab.api.orchestrator.v1 import comparison_pb2 as llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2
 from llmlab.api.orchestrator.v1 import run_pb2 as llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -299,6 +300,16 @@ class ResultServiceStub:
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListResultsRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListResultsResponse.FromString,
                 _registered_method=True)
+        self.ListConversations = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.ResultService/ListConversations',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListConversationsRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListConversationsResponse.FromString,
+                _registered_method=True)
+        self.CompareResults = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.ResultService/CompareResults',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsResponse.FromString,
+                _registered_method=True)
         self.SummarizeRun = channel.unary_unary(
                 '/llmlab.api.orchestrator.v1.ResultService/SummarizeRun',
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.SummarizeRunRequest.SerializeToString,
@@ -328,7 +339,21 @@ class ResultServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListResults(self, request, context):
-        """Lists results of a run (by cell) or of an experiment (newest run first, then by cell).
+        """Lists results of a run, or of an experiment (newest run first), in the order that is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConversations(self, request, context):
+        """Lists the answers of a run or of an experiment by prompt and row: what was asked once, with all that was answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareResults(self, request, context):
+        """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -367,6 +392,16 @@ def add_ResultServiceServicer_to_server(servicer, server):
                     servicer.ListResults,
                     request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListResultsRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListResultsResponse.SerializeToString,
+            ),
+            'ListConversations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConversations,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListConversationsRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListConversationsResponse.SerializeToString,
+            ),
+            'CompareResults': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareResults,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsResponse.SerializeToString,
             ),
             'SummarizeRun': grpc.unary_unary_rpc_method_handler(
                     servicer.SummarizeRun,
@@ -439,6 +474,60 @@ class ResultService:
             '/llmlab.api.orchestrator.v1.ResultService/ListResults',
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListResultsRequest.SerializeToString,
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListResultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConversations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.ResultService/ListConversations',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListConversationsRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ListConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareResults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.ResultService/CompareResults',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ Runs of experiments, their progress and their results."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from llmlab.api.orchestrator.v1 import comparison_pb2 as _comparison_pb2
 from llmlab.api.orchestrator.v1 import run_pb2 as _run_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -127,7 +128,11 @@ class ResultServiceStub:
     GetResult: _grpc.UnaryUnaryMultiCallable[_run_pb2.GetResultRequest, _run_pb2.GetResultResponse]
     """Gives one result with its bodies."""
     ListResults: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListResultsRequest, _run_pb2.ListResultsResponse]
-    """Lists results of a run (by cell) or of an experiment (newest run first, then by cell)."""
+    """Lists results of a run, or of an experiment (newest run first), in the order that is asked for."""
+    ListConversations: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListConversationsRequest, _run_pb2.ListConversationsResponse]
+    """Lists the answers of a run or of an experiment by prompt and row: what was asked once, with all that was answered."""
+    CompareResults: _grpc.UnaryUnaryMultiCallable[_comparison_pb2.CompareResultsRequest, _comparison_pb2.CompareResultsResponse]
+    """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers."""
     SummarizeRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunRequest, _run_pb2.SummarizeRunResponse]
     """Sums the results of a run up per model and parameter point, every figure with its interval."""
     SummarizeRunBrands: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]
@@ -143,7 +148,11 @@ class ResultServiceAsyncStub(ResultServiceStub):
     GetResult: _aio.UnaryUnaryMultiCallable[_run_pb2.GetResultRequest, _run_pb2.GetResultResponse]  # type: ignore[assignment]
     """Gives one result with its bodies."""
     ListResults: _aio.UnaryUnaryMultiCallable[_run_pb2.ListResultsRequest, _run_pb2.ListResultsResponse]  # type: ignore[assignment]
-    """Lists results of a run (by cell) or of an experiment (newest run first, then by cell)."""
+    """Lists results of a run, or of an experiment (newest run first), in the order that is asked for."""
+    ListConversations: _aio.UnaryUnaryMultiCallable[_run_pb2.ListConversationsRequest, _run_pb2.ListConversationsResponse]  # type: ignore[assignment]
+    """Lists the answers of a run or of an experiment by prompt and row: what was asked once, with all that was answered."""
+    CompareResults: _aio.UnaryUnaryMultiCallable[_comparison_pb2.CompareResultsRequest, _comparison_pb2.CompareResultsResponse]  # type: ignore[assignment]
+    """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers."""
     SummarizeRun: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunRequest, _run_pb2.SummarizeRunResponse]  # type: ignore[assignment]
     """Sums the results of a run up per model and parameter point, every figure with its interval."""
     SummarizeRunBrands: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]  # type: ignore[assignment]
@@ -168,7 +177,23 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ListResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.ListResultsResponse, _abc.Awaitable[_run_pb2.ListResultsResponse]]:
-        """Lists results of a run (by cell) or of an experiment (newest run first, then by cell)."""
+        """Lists results of a run, or of an experiment (newest run first), in the order that is asked for."""
+
+    @_abc_1.abstractmethod
+    def ListConversations(
+        self,
+        request: _run_pb2.ListConversationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.ListConversationsResponse, _abc.Awaitable[_run_pb2.ListConversationsResponse]]:
+        """Lists the answers of a run or of an experiment by prompt and row: what was asked once, with all that was answered."""
+
+    @_abc_1.abstractmethod
+    def CompareResults(
+        self,
+        request: _comparison_pb2.CompareResultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_comparison_pb2.CompareResultsResponse, _abc.Awaitable[_comparison_pb2.CompareResultsResponse]]:
+        """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers."""
 
     @_abc_1.abstractmethod
     def SummarizeRun(
