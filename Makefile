@@ -8,6 +8,7 @@ JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 ARGS ?=
 # `make test COVERAGE=1` measures coverage and fails below the limit in pyproject.toml.
 COVERAGE ?=
+COMMA := ,
 COVERAGE_ARGS := $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-report=html,)
 
 # Containers often tell Python not to keep what it compiled; each start of a service would then take twice as long.
@@ -15,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	prices bench chaos-budget test-peers check clean
+	prices bench chaos-budget test-peers compose-up compose-down compose-logs compose-test check clean
 
 ## help: list the targets
 help:
@@ -71,7 +72,7 @@ proto-check: setup
 env-example: setup
 	@$(PY) -m tools.env_example
 
-## lock: resolve requirements.txt anew from pyproject.toml
+## lock: resolve requirements.txt, and its part for the image, anew from pyproject.toml
 lock: setup
 	@$(PY) -m tools.lock
 
@@ -86,6 +87,23 @@ down: setup
 ## logs: show the logs of what `make up` started (SERVICE=gateway for one, FOLLOW=1 to follow)
 logs: setup
 	@$(PY) -m tools.processes logs $(if $(FOLLOW),--follow,) $(SERVICE)
+
+## compose-up: build the image, start all containers, tell the llmlab command where they are (PROFILES="redis-ui observability")
+compose-up: setup
+	@$(PY) -m tools.compose up $(foreach profile,$(PROFILES),--profile $(profile))
+
+## compose-down: stop and remove the containers (VOLUMES=1: their data too)
+compose-down: setup
+	@$(PY) -m tools.compose down $(if $(VOLUMES),--volumes,)
+
+## compose-logs: show the containers' logs (SERVICE=gateway for one, FOLLOW=1 to follow)
+compose-logs: setup
+	@$(PY) -m tools.compose logs $(if $(FOLLOW),--follow,) $(SERVICE)
+
+## compose-test: run a study in containers, kill two of them meanwhile, check the results (BASE_IMAGE=... where none can be pulled)
+compose-test: setup
+	@LLMLAB_TEST_COMPOSE='$(if $(BASE_IMAGE),{"LLMLAB_BASE_IMAGE": "$(BASE_IMAGE)"$(COMMA) "COMPOSE_FILE": "docker-compose.yml:deploy/compose/packages.yaml"$(COMMA) "LLMLAB_PIP_CONFIG": "$(PIP_CONFIG)"},{})' \
+		$(PY) -m pytest tests/compose -p no:randomly -s $(ARGS)
 
 ## migrate: bring the schema of every service up to date
 migrate: setup

@@ -1,6 +1,7 @@
 """Makes requirements.txt: every package of every extra with its hashes, for Python 3.11 - 3.13 on every platform.
 
-The file names no index, no local directory and no machine: whoever installs from it uses the index of their own.
+Beside it requirements-services.txt, the part of it that the image holds: no tool that tests or builds.
+The files name no index, no local directory and no machine: whoever installs from them uses the index of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FILE = "requirements.txt"
+SERVICES_LOCK_FILE = "requirements-services.txt"
 OLDEST_PYTHON = "3.11"
 
 # What would tie the file to the machine that made it.
@@ -35,18 +37,26 @@ def uv_binary() -> str:
 
 
 def main() -> int:
-    """Resolves anew; keeps the versions that the present file names where they still fit, unless --upgrade is given."""
-    command = [uv_binary(), "--no-config", "pip", "compile", "pyproject.toml", "--all-extras", "--universal"]
+    """Resolves anew; keeps the versions that the present files name where they still fit, unless --upgrade is given."""
+    _compile(LOCK_FILE, "--all-extras", *sys.argv[1:])
+    # The same versions, whatever the index offers meanwhile.
+    _compile(SERVICES_LOCK_FILE, "--extra", "services", "--constraints", LOCK_FILE, "--upgrade")
+    status = 0
+    for name in (LOCK_FILE, SERVICES_LOCK_FILE):
+        named = places_in((ROOT / name).read_text())
+        if named:
+            print(f"{name} names places:", *named, sep="\n  ", file=sys.stderr)
+            status = 1
+    return status
+
+
+def _compile(output: str, *arguments: str) -> None:
+    command = [uv_binary(), "--no-config", "pip", "compile", "pyproject.toml", "--universal"]
     command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-annotate", "--no-emit-index-url"]
-    command += ["--custom-compile-command", "make lock", "--quiet", "--output-file", LOCK_FILE, *sys.argv[1:]]
+    command += ["--custom-compile-command", "make lock", "--quiet", "--output-file", output, *arguments]
     # The machine's own indexes and wheel directories stay out of it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
     subprocess.run(command, check=True, cwd=ROOT, env=environment)  # noqa: S603 (its own constants)
-    named = places_in((ROOT / LOCK_FILE).read_text())
-    if named:
-        print(f"{LOCK_FILE} names places:", *named, sep="\n  ", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

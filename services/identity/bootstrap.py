@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -38,13 +39,26 @@ async def ensure_owner(store: IdentityStore, credentials: Credentials, clock: Cl
     path = home / FILE_NAME
     if await _works(credentials, await asyncio.to_thread(_key_in, path)):
         return
+
+    async def write(content: dict[str, str]) -> None:
+        await asyncio.to_thread(write_private, path, json.dumps(content, indent=2) + "\n")
+        _log.info("wrote the owner's API key to %s", path)
+
+    await new_owner_key(store, credentials, clock, keep=write)
+
+
+async def new_owner_key(
+    store: IdentityStore, credentials: Credentials, clock: Clock, keep: Callable[[dict[str, str]], Awaitable[None]]
+) -> None:
+    """Make what is missing of owner and project, and a new key of theirs; earlier keys of this kind are revoked.
+
+    `keep` gets api_key, project_id and user_id, and stores them before the earlier keys stop working.
+    """
     user_id, project_id = await _owner(store, clock)
     caller = Principal(subject=user_id, project_id=project_id, user_id=user_id, permissions=ALL_PERMISSIONS)
     key, text = await credentials.create_api_key(caller, name=KEY_NAME, permissions=ALL_PERMISSIONS, expires_in_s=0)
-    content = {"api_key": text, "project_id": project_id, "user_id": user_id}
-    await asyncio.to_thread(write_private, path, json.dumps(content, indent=2) + "\n")
+    await keep({"api_key": text, "project_id": project_id, "user_id": user_id})
     await _revoke_earlier(credentials, caller, key.key_id)
-    _log.info("wrote the owner's API key %s to %s", key.key_id, path)
 
 
 async def _owner(store: IdentityStore, clock: Clock) -> tuple[str, str]:

@@ -29,7 +29,7 @@ async def build(settings: IdentitySettings, *, clock: Clock = SYSTEM_CLOCK) -> A
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_service_database(settings))
         store = IdentityStore(database)
-        keyring = Keyring(store, _rotation(settings), clock, fixed=fixed_keys(settings.fixed_seeds))
+        keyring = Keyring(store, rotation(settings), clock, fixed=fixed_keys(settings.fixed_seeds))
         verifier = TokenVerifier.from_settings(settings, _own_keys(keyring)) if settings.auth_required else None
         await keyring.renew()
         credentials = Credentials(
@@ -67,7 +67,8 @@ async def _bootstrap(settings: IdentitySettings, store: IdentityStore, credentia
         ) from None
 
 
-def _rotation(settings: IdentitySettings) -> RotationPolicy:
+def rotation(settings: IdentitySettings) -> RotationPolicy:
+    """When signing keys are made and change. Raises SettingsError."""
     if settings.signing_key_ahead_s >= settings.signing_key_life_s:
         raise SettingsError(
             f"{settings.variable('signing_key_ahead_s')}: must be less than {settings.variable('signing_key_life_s')}"

@@ -34,6 +34,7 @@ from services.runtime.feeds import Watching
 from services.runtime.liveness import liveness_of
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
+from services.runtime.settings import SettingsError
 from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
 
@@ -57,6 +58,8 @@ async def build(
 
     `peers` stand in for the services that the settings name. Raises SettingsError, Unavailable (database).
     """
+    if not settings.api and not settings.workers:
+        raise SettingsError(f"{settings.variable('workers')}: 0, and no API either: this process would do nothing")
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_service_database(settings))
         ledger = SqlLedger(database)
@@ -102,7 +105,7 @@ async def build(
         yield await stack.enter_async_context(
             serve(
                 settings,
-                servicers,
+                servicers if settings.api else [],
                 verifier=peers.verifier,
                 checks={"database": database.check},
                 features=[f"database:{database.dialect}", f"workers:{settings.workers}"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ from llmlab.api.common.v1 import server_pb2
 from services.runtime import telemetry
 from services.runtime.auth import TokenVerifier
 from services.runtime.health import Health, ReadinessCheck
+from services.runtime.health_port import open_health_port
 from services.runtime.interceptors import standard_stages
 from services.runtime.interceptors.overload import OverloadStage
 from services.runtime.interceptors.pipeline import Pipeline
+from services.runtime.listening import host_for_clients, listen
 from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.server_info import ServerInfoServicer
 from services.runtime.settings import ServiceSettings, SettingsError
@@ -42,6 +43,8 @@ class RunningServer:
     """ "host:port", as a client's target."""
     health: Health
     load: OverloadStage
+    health_port: int | None = None
+    """Where probes are answered without TLS; None where no such port is set."""
     reload: Callable[[], None] | None = None
     """Reads again what may change while it runs; None where there is nothing of the kind."""
 
@@ -83,14 +86,21 @@ async def serve(
         registration.add(servicer, pipeline)
     _add_infrastructure(pipeline, settings, health, names)
     server = grpc.aio.server(handlers=[pipeline], options=server_options(settings))
-    port = _listen(server, settings)
+    port = listen(server, settings, "port", _credentials(settings))
     async with AsyncExitStack() as stack:
         if settings.telemetry:
             await stack.enter_async_context(watch_loop_lag(settings.service, settings.loop_lag_interval_s))
+        health_port = await stack.enter_async_context(open_health_port(settings, health))
         await server.start()
         stack.push_async_callback(_stop, server, health, load, settings.grace_s)
         await stack.enter_async_context(health.running())
-        running = RunningServer(port=port, address=f"{_host_for_clients(settings)}:{port}", health=health, load=load)
+        running = RunningServer(
+            port=port,
+            address=f"{host_for_clients(settings)}:{port}",
+            health=health,
+            load=load,
+            health_port=health_port,
+        )
         _log.info("%s listens on %s", settings.service, running.address)
         yield running
 
@@ -171,28 +181,6 @@ def _add_infrastructure(pipeline: Pipeline, settings: ServiceSettings, health: H
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), server)
 
 
-def _listen(server: grpc.aio.Server, settings: ServiceSettings) -> int:
-    host = f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host
-    address = f"{host}:{settings.port}"
-    credentials = _credentials(settings)
-    try:
-        _try_to_listen(settings)
-        if credentials is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
-    except (OSError, RuntimeError):
-        raise SettingsError(
-            f"{settings.variable('port')}: cannot listen on {address}; the port is taken, or the address is not this "
-            f"machine's. Stop what listens there, or set {settings.variable('port')} to another port (0: any free one)"
-        ) from None
-
-
-def _try_to_listen(settings: ServiceSettings) -> None:
-    """Raises OSError where nobody can listen; gRPC would write lines of its own to standard error first."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    socket.create_server((settings.host.strip("[]"), settings.port), family=family).close()
-
-
 def _credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
     """TLS where a certificate is set; mutual TLS where the roots of clients are set too."""
     if settings.tls_certificate is None and settings.tls_key is None:
@@ -211,9 +199,3 @@ def read_pem(settings: ServiceSettings, field: str) -> bytes:
         return path.expanduser().read_bytes()
     except OSError as error:
         raise SettingsError(f"{settings.variable(field)}: {path} cannot be read: {error.strerror}") from None
-
-
-def _host_for_clients(settings: ServiceSettings) -> str:
-    if settings.host in ("0.0.0.0", "::", "[::]"):  # noqa: S104 (compared, not bound)
-        return "127.0.0.1"
-    return f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host

@@ -83,6 +83,9 @@ class ServiceSettings(BaseSettings):
     )
     grace_s: float = Field(30.0, gt=0, description="Seconds from SIGTERM until calls in progress are cut.")
 
+    health_port: int | None = Field(
+        None, ge=0, le=65535, description="Port that answers health checks only, without TLS, for probes; empty: none."
+    )
     health_interval_s: float = Field(5.0, gt=0, description="Seconds between two rounds of readiness checks.")
     health_timeout_s: float = Field(2.0, gt=0, description="Longest readiness check; a longer one has failed.")
     reflection: bool = Field(default=True, description="Serve gRPC reflection, for grpcurl and buf curl.")
