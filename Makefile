@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	prices bench chaos-budget test-peers compose-up compose-down compose-logs compose-test check clean
+	prices bench chaos-budget test-peers compose-up compose-down compose-logs compose-test certs check clean
 
 ## help: list the targets
 help:
@@ -104,6 +104,10 @@ compose-logs: setup
 compose-test: setup
 	@LLMLAB_TEST_COMPOSE='$(if $(BASE_IMAGE),{"LLMLAB_BASE_IMAGE": "$(BASE_IMAGE)"$(COMMA) "COMPOSE_FILE": "docker-compose.yml:deploy/compose/packages.yaml"$(COMMA) "LLMLAB_PIP_CONFIG": "$(PIP_CONFIG)"},{})' \
 		$(PY) -m pytest tests/compose -p no:randomly -s $(ARGS)
+
+## certs: make or renew certificates for mutual TLS between the services, in ./certs (DAYS=90)
+certs: setup
+	@$(PY) -m tools.certs $(if $(DAYS),--days $(DAYS),)
 
 ## migrate: bring the schema of every service up to date
 migrate: setup

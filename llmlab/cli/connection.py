@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from llmlab.cli.embedded import HomeInUseError, start_services
-from llmlab.client import Client, find_credentials
+from llmlab.client import Client, Tls, find_credentials
 
 # How long `llmlab up` may take to start, or to stop, while another command waits for it.
 START_TIMEOUT_S = 60.0
@@ -46,4 +46,5 @@ async def connect(home: Path | None = None) -> AsyncIterator[Client]:
                 endpoints, api_key = find_credentials(folder, os.environ)
             else:
                 _, api_key = find_credentials(folder, os.environ)
-        yield await stack.enter_async_context(Client(endpoints, api_key=api_key or ""))
+        tls = Tls.from_environment(os.environ)
+        yield await stack.enter_async_context(Client(endpoints, api_key=api_key or "", tls=tls))

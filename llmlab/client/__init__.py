@@ -1,5 +1,6 @@
 """Typed client of the llmlab services: `Client` for asyncio, `SyncClient` without, typed exceptions for both."""
 
+from llmlab.client.channels import Tls
 from llmlab.client.client import Client
 from llmlab.client.endpoints import DEFAULT_PORTS, SERVICES, Endpoints, find_credentials
 from llmlab.client.errors import (
@@ -44,5 +45,6 @@ __all__ = [
     "ServerError",
     "StreamTruncatedError",
     "SyncClient",
+    "Tls",
     "find_credentials",
 ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
@@ -66,23 +69,51 @@ def _service_config() -> str:
     )
 
 
-_SERVICE_CONFIG = _service_config()
+_OPTIONS: list[tuple[str, str | int]] = [
+    ("grpc.service_config", _service_config()),
+    # Or else a client finds a service down because another client of this process did a moment ago.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A failed completion's details hold its partial text, more than the default of 8 KiB.
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+]
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Opens a channel to a service; it connects at the first call."""
-    return grpc.aio.insecure_channel(
-        target,
-        options=[
-            ("grpc.service_config", _SERVICE_CONFIG),
-            # Or else a client finds a service down because another client of this process did a moment ago.
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-            # A failed completion's details hold its partial text, more than the default of 8 KiB.
-            ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-            ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
-        ],
-    )
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files: whom to trust, and who one is where the services demand a certificate (mutual TLS)."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self | None:
+        """LLMLAB_TLS_CA, with LLMLAB_TLS_CERTIFICATE and LLMLAB_TLS_KEY; None where LLMLAB_TLS_CA is not set."""
+        ca, certificate, key = (environ.get(f"LLMLAB_TLS_{name}", "") for name in ("CA", "CERTIFICATE", "KEY"))
+        if not ca:
+            return None
+        return cls(Path(ca), Path(certificate) if certificate else None, Path(key) if key else None)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Of the files as they are now. Raises OSError."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=self.ca.expanduser().read_bytes(),
+            private_key=self.key.expanduser().read_bytes() if self.key else None,
+            certificate_chain=self.certificate.expanduser().read_bytes() if self.certificate else None,
+        )
+
+
+def open_channel(target: str, tls: Tls | None = None) -> grpc.aio.Channel:
+    """Opens a channel to a service, over TLS where `tls` is given; it connects at the first call.
+
+    Raises:
+        OSError: A file of `tls` cannot be read.
+    """
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    return grpc.aio.secure_channel(target, tls.credentials(), options=_OPTIONS)

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from llmlab.api.identity.v1 import identity_pb2
 from llmlab.api.identity.v1.identity_pb2_grpc import IdentityServiceStub
-from llmlab.client.channels import open_channel
+from llmlab.client.channels import Tls, open_channel
 from llmlab.client.endpoints import Endpoints
 from llmlab.client.errors import AuthenticationError, LlmlabError, NetworkError, RateLimitError, error_from_rpc
 
@@ -53,10 +53,14 @@ class Connection:
         endpoints: Where the services are.
         api_key: Exchanged for access tokens, which are renewed before they expire.
         access_token: Used as it is, instead of an API key.
+        tls: Whom to trust, where the services use TLS.
     """
 
-    def __init__(self, endpoints: Endpoints, *, api_key: str = "", access_token: str = "") -> None:
+    def __init__(
+        self, endpoints: Endpoints, *, api_key: str = "", access_token: str = "", tls: Tls | None = None
+    ) -> None:
         self.endpoints = endpoints
+        self._tls = tls
         self._api_key = api_key
         self._access_token = access_token
         self._renew_at_s = float("inf") if access_token else 0.0
@@ -79,7 +83,7 @@ class Connection:
     def _channel(self, service: str) -> grpc.aio.Channel:
         channel = self._channels.get(service)
         if channel is None:
-            channel = self._channels[service] = open_channel(getattr(self.endpoints, service))
+            channel = self._channels[service] = open_channel(getattr(self.endpoints, service), self._tls)
         return channel
 
     async def access_token(self) -> str:

@@ -9,6 +9,7 @@ from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from llmlab.client.channels import Tls
 from llmlab.client.client import Client
 from llmlab.client.endpoints import Endpoints
 
@@ -64,12 +65,14 @@ class SyncClient:
             print(client.complete("mock/small", "Say hello.").parts[0].text)
     """
 
-    def __init__(self, endpoints: Endpoints, *, api_key: str = "", access_token: str = "") -> None:
+    def __init__(
+        self, endpoints: Endpoints, *, api_key: str = "", access_token: str = "", tls: Tls | None = None
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llmlab-client", daemon=True)
         self._thread.start()
         self._is_open = True
-        self._client = self._wait(_open(endpoints, api_key, access_token))
+        self._client = self._wait(_open(endpoints, api_key, access_token, tls))
 
     def __enter__(self) -> Self:
         return self
@@ -195,6 +198,6 @@ class SyncClient:
     health = _blocking(Client.health)
 
 
-async def _open(endpoints: Endpoints, api_key: str, access_token: str) -> Client:
+async def _open(endpoints: Endpoints, api_key: str, access_token: str, tls: Tls | None) -> Client:
     # grpc.aio binds a channel to the loop that is running when it is made.
-    return Client(endpoints, api_key=api_key, access_token=access_token)
+    return Client(endpoints, api_key=api_key, access_token=access_token, tls=tls)

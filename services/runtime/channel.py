@@ -21,6 +21,8 @@ from services.runtime.interceptors.request_id import REQUEST_ID_HEADER
 from services.runtime.methods import api_methods
 from services.runtime.settings import ServiceSettings
 from services.runtime.status import error_from_rpc
+from services.runtime.tls import ChannelCertificates
+from services.runtime.tls_channel import RenewedChannel
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -42,17 +44,23 @@ def open_channel(target: str, settings: ServiceSettings) -> grpc.aio.Channel:
     """A channel to one peer; keep it for the life of the process and close it with `async with`.
 
     `target` is "host:port" or any gRPC target; a name is resolved to all its addresses and calls go round them.
-    A call without `timeout` gets the named default, and no call gets more than what is left of the RPC being served.
+    TLS where the peers' roots are set, with this process's certificate where that is set too; both are read again when
+    their files change. A call without `timeout` gets the named default, and no call gets more than what is left of the
+    RPC being served.
     """
     options = channel_options(settings)
-    credentials = _credentials(settings)
     address = (
         target if "://" in target or target.startswith(("ipv4:", "ipv6:", "unix:", "dns:")) else f"dns:///{target}"
     )
-    if credentials is None:
+    channel: grpc.aio.Channel
+    if settings.tls_ca is None:
         channel = grpc.aio.insecure_channel(address, options=options)
     else:
-        channel = grpc.aio.secure_channel(address, credentials, options=options)
+        channel = RenewedChannel(
+            ChannelCertificates(settings),
+            lambda credentials: grpc.aio.secure_channel(address, credentials, options=options),
+            calls_end_s=settings.default_stream_deadline_ms / 1_000,
+        )
     return _DeadlineChannel(
         channel,
         unary_s=settings.default_deadline_ms / 1_000,
@@ -119,20 +127,6 @@ def channel_options(settings: ServiceSettings) -> list[tuple[str, int | str]]:
         ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
         ("grpc.dns_min_time_between_resolutions_ms", _RESOLVE_AGAIN_MS),
     ]
-
-
-def _credentials(settings: ServiceSettings) -> grpc.ChannelCredentials | None:
-    """TLS where the peers' roots are set; with this process's certificate where that is set too."""
-    from services.runtime.server import read_pem
-
-    if settings.tls_ca is None:
-        return None
-    own = settings.tls_certificate is not None
-    return grpc.ssl_channel_credentials(
-        root_certificates=read_pem(settings, "tls_ca"),
-        private_key=read_pem(settings, "tls_key") if own else None,
-        certificate_chain=read_pem(settings, "tls_certificate") if own else None,
-    )
 
 
 class _DeadlineChannel(grpc.aio.Channel):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -23,14 +24,13 @@ def main() -> int:
         sys.stderr.write("LLMLAB_HEALTH_PORT is not set\n")
         return 2
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S
-            )
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             sys.stderr.write(f"no answer: {error.code().name}\n")
             return 1
-    ready = answer.status == health_pb2.HealthCheckResponse.SERVING
+    ready = bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     sys.stdout.write("ready\n" if ready else "not ready\n")
     return 0 if ready else 1
 

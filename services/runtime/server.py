@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -27,6 +26,7 @@ from services.runtime.listening import host_for_clients, listen
 from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.server_info import ServerInfoServicer
 from services.runtime.settings import ServiceSettings, SettingsError
+from services.runtime.tls import server_credentials
 
 # After the grace period, answers that are being written get this long to leave.
 _LAST_WORDS_S = 1.0
@@ -86,7 +86,7 @@ async def serve(
         registration.add(servicer, pipeline)
     _add_infrastructure(pipeline, settings, health, names)
     server = grpc.aio.server(handlers=[pipeline], options=server_options(settings))
-    port = listen(server, settings, "port", _credentials(settings))
+    port = listen(server, settings, "port", server_credentials(settings))
     async with AsyncExitStack() as stack:
         if settings.telemetry:
             await stack.enter_async_context(watch_loop_lag(settings.service, settings.loop_lag_interval_s))
@@ -179,23 +179,3 @@ def _add_infrastructure(pipeline: Pipeline, settings: ServiceSettings, health: H
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(reflected), server)
     if settings.channelz:
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), server)
-
-
-def _credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
-    """TLS where a certificate is set; mutual TLS where the roots of clients are set too."""
-    if settings.tls_certificate is None and settings.tls_key is None:
-        return None
-    pair = (read_pem(settings, "tls_key"), read_pem(settings, "tls_certificate"))
-    roots = read_pem(settings, "tls_ca") if settings.tls_ca is not None else None
-    return grpc.ssl_server_credentials([pair], root_certificates=roots, require_client_auth=roots is not None)
-
-
-def read_pem(settings: ServiceSettings, field: str) -> bytes:
-    """The content of the file that a TLS setting names. SettingsError where it is not set or cannot be read."""
-    path: Path | None = getattr(settings, field)
-    if path is None:
-        raise SettingsError(f"{settings.variable(field)}: is not set; tls_certificate and tls_key go together")
-    try:
-        return path.expanduser().read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{settings.variable(field)}: {path} cannot be read: {error.strerror}") from None
