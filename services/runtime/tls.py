@@ -110,14 +110,9 @@ def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | No
     files = TlsFiles(settings)
     used = files.current()
 
-    def latest() -> grpc.ServerCertificateConfiguration | None:
-        # Asked at every handshake, in a thread of gRPC's; None: as before.
-        nonlocal used
-        found = files.current()
-        if found is used:
-            return None
-        used = found
-        return _configuration(found)
+    def latest() -> grpc.ServerCertificateConfiguration:
+        # Asked at every handshake, in a thread of gRPC's.
+        return _configuration(files.current())
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(used), latest, require_client_authentication=used.ca is not None
@@ -125,6 +120,8 @@ def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | No
 
 
 def _configuration(pems: Pems) -> grpc.ServerCertificateConfiguration:
+    if pems.key is None or pems.certificate is None:
+        raise AssertionError("a server's files always hold a pair")
     return grpc.ssl_server_certificate_configuration([(pems.key, pems.certificate)], root_certificates=pems.ca)
 
 

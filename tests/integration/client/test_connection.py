@@ -113,9 +113,9 @@ async def test_a_refused_key_is_an_error_of_its_own_and_nothing_is_called(client
 
 async def test_an_access_token_is_sent_as_it_is_and_none_at_all_too(scripted: tuple[Script, str]) -> None:
     script, target = scripted
-    for options in ({"access_token": "given"}, {}):
+    for given in ("given", ""):
         script.on(WHO_AM_I, identity_pb2.WhoAmIResponse())
-        async with Client(endpoints(target), **options) as client:
+        async with Client(endpoints(target), access_token=given) as client:
             await client.who_am_i()
     assert tokens_sent(script, WHO_AM_I) == ["Bearer given", ""]
 

@@ -51,7 +51,7 @@ def test_only_settings_that_exist_are_preset() -> None:
 async def test_the_health_command_says_whether_the_process_is_ready(tmp_path: Path) -> None:
     certificate, key = pem_files(tmp_path)
     # Mutual TLS on the port of the service: the probe needs none of it.
-    tls = {"tls_certificate": certificate, "tls_key": key, "tls_ca": certificate}
+    tls: Any = {"tls_certificate": certificate, "tls_key": key, "tls_ca": certificate}
     async with running_echo(health_port=0, **tls) as echo:
         port = str(echo.server.health_port)
         assert await launched("health", LLMLAB_HEALTH_PORT=port) == (0, "ready\n", "")
@@ -68,7 +68,7 @@ async def test_the_health_port_answers_nothing_else() -> None:
     ):
         stub: Any = health_pb2_grpc.HealthStub(channel)
         assert (await stub.Check(health_pb2.HealthCheckRequest(service="liveness"))).status == Status.SERVING
-        other = channel.unary_unary("/llmlab.api.common.v1.ServerService/GetServerInfo")
+        other: Any = channel.unary_unary("/llmlab.api.common.v1.ServerService/GetServerInfo")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await other(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -95,7 +95,8 @@ async def test_a_worker_serves_no_api_and_stops_at_sigterm(tmp_path: Path) -> No
         assert process.stdout is not None
         assert b"orchestrator serves on" in await process.stdout.readline()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{health}") as channel:
-            check = health_pb2_grpc.HealthStub(channel).Check
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            check = stub.Check
             assert (await check(health_pb2.HealthCheckRequest(service="readiness"))).status == Status.SERVING
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await check(health_pb2.HealthCheckRequest(service="llmlab.api.orchestrator.v1.RunService"))

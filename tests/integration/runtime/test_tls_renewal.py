@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,8 @@ CALLS_BETWEEN = 40
 
 
 @pytest.fixture(autouse=True)
-def looks_at_every_call(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def looks_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "LOOK_AGAIN_S", 0.0)
-    return
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "certs"
 
 
-def mutual_tls(folder: Path) -> dict[str, Path]:
+def mutual_tls(folder: Path) -> dict[str, Any]:
     """The settings."""
     certificate, key = folder / f"{NAME}.pem", folder / f"{NAME}-key.pem"
     return {"tls_certificate": certificate, "tls_key": key, "tls_ca": folder / "ca.pem"}
