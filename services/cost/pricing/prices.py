@@ -145,9 +145,10 @@ class ModelPrice:
 
     def changes(self, service_tier: str, after_us: int, until_us: int) -> list[int]:
         """The times after one, up to another, at which another tariff can come into force."""
-        tariffs = self.service_tiers.get(service_tier, ()) if service_tier else self.tariffs
+        if not service_tier and len(self.tariffs) == 1:
+            return []
         times_us = set()
-        for dated in tariffs if len(tariffs) > 1 or service_tier else ():
+        for dated in self.service_tiers.get(service_tier, ()) if service_tier else self.tariffs:
             if dated.starts_us is not None:
                 times_us.add(dated.starts_us)
             for midnight_us in range(after_us - after_us % DAY_US, until_us + 1, DAY_US):
@@ -179,12 +180,15 @@ class Breakdown(NamedTuple):
 
     def parts(self) -> dict[str, int]:
         """The parts that are not 0, by name."""
-        return {name: amount for name, amount in zip(self._fields, self, strict=True) if amount}
+        return {name: amount for name, amount in zip(_PART_NAMES, self, strict=True) if amount}
 
     @property
     def total_nano_usd(self) -> int:
         """The price of the call: the sum of the parts."""
         return sum(self)
+
+
+_PART_NAMES: Final = Breakdown._fields
 
 
 def price(usage: Usage, tariff: Tariff) -> Breakdown:
@@ -216,8 +220,7 @@ def price(usage: Usage, tariff: Tariff) -> Breakdown:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class WorstCase:
+class WorstCase(NamedTuple):
     """The most that a call can cost, nano-USD."""
 
     input: int
@@ -238,9 +241,11 @@ def worst_case(input_tokens_max: int, output_tokens_max: int, tariff: Tariff, st
     Every token is of its dearest kind, in the dearest tier that the input can reach, and fees are added. A request for
     several answers counts its output limit once for each.
     """
-    reachable = [tier.rates for tier in tariff.tiers if tier.input_tokens_from <= input_tokens_max]
-    input_rate = max(rates.highest_input for rates in reachable)
-    output_rate = max(rates.highest_output for rates in reachable)
+    input_rate = output_rate = 0
+    for tier in tariff.tiers:
+        if tier.input_tokens_from <= input_tokens_max:
+            input_rate = max(input_rate, tier.rates.highest_input)
+            output_rate = max(output_rate, tier.rates.highest_output)
     input_exact, output_exact = input_tokens_max * input_rate, output_tokens_max * output_rate
     exact = input_exact + output_exact
     whole_input, whole_output = input_exact // TOKENS_PER_RATE, output_exact // TOKENS_PER_RATE

@@ -120,8 +120,11 @@ def event_of(row: RowMapping | Mapping[str, Any]) -> UsageEvent:
 
 
 def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
-    """A row for `usage_events`."""
-    return {
+    """A row for `usage_events`, but for its sequence."""
+    user_id, key_id, run_id, tags = event.attribution
+    cost_nano_usd, priced, price_version = event.cost
+    occurred_us, charged_us = event.occurred_us, event.charged_us
+    row = {
         "project_id": project_id,
         "source": event.source,
         "event_id": event.event_id,
@@ -129,27 +132,28 @@ def row_of_event(project_id: str, event: UsageEvent) -> dict[str, Any]:
         "provider": event.provider,
         "model": event.model,
         "provider_model": event.provider_model,
-        "user_id": event.attribution.user_id,
-        "key_id": event.attribution.key_id,
-        "run_id": event.attribution.run_id,
-        "tags": _entries_text(event.attribution.tags),
-        **dict(zip(COUNT_FIELDS, event.usage.counts(), strict=True)),
+        "user_id": user_id,
+        "key_id": key_id,
+        "run_id": run_id,
+        "tags": _entries_text(tags),
         "usage_source": int(event.usage.source),
         "succeeded": event.succeeded,
-        "priced": event.cost.priced,
-        "cost_nano_usd": event.cost.nano_usd,
+        "priced": priced,
+        "cost_nano_usd": cost_nano_usd,
         "cost_parts": orjson.dumps(event.breakdown.parts()).decode(),
-        "price_version": event.cost.price_version,
+        "price_version": price_version,
         "held_nano_usd": event.held_nano_usd,
-        "occurred_us": event.occurred_us,
-        "charged_us": 0 if event.charged_us == event.occurred_us else event.charged_us,
+        "occurred_us": occurred_us,
+        "charged_us": 0 if charged_us == occurred_us else charged_us,
         "recorded_us": event.recorded_us,
         "service_tier": event.service_tier,
         "metadata": _entries_text(event.metadata),
-        "tag_count": len(event.attribution.tags),
+        "tag_count": len(tags),
         "calls": event.calls,
         "unpriced_calls": event.unpriced_calls,
     }
+    row.update(zip(COUNT_FIELDS, event.usage.counts(), strict=True))
+    return row
 
 
 def sums_of(row: RowMapping | Mapping[str, Any]) -> Sums:
