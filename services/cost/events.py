@@ -45,7 +45,7 @@ class HoldOrder(NamedTuple):
     attribution: Attribution
     expires_in_ms: int
     service_tier: str = ""
-    """Empty for the standard one."""
+    """Empty for the standard one; LEFT_OPEN where the provider may choose."""
     steps_max: int = 0
     """Steps of an automation at most."""
 

@@ -34,7 +34,7 @@ from services.cost.pricing.attempts import check_amount, cost_of, most_of
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.pricing.estimates import model_name, priced
 from services.cost.standings import BalanceKey, Standings
-from services.cost.usage import NO_USAGE, Usage, check_usage, tier_named
+from services.cost.usage import NO_USAGE, Usage, check_usage, possible_tiers, tier_named
 from services.runtime.errors import AlreadyExists, DomainError, InvalidField, NotFound, WrongState
 
 HOUR_US = 3_600_000_000
@@ -159,7 +159,7 @@ class Ledger:
                 most is not None,
                 self.now_us,
                 self.now_us + order.expires_in_ms * 1_000,
-                order.service_tier,
+                possible_tiers(order.service_tier)[0],
             )
         )
         self.books.held_nano_usd += amount

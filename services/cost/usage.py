@@ -116,6 +116,17 @@ def tier_named(name: str) -> str:
     return "" if name in _STANDARD_TIERS else name
 
 
+LEFT_OPEN: Final = "auto"
+"""What an order says that leaves the tier to the provider; what answers is in one of OPEN_TIERS."""
+OPEN_TIERS: Final = ("", "flex", "performance", "priority", "scale")
+"""Tiers that a provider may choose by itself; "batch" and "fast" have to be asked for."""
+
+
+def possible_tiers(asked: str) -> tuple[str, ...]:
+    """The tiers in which an order can be answered, the standard one first where there are several."""
+    return OPEN_TIERS if asked == LEFT_OPEN else (asked,)
+
+
 class Attribution(NamedTuple):
     """What a call is charged to beside its project. Empty text means none."""
 

@@ -17,6 +17,7 @@ from services.gateway.attempts import Cost
 from services.gateway.calls import Owner
 from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.settings import GatewaySettings
+from services.gateway.tiers import LEFT_OPEN
 from services.gateway.usage import TokenUsage
 from services.runtime.auth import ServiceTokenMinter
 from services.runtime.batcher import Batcher
@@ -62,6 +63,7 @@ class CostPeer:
         """See CostPort.record."""
         if settlement.usage is None:
             return
+        asked = "" if reservation.service_tier == LEFT_OPEN else reservation.service_tier
         event = spend_pb2.UsageEvent(
             event_id=settlement.attempt_id,
             source=_UNHELD_SOURCE,
@@ -69,7 +71,7 @@ class CostPeer:
             model=settlement.provider_model or reservation.model,
             usage=encode_usage(settlement.usage),
             attribution=_attribution(owner, reservation),
-            service_tier=settlement.service_tier or reservation.service_tier,
+            service_tier=settlement.service_tier or asked,
         )
         event.occurred_at.FromMicroseconds(settlement.occurred_at_us)
         request = spend_pb2.RecordUsageRequest(events=[event])

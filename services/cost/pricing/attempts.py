@@ -7,7 +7,7 @@ from services.cost.holds import Hold
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.pricing.estimates import priced
 from services.cost.pricing.prices import Breakdown, worst_case
-from services.cost.usage import tier_named
+from services.cost.usage import possible_tiers, tier_named
 from services.runtime.errors import InvalidField
 
 CALL_MAX_NANO_USD: Final = 1_000_000 * 1_000_000_000
@@ -19,15 +19,27 @@ HELD_VERSION: Final = "hold"
 def most_of(order: HoldOrder, prices: PriceSource, now_us: int) -> int | None:
     """The most that an attempt can cost, nano-USD; None where it has no price.
 
+    Where the provider may choose the tier the dearest is taken, and there has to be a price of the standard one.
+    """
+    tiers = possible_tiers(order.service_tier)
+    most = _most_in(tiers[0], order, prices, now_us)
+    if most is None:
+        return None
+    return max([most, *[_most_in(tier, order, prices, now_us) or 0 for tier in tiers[1:]]])
+
+
+def _most_in(service_tier: str, order: HoldOrder, prices: PriceSource, now_us: int) -> int | None:
+    """The most that an attempt can cost in a tier; None where it has no price.
+
     A price can change before the call is sent: the dearest of those that hold until the hold expires is taken.
     """
-    quote = prices.quote(order.provider, (order.model,), order.service_tier, now_us)
+    quote = prices.quote(order.provider, (order.model,), service_tier, now_us)
     if quote is None:
         return None
     tariffs = [quote.tariff]
     until_us = now_us + order.expires_in_ms * 1_000
-    for change_us in prices.changes(order.provider, order.model, order.service_tier, now_us, until_us):
-        later = prices.quote(order.provider, (order.model,), order.service_tier, change_us)
+    for change_us in prices.changes(order.provider, order.model, service_tier, now_us, until_us):
+        later = prices.quote(order.provider, (order.model,), service_tier, change_us)
         if later is not None:
             tariffs.append(later.tariff)
     return max(

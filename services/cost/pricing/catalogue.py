@@ -163,25 +163,29 @@ class Catalogue:
 def no_such_price(catalogue: Catalogue, provider: str, model: str, service_tier: str = "") -> DomainError:
     """The refusal to give a price that there is not; it names what may have been meant."""
     name = f"{provider}/{model}"
-    owner = catalogue.provider_named(provider)
-    found = catalogue.find(provider, model)
-    if found is not None:
-        sold = ", ".join(["standard", *found.service_tiers])
-        advice = f"it has a price in the service tiers: {sold}"
-    elif owner not in catalogue.providers:
-        near = get_close_matches(owner, catalogue.providers, n=_SUGGESTIONS, cutoff=0.5)
-        advice = f"the provider {provider!r} is not in the catalogue" + _did_you_mean(near)
-    else:
-        names = [price.model for price in catalogue.page(owner, "", ("", ""), LOOKUPS_MAX)]
-        advice = "check the name" + _did_you_mean(
-            [f"{owner}/{near}" for near in get_close_matches(model, names, _SUGGESTIONS)]
-        )
+    advice = advice_on(catalogue, provider, model)
     wanted = f"{name} ({service_tier})" if service_tier else name
     return DomainError(
         "NOT_FOUND",
         f"{wanted} has no price; {advice}. An override gives it a price of your own.",
         code="NOT_FOUND",
         metadata={"kind": "price of model", "id": name},
+    )
+
+
+def advice_on(catalogue: Catalogue, provider: str, model: str) -> str:
+    """What may have been meant by names that have no price: "check the name (did you mean openai/gpt-4o?)"."""
+    owner = catalogue.provider_named(provider)
+    found = catalogue.find(provider, model)
+    if found is not None:
+        sold = ", ".join(["standard", *found.service_tiers])
+        return f"it has a price in the service tiers: {sold}"
+    if owner not in catalogue.providers:
+        near = get_close_matches(owner, catalogue.providers, n=_SUGGESTIONS, cutoff=0.5)
+        return f"the provider {provider!r} is not in the catalogue" + _did_you_mean(near)
+    names = [price.model for price in catalogue.page(owner, "", ("", ""), LOOKUPS_MAX)]
+    return "check the name" + _did_you_mean(
+        [f"{owner}/{near}" for near in get_close_matches(model, names, _SUGGESTIONS)]
     )
 
 

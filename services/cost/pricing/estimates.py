@@ -1,12 +1,12 @@
 """What calls will cost, before they are made; and what usage costs, without recording it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from services.cost.events import UNPRICED, Cost
 from services.cost.pricing.catalogue import PriceSource
 from services.cost.pricing.prices import Breakdown, Quote, WorstCase, price, worst_case
-from services.cost.usage import Usage
+from services.cost.usage import Usage, possible_tiers
 from services.runtime.errors import DomainError, InvalidField, WrongState
 
 AMOUNT_MAX_NANO_USD = 2**63 - 1
@@ -60,20 +60,36 @@ class Estimate:
     worst: WorstCase
 
 
-def estimate(plan: Plan, prices: PriceSource, at_us: int, field: str) -> Estimate:
-    """What a plan costs. WrongState where it has no price, InvalidField names `field` where it cannot be."""
+def _check_the_name(_provider: str, _model: str) -> str:
+    return "check the name"
+
+
+def estimate(
+    plan: Plan,
+    prices: PriceSource,
+    at_us: int,
+    field: str,
+    advise: Callable[[str, str], str] = _check_the_name,
+) -> Estimate:
+    """What a plan costs. InvalidField names `field` where it cannot be.
+
+    WrongState where it has no price; `advise` says of a provider and a model what to do about that.
+    """
     if plan.output_tokens_expected > plan.output_tokens_max:
         raise InvalidField(
             f"{field}.expected_output_tokens",
             f"{plan.output_tokens_expected:,} tokens are more than the limit of {plan.output_tokens_max:,}.",
         )
-    quote = prices.quote(plan.provider, (plan.model,), plan.service_tier, at_us)
+    tiers = possible_tiers(plan.service_tier)
+    quote, *others = [prices.quote(plan.provider, (plan.model,), tier, at_us) for tier in tiers]
     if quote is None:
-        raise no_price(plan.provider, plan.model, plan.service_tier)
+        raise _no_price(plan, advise(plan.provider, plan.model))
     output_tokens = plan.output_tokens_expected * plan.answers
     usage = Usage(plan.input_tokens.expected, output_tokens=output_tokens, steps=plan.steps_max)
     one = price(usage, quote.tariff)
-    worst = worst_case(plan.input_tokens.most, plan.output_tokens_max * plan.answers, quote.tariff, plan.steps_max)
+    tariffs = [each.tariff for each in (quote, *others) if each is not None]
+    most = (plan.input_tokens.most, plan.output_tokens_max * plan.answers)
+    worst = max([worst_case(*most, tariff, plan.steps_max) for tariff in tariffs], key=lambda case: case.total_nano_usd)
     calls = plan.calls
     return Estimate(
         usage,
@@ -104,12 +120,12 @@ def model_name(provider: str, model: str, service_tier: str) -> str:
     return f"{provider}/{model} ({service_tier})" if service_tier else f"{provider}/{model}"
 
 
-def no_price(provider: str, model: str, service_tier: str) -> DomainError:
+def _no_price(plan: Plan, advice: str) -> DomainError:
     """The refusal to say a cost that is not known."""
-    name = model_name(provider, model, service_tier)
     return WrongState(
         "UNPRICED",
-        f"{name} has no price, so what it costs is unknown. Check the name, or give it a price of your own.",
-        subject=f"model:{provider}/{model}",
-        metadata={"provider": provider, "model": model, "service_tier": service_tier},
+        f"{model_name(plan.provider, plan.model, plan.service_tier)} has no price, so what it costs is unknown; "
+        f"{advice}. An override gives it a price of your own.",
+        subject=f"model:{plan.provider}/{plan.model}",
+        metadata={"provider": plan.provider, "model": plan.model, "service_tier": plan.service_tier},
     )

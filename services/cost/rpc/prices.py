@@ -1,6 +1,8 @@
 """PriceService: what models cost, what calls will cost, and what usage costs."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,7 +11,7 @@ from llmlab.api.common.v1 import usage_pb2
 from llmlab.api.cost.v1 import price_pb2 as pb
 from llmlab.api.cost.v1.price_pb2_grpc import PriceServiceServicer
 from services.cost.events import Cost
-from services.cost.pricing.catalogue import Catalogue, PriceSource, no_such_price
+from services.cost.pricing.catalogue import Catalogue, PriceSource, advice_on, no_such_price
 from services.cost.pricing.estimates import estimate, priced, sum_nano_usd
 from services.cost.rpc.codec import cost_message, microseconds_of, split_model, usage_of
 from services.cost.rpc.price_codec import (
@@ -91,7 +93,8 @@ class PriceServicer(PriceServiceServicer):
         at_us = self._time(request.at if request.HasField("at") else None)
         # A thousand items would hold the loop for too long.
         prices = await self._overrides.prices(current_principal().project_id)
-        return await asyncio.to_thread(_estimated, prices, request, at_us)
+        advise = partial(advice_on, self._catalogue)
+        return await asyncio.to_thread(_estimated, prices, request, at_us, advise)
 
     async def PriceUsage(self, request: pb.PriceUsageRequest, context: "Context") -> pb.PriceUsageResponse:
         """Prices usage without recording it."""
@@ -145,11 +148,13 @@ class PriceServicer(PriceServiceServicer):
         return self._clock.now_us() if at is None else microseconds_of(at)
 
 
-def _estimated(prices: PriceSource, request: pb.EstimateCostRequest, at_us: int) -> pb.EstimateCostResponse:
+def _estimated(
+    prices: PriceSource, request: pb.EstimateCostRequest, at_us: int, advise: Callable[[str, str], str]
+) -> pb.EstimateCostResponse:
     estimates = []
     for index, item in enumerate(request.items):
         field = f"items[{index}]"
-        estimates.append(estimate(plan_of(item, field), prices, at_us, field))
+        estimates.append(estimate(plan_of(item, field), prices, at_us, field, advise))
     expected = sum_nano_usd(one.expected.total_nano_usd for one in estimates)
     worst = sum_nano_usd(one.worst.total_nano_usd for one in estimates)
     return pb.EstimateCostResponse(

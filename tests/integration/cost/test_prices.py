@@ -113,7 +113,9 @@ async def test_impossible_usage_is_refused_by_name(callers: Callers, item: price
 async def test_unknown_models_versions_and_tiers_are_clear_errors(callers: Callers) -> None:
     person = callers.person()
     unknown = price_pb2.EstimateCostRequest(items=[price_pb2.EstimateItem(model="opnai/gpt-4o")])
-    assert (await refusal(callers.prices.EstimateCost(unknown, metadata=person))).reason == "UNPRICED"
+    unpriced = await refusal(callers.prices.EstimateCost(unknown, metadata=person))
+    assert unpriced.reason == "UNPRICED"
+    assert "did you mean openai" in unpriced.message
     misspelt = price_pb2.GetModelPriceRequest(model="opnai/gpt-4o")
     assert "did you mean openai" in (await refusal(callers.prices.GetModelPrice(misspelt, metadata=person))).message
     version = price_pb2.PriceUsageRequest(

@@ -24,7 +24,6 @@ from tests.support.gateway import with_parameters
         ({"service_tier": "flex"}, "flex"),
         ({"service_tier": "Priority"}, "priority"),
         ({"service_tier": "on-demand"}, "on_demand"),
-        ({"service_tier": "auto"}, ""),
         ({"service_tier": "standard_only"}, ""),
         ({"service_tier": None}, ""),
         ({"service_tier": 7}, ""),
@@ -37,6 +36,12 @@ from tests.support.gateway import with_parameters
 def test_the_tier_that_is_asked_for(options: dict[str, Any], tier: str) -> None:
     assert asked_tier(with_parameters(provider_options=options)) == tier
     assert reported_tier(options) == tier
+
+
+@pytest.mark.parametrize("options", [{"service_tier": "auto"}, {"serviceTier": "AUTO"}])
+def test_a_call_can_leave_the_tier_to_the_provider_and_no_answer_is_in_that_one(options: dict[str, Any]) -> None:
+    assert asked_tier(with_parameters(provider_options=options)) == "auto"
+    assert reported_tier(options) == ""
 
 
 OPENAI = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}

@@ -95,7 +95,8 @@ class HoldItem(_message.Message):
     """Steps of an automation at most, 0 - 100,000; 0 for a call of a model."""
     service_tier: _builtins.str
     """The service tier that is asked for: "" or "standard", "batch", "flex", "priority" or another that the provider sells. A
-    tier without a price of its own is unpriced, never taken for the standard one.
+    tier without a price of its own is unpriced, never taken for the standard one. "auto" leaves the choice to the provider:
+    the dearest of the tiers that it can choose is held, and the one that the settlement names is billed.
     """
     @_builtins.property
     def attribution(self) -> _spend_pb2.Attribution:

@@ -47,8 +47,8 @@ class Dated:
         return provider, model
 
 
-def order(*, expires_in_ms: int = 3_600_000, steps_max: int = 0) -> HoldOrder:
-    return HoldOrder("a", "n", "acme", "own", 0, 100, Attribution(), expires_in_ms, steps_max=steps_max)
+def order(*, expires_in_ms: int = 3_600_000, steps_max: int = 0, tier: str = "") -> HoldOrder:
+    return HoldOrder("a", "n", "acme", "own", 0, 100, Attribution(), expires_in_ms, tier, steps_max)
 
 
 def hold(*, priced: bool = True, tier: str = "") -> Hold:
@@ -69,6 +69,25 @@ def test_a_price_that_rises_before_the_hold_expires_is_held() -> None:
     assert most_of(order(expires_in_ms=59_999), prices, NOVEMBER_US) == 100 * 1_000 + 4
     assert most_of(order(expires_in_ms=60_000), prices, NOVEMBER_US) == 100 * 5_000 + 4
     assert most_of(order(), prices, NOVEMBER_US + MINUTE_US) == 100 * 5_000 + 4
+
+
+def test_a_call_that_leaves_the_tier_open_holds_the_dearest_and_is_billed_by_what_answers() -> None:
+    tiers = {"": 2, "flex": 1, "priority": 9, "batch": 50}
+    prices = ProjectPrices(PriceList(), [override(flat(usd), effective_us=0, tier=tier) for tier, usd in tiers.items()])
+    assert most_of(order(tier="auto"), prices, NOVEMBER_US) == 100 * 9_000 + 4
+    books = ledger(prices)
+    assert books.hold(order(tier="auto")).held_nano_usd == 100 * 9_000 + 4
+    settled = books.settle(settlement(tier="flex")).cost
+    assert settled is not None
+    assert settled.nano_usd == 50_000
+    silent = ledger(prices)
+    silent.hold(order(tier="auto"))
+    unsaid = silent.settle(settlement()).cost
+    assert unsaid is not None
+    assert unsaid.nano_usd == 100_000
+    # What a tier costs is no price of the model.
+    only_priority = ProjectPrices(PriceList(), [override(flat(9), effective_us=0, tier="priority")])
+    assert most_of(order(tier="auto"), only_priority, NOVEMBER_US) is None
 
 
 @given(st.integers(0, DAY_US), st.integers(1, 86_400_000), st.integers(0, 3 * DAY_US))
