@@ -42,7 +42,7 @@ def test_rows_are_read_as_they_were_written(rows: list[tuple[Any, Any, Any]]) ->
 
 def test_a_row_that_makes_up_for_what_another_lacks_is_escaped() -> None:
     # The first row has no line of its own in the fast form, and the second would be two.
-    rows = [{"a": None, "b": "", "c": b""}, {"a": "x", "b": "y\t\n\t\\\\", "c": b""}]
+    rows: list[dict[str, Any]] = [{"a": None, "b": "", "c": b""}, {"a": "x", "b": "y\t\n\t\\\\", "c": b""}]
     written = CopyText(TABLE, ("a", "b", "c")).data(rows)
     assert read_back(written) == [list(row.values()) for row in rows]
 
