@@ -1,4 +1,4 @@
-"""Commands about runs: run, watch, runs, results, export, cancel."""
+"""Commands about runs: run, watch, runs, results, export."""
 
 from __future__ import annotations
 
@@ -141,20 +141,5 @@ def runs(limit: Shown = 20, as_json: AsJson = False) -> None:
                     hint("Costs are those of the time of the calls; `llmlab spend --by run` has them as priced anew.")
             else:
                 hint("No runs yet. `llmlab demo` makes one.")
-
-    run_async(command())
-
-
-def cancel(run_id: RunId, as_json: AsJson = False) -> None:
-    """Cancel a run; the results that it has are kept."""
-
-    async def command() -> None:
-        async with connect() as client:
-            chosen = await pick_run(client, run_id)
-            cancelled = await client.cancel_run(chosen.run_id)
-            if as_json:
-                print_json(to_plain(cancelled))
-            else:
-                hint(f"Run {cancelled.run_id} is {tables.run_state(cancelled.status).plain}.")
 
     run_async(command())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from google.protobuf import field_mask_pb2
 
@@ -66,9 +67,11 @@ class OrchestratorCalls(Connection):
         )
         return (await self._unary("orchestrator", self._experiments.UpdateExperiment, request)).experiment
 
-    async def delete_experiment(self, experiment_id: str) -> None:
+    async def delete_experiment(self, experiment_id: str, *, request_id: str = "") -> None:
         """Deletes an experiment with its ended runs and their results."""
-        request = experiment_pb2.DeleteExperimentRequest(experiment_id=experiment_id)
+        request = experiment_pb2.DeleteExperimentRequest(
+            request_id=request_id or uuid4().hex, experiment_id=experiment_id
+        )
         await self._unary("orchestrator", self._experiments.DeleteExperiment, request)
 
     async def start_run(
@@ -92,10 +95,40 @@ class OrchestratorCalls(Connection):
             for run in page.runs:
                 yield run
 
-    async def cancel_run(self, run_id: str) -> run_pb2.Run:
+    async def cancel_run(self, run_id: str, *, request_id: str = "") -> run_pb2.Run:
         """Cancels a run; its results are kept."""
-        request = run_pb2.CancelRunRequest(run_id=run_id)
+        request = run_pb2.CancelRunRequest(run_id=run_id, request_id=request_id)
         return (await self._unary("orchestrator", self._runs.CancelRun, request)).run
+
+    async def pause_run(self, run_id: str, *, request_id: str = "") -> run_pb2.Run:
+        """Tells a run to wait; its calls under way end as they do."""
+        request = run_pb2.PauseRunRequest(run_id=run_id, request_id=request_id)
+        return (await self._unary("orchestrator", self._runs.PauseRun, request)).run
+
+    async def resume_run(self, run_id: str, *, request_id: str = "") -> run_pb2.Run:
+        """Lets a paused run go on, on behalf of the caller."""
+        request = run_pb2.ResumeRunRequest(run_id=run_id, request_id=request_id)
+        return (await self._unary("orchestrator", self._runs.ResumeRun, request)).run
+
+    async def retry_run(
+        self, run_id: str, *, include_unknown: bool = False, request_id: str = ""
+    ) -> run_pb2.RetryRunResponse:
+        """Dispatches the cells of an ended run again that have no answer.
+
+        Args:
+            run_id: The run.
+            include_unknown: Whether cells with an unknown outcome are among them; they can be paid for twice.
+            request_id: A repeat with the same one answers as the first did; a new one if absent.
+        """
+        request = run_pb2.RetryRunRequest(
+            request_id=request_id or uuid4().hex, run_id=run_id, include_unknown=include_unknown
+        )
+        return await self._unary("orchestrator", self._runs.RetryRun, request)
+
+    async def delete_run(self, run_id: str, *, request_id: str = "") -> None:
+        """Deletes an ended run with its results."""
+        request = run_pb2.DeleteRunRequest(request_id=request_id or uuid4().hex, run_id=run_id)
+        await self._unary("orchestrator", self._runs.DeleteRun, request)
 
     def watch_run(self, run_id: str, *, after_sequence: int = 0) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """Yields a run's events in order, each once, until the run has ended.

@@ -49,6 +49,7 @@ class Dispatcher:
         self._streams: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._stopped = False
+        self._held = False
         self._gateway_failures = 0
         self._pause_until_s = 0.0
 
@@ -59,6 +60,15 @@ class Dispatcher:
     def stop(self) -> None:
         """Dispatch nothing more; calls under way go on."""
         self._stopped = True
+
+    def hold(self) -> None:
+        """Dispatch nothing until `go_on`; calls under way go on."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Dispatch again."""
+        self._held = False
+        self._wake.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Dispatch until cancelled; calls under way are tasks of `group`."""
@@ -91,7 +101,7 @@ class Dispatcher:
             task.cancel()
 
     def _next_batch(self) -> list[Sent]:
-        if self._stopped or not self._context.may_send():
+        if self._stopped or self._held or not self._context.may_send():
             return []
         limit = min(self._slots_free(), self._context.policy.batch_calls_max)
         if self._gateway_failures:
@@ -105,7 +115,7 @@ class Dispatcher:
 
     def _idle_s(self) -> float | None:
         """How long nothing can be dispatched if nothing happens; None: until something does."""
-        if self._stopped:
+        if self._stopped or self._held:
             return None
         if not self._context.may_send():
             return self._context.policy.poll_ms / 1_000

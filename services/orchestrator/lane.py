@@ -24,6 +24,7 @@ from services.orchestrator.ledger import (
     CellSettled,
     Claim,
     OpenBill,
+    ShardBack,
     ShardEnd,
     ShardKey,
     ShardState,
@@ -43,6 +44,7 @@ from services.orchestrator.plan import RunPlan
 from services.orchestrator.ports import Sample
 from services.orchestrator.resolving import Doubt, Doubts
 from services.orchestrator.scoring import ScoringBacklog
+from services.orchestrator.states import CLAIMABLE, RunStatus
 from services.runtime.failpoints import failpoint
 
 _log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ class Lane:
         self._cancel_asked = asyncio.Event()
         self._done = asyncio.Event()
         self._cancelling = False
+        self._paused = False
         self._draining = False
         self._exhausted = False
 
@@ -113,7 +116,7 @@ class Lane:
     def wants_cells(self) -> bool:
         """Whether the lane will soon have nothing left to dispatch."""
         return (
-            not (self._exhausted or self._cancelling or self._draining)
+            not (self._exhausted or self._stopped)
             and self._queue.waiting < self.slots
             and len(self._queue.shards) < self._context.policy.shards_per_run_max
         )
@@ -124,9 +127,14 @@ class Lane:
         return shard is not None and shard.key == key
 
     @property
+    def _stopped(self) -> bool:
+        """Whether no further call is made, for now or for ever."""
+        return self._cancelling or self._paused or self._draining
+
+    @property
     def slotless_shard(self) -> ShardKey | None:
         """A shard to ask slots for, when the lane has cells and not a single slot."""
-        if self.slots or self._cancelling or self._draining or not self._queue.waiting:
+        if self.slots or self._stopped or not self._queue.waiting:
             return None
         return next((shard.key for shard in self._queue.shards.values()), None)
 
@@ -167,6 +175,25 @@ class Lane:
         self._end_finished_shards()
         self._dispatcher.wake()
 
+    def follow(self, status: RunStatus) -> None:
+        """Do what the run's state asks for."""
+        if status is RunStatus.CANCELLING:
+            self.cancel()
+        elif status is RunStatus.PAUSED:
+            self._pause()
+        elif self._paused and status in CLAIMABLE:
+            self._paused = False
+            self._dispatcher.go_on()
+
+    def _pause(self) -> None:
+        """Make no further call, and give shards back as their calls end."""
+        if not (self._paused or self._cancelling):
+            self._paused = True
+            self._dispatcher.hold()
+            # The sweep asks for what is not known of them: a run may be paused for days.
+            self._bills.close_all()
+            self._finish_what_is_done()
+
     def cancel(self) -> None:
         """The run has been told to stop: dispatch nothing more, end calls under way, take their outcomes."""
         if self._cancelling:
@@ -177,6 +204,9 @@ class Lane:
         self._queue.drop_waiting()
         self._bills.close_all()
         self._cancel_asked.set()
+        self._finish_what_is_done()
+
+    def _finish_what_is_done(self) -> None:
         for shard in self._queue.shards.values():
             for cell in list(shard.open):
                 self._finish_if_done(cell)
@@ -214,12 +244,12 @@ class Lane:
         history = self._queue.history(call.cell)
         if isinstance(ending, Answer):
             self._answers[call.cell] = ending
-            self._post(endings.answered(call, model, history.counted, ending))
+            self._post(endings.answered(call, model, history.made, ending))
             return
         decision = decide_failure(ending, history, self._retry, self._context.rng, cancelling=self._cancelling)
         match decision:
             case Finish(status):
-                self._post(endings.failed(call, model, history.counted, status, ending))
+                self._post(endings.failed(call, model, history.made, status, ending))
             case Again(delay_ms, outcome):
                 when_us = self._context.clock.now_us() + delay_ms * 1_000
                 self._post(
@@ -261,7 +291,7 @@ class Lane:
             case AskAgain():
                 return False
             case Finish(status):
-                self._post(endings.lost(call, self.plan.model_index(call.cell), history.counted, status, attempt))
+                self._post(endings.lost(call, self.plan.model_index(call.cell), history.made, status, attempt))
             case Again(delay_ms, outcome):
                 when_us = self._context.clock.now_us() + delay_ms * 1_000
                 self._post(
@@ -301,8 +331,8 @@ class Lane:
             case CellSettled():
                 self._bills.close(write.cell, write.attempt)
                 self._finish_if_done(write.cell)
-            case ShardEnd():
-                self._shard_ended(write, ok=ok)
+            case ShardEnd() | ShardBack():
+                self._shard_gone(write, ok=ok)
 
     def _result_committed(self, result: CellResult) -> None:
         self._queue.calls.pop(result.cell, None)
@@ -329,7 +359,7 @@ class Lane:
 
     def _wait_for_bill(self, bill: OpenBill) -> None:
         """Keep the cell until the bill is settled; one that can only be read, or of a cancelled run, is swept."""
-        if bill.outcome_known and not self._cancelling:
+        if bill.outcome_known and not (self._cancelling or self._paused):
             self._bills.add(bill)
 
     def _bills_given_up(self, cells: Iterable[int]) -> None:
@@ -338,8 +368,12 @@ class Lane:
         self._end_finished_shards()
 
     def _finish_if_done(self, cell: int) -> None:
-        if not (cell in self._to_score or cell in self._bills or cell in self._doubts or self._queue.is_busy(cell)):
+        if not (self._is_under_way(cell) or self._queue.is_busy(cell)):
             self._queue.finish(cell)
+
+    def _is_under_way(self, cell: int) -> bool:
+        """Whether something is happening with a cell: not only that it waits for its call."""
+        return cell in self._queue.calls or cell in self._to_score or cell in self._bills or cell in self._doubts
 
     async def _scored(self, scores: Sequence[CellScores]) -> None:
         await self._context.writer.write(scores)
@@ -400,9 +434,14 @@ class Lane:
 
     def _end_finished_shards(self) -> None:
         for shard in self._queue.shards.values():
-            if not (shard.open or shard.ending or shard.suspended):
+            if shard.ending or shard.suspended:
+                continue
+            if not shard.open:
                 shard.ending = True
                 self._post(ShardEnd(shard.key, self._heir(shard)))
+            elif self._paused and not any(map(self._is_under_way, shard.open)):
+                shard.ending = True
+                self._post(ShardBack(shard.key))
         if not (self._queue.shards or self.calls_open or self._outbox or self._to_score):
             self._done.set()
 
@@ -412,7 +451,7 @@ class Lane:
         others = (shard for shard in self._queue.shards.values() if shard is not ending and not shard.ending)
         return next((shard.key.first_cell for shard in others), None)
 
-    def _shard_ended(self, end: ShardEnd, *, ok: bool) -> None:
+    def _shard_gone(self, end: ShardEnd | ShardBack, *, ok: bool) -> None:
         shard = self._queue.shards.get(end.shard.first_cell)
         if shard is None or shard.key != end.shard:
             return
@@ -421,7 +460,7 @@ class Lane:
             self._suspect(shard)
             return
         self._queue.remove(shard)
-        heir = self._queue.shards.get(end.heir) if end.heir is not None else None
+        heir = self._queue.shards.get(end.heir) if isinstance(end, ShardEnd) and end.heir is not None else None
         if heir is not None:
             heir.slots += shard.slots
         self._context.changed()

@@ -107,7 +107,13 @@ class ShardEnd(NamedTuple):
     heir: int | None
 
 
-Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd
+class ShardBack(NamedTuple):
+    """Nothing of a shard is under way: it and its slots are given back. Answered False when it is not held any more."""
+
+    shard: ShardKey
+
+
+Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd | ShardBack
 
 
 class ClaimRequest(NamedTuple):

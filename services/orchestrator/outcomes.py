@@ -87,13 +87,20 @@ class CellHistory(NamedTuple):
     """What a cell's earlier dispatches came to.
 
     `counted` may have reached a provider, `refused` were turned away by the gateway, `unsent` never got to it. `last`
-    is the highest number that is known to be used: a dispatch that was never noted leaves a gap below it.
+    is the highest number that is known to be used: a dispatch that was never noted leaves a gap below it. `earlier`
+    may have reached a provider before the cell was retried by a person, and do not use up its attempts.
     """
 
     counted: int = 0
     refused: int = 0
     unsent: int = 0
     last: int = 0
+    earlier: int = 0
+
+    @property
+    def made(self) -> int:
+        """All attempts that may have reached a provider."""
+        return self.counted + self.earlier
 
     @property
     def next_attempt(self) -> int:

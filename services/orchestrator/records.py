@@ -103,10 +103,13 @@ class EventKind(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    RETRIED = "retried"
 
 
 LAST_EVENTS = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
-"""Events after which no further one comes."""
+"""Events after which no further one comes, unless the run is retried."""
 
 
 class ResultEvent(NamedTuple):
@@ -120,7 +123,10 @@ class ResultEvent(NamedTuple):
 
 
 class RunEvent(NamedTuple):
-    """A durable event of a run. `result` is set for RESULT, `statistics` for all others."""
+    """A durable event of a run. `result` is set for RESULT, `statistics` for all others.
+
+    `final`: the run had ended with it when it was read, and no later event was there.
+    """
 
     sequence: int
     kind: EventKind
@@ -128,13 +134,15 @@ class RunEvent(NamedTuple):
     statistics: Statistics | None = None
     result: ResultEvent | None = None
     failure: str = ""
+    final: bool = False
 
 
 class AttemptRecord(NamedTuple):
     """A dispatch that did not give the cell's result.
 
     `outcome` is "failed", "unknown", "refused" (the gateway did not dispatch it), "unsent" (it never got there) or
-    "superseded" (the cell had its result already).
+    "superseded" (the cell had its result already). The first three with "_earlier" behind them: the cell has been
+    retried since by a person, and has its attempts anew.
     """
 
     cell: int
@@ -147,3 +155,11 @@ class AttemptRecord(NamedTuple):
 
 COUNTED_OUTCOMES = frozenset({"failed", "unknown"})
 """Outcomes of attempts that were made, and may have cost something, before the cell went on."""
+
+EARLIER = "_earlier"
+"""Behind the outcome of an attempt that was made before its cell was retried by a person."""
+
+
+def was_made(outcome: str) -> bool:
+    """Whether an attempt with this outcome was made, and may have cost something."""
+    return outcome.removesuffix(EARLIER) in COUNTED_OUTCOMES

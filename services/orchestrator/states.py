@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -12,6 +13,8 @@ class RunStatus(StrEnum):
     """Accepted; no cell has been claimed."""
     RUNNING = "running"
     """Cells are under way."""
+    PAUSED = "paused"
+    """Told to wait: calls under way end as they do, no further one is made."""
     CANCELLING = "cancelling"
     """Told to stop; calls under way are being ended."""
     COMPLETED = "completed"
@@ -35,30 +38,65 @@ class CellStatus(StrEnum):
     """It was under way when the run was cancelled."""
 
 
-FOLLOWERS: dict[RunStatus, frozenset[RunStatus]] = {
-    RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLING, RunStatus.CANCELLED}),
-    RunStatus.RUNNING: frozenset({RunStatus.CANCELLING, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}),
-    RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED}),
-    RunStatus.COMPLETED: frozenset(),
-    RunStatus.FAILED: frozenset(),
-    RunStatus.CANCELLED: frozenset(),
+class Step(StrEnum):
+    """What can happen to a run. The first five are asked for by people, the others are taken by workers."""
+
+    CANCEL = "cancelled"
+    PAUSE = "paused"
+    RESUME = "resumed"
+    RETRY = "retried"
+    DELETE = "deleted"
+    CLAIM = "claimed"
+    """Its first cells are claimed."""
+    END = "ended"
+    """Nothing is left to do."""
+
+
+_P, _R, _W, _X = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.CANCELLING
+_C, _F, _N = RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED
+
+STEPS: Mapping[Step, Mapping[RunStatus, frozenset[RunStatus]]] = {
+    step: {old: frozenset(new) for old, new in row.items()}
+    for step, row in {
+        Step.CANCEL: {_P: {_X}, _R: {_X}, _W: {_X}, _X: {_X}, _C: {_C}, _F: {_F}, _N: {_N}},
+        Step.PAUSE: {_P: {_W}, _R: {_W}, _W: {_W}},
+        Step.RESUME: {_P: {_P}, _R: {_R}, _W: {_R}},
+        Step.RETRY: {_C: {_R}, _F: {_R}, _N: {_R}},
+        Step.DELETE: {_C: {_C}, _F: {_F}, _N: {_N}},
+        Step.CLAIM: {_P: {_R}, _R: {_R}},
+        Step.END: {_R: {_C, _F}, _W: {_C, _F}, _X: {_N}},
+    }.items()
 }
+"""For each step the states in which it may be taken, and those that it may lead to. A step that leads where the run is
+already changes nothing; one that is not listed is refused."""
 
-ENDED = frozenset(status for status, followers in FOLLOWERS.items() if not followers)
-"""States that a run never leaves."""
+ENDED = frozenset(STEPS[Step.DELETE])
+"""States in which nothing of a run is under way. Only a retry leaves them."""
 
-CLAIMABLE = frozenset({RunStatus.PENDING, RunStatus.RUNNING})
-"""States in which new cells of a run may be claimed."""
+CLAIMABLE = frozenset(STEPS[Step.CLAIM])
+"""States in which cells of a run may be claimed."""
 
 
 class IllegalTransition(AssertionError):
-    """A run was about to take a step that the state machine does not have: a fault of this service."""
+    """A worker was about to take a step that the state machine does not have: a fault of this service."""
 
 
-def check_transition(old: RunStatus, new: RunStatus) -> None:
-    """Raise IllegalTransition unless `new` may follow `old`."""
-    if new not in FOLLOWERS[old]:
-        raise IllegalTransition(f"a run that is {old.value} cannot become {new.value}")
+def may(step: Step, status: RunStatus) -> bool:
+    """Whether a step may be taken in a state."""
+    return status in STEPS[step]
+
+
+def follower(step: Step, status: RunStatus) -> RunStatus:
+    """The state after a step that has one outcome. Raises IllegalTransition where it may not be taken."""
+    check_step(step, status)
+    (after,) = STEPS[step][status]
+    return after
+
+
+def check_step(step: Step, old: RunStatus, new: RunStatus | None = None) -> None:
+    """Raise IllegalTransition unless the step may be taken in a state, and may lead to `new` where that is given."""
+    if not may(step, old) or (new is not None and new not in STEPS[step][old]):
+        raise IllegalTransition(f"a run that is {old.value} cannot be {step.value}{f' as {new.value}' if new else ''}")
 
 
 def final_status(old: RunStatus, cells_done: int) -> RunStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from services.orchestrator.records import LAST_EVENTS, RunEvent
+from services.orchestrator.records import RunEvent
 from services.orchestrator.topics import run_topic
 from services.runtime.feeds import Kept
 
@@ -32,4 +32,4 @@ class RunEvents:
         return await self._ledger.read_events(feed_id, after, limit)
 
     def is_last(self, event: RunEvent) -> bool:
-        return event.kind in LAST_EVENTS
+        return event.final

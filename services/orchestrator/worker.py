@@ -22,7 +22,7 @@ from services.orchestrator.plan import RunPlan
 from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.ports import Bills, Gateway, Identity, Ledger, Metrics
 from services.orchestrator.resolving import wait_for
-from services.orchestrator.states import ENDED, RunStatus
+from services.orchestrator.states import ENDED
 from services.orchestrator.topics import WORK_TOPIC
 from services.orchestrator.writer import LedgerWriter
 from services.runtime.clock import Clock
@@ -163,8 +163,8 @@ class Incarnation:
             held = frozenset(claim.shard for claim in pulse.held)
             for run_id, lane in list(self._lanes.items()):
                 await lane.check_held(held)
-                if pulse.statuses.get(run_id) is RunStatus.CANCELLING:
-                    lane.cancel()
+                if run_id in pulse.statuses:
+                    lane.follow(pulse.statuses[run_id])
             for claim in pulse.held:
                 await self._pick_up(claim)
         await self._forget_dead_workers()
@@ -246,8 +246,7 @@ class Incarnation:
                 return
             lane = Lane(RunPlan(record.run, record.encoded_spec), self._context)
             await lane.add(claim)
-            if record.run.status is RunStatus.CANCELLING:
-                lane.cancel()
+            lane.follow(record.run.status)
             self._lanes[claim.shard.run_id] = lane
             task = asyncio.create_task(lane.run(), name=f"lane-{claim.shard.run_id}")
             self._tasks[task] = lane

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Sequence
 
-from services.orchestrator.ledger import Sent, ShardEnd, Write
+from services.orchestrator.ledger import Sent, ShardBack, ShardEnd, Write
 from services.orchestrator.ports import Ledger
 from services.orchestrator.topics import run_topic
 from services.runtime.backoff import Backoff
@@ -63,4 +63,4 @@ class LedgerWriter:
 
 
 def _run_of(write: Write) -> str:
-    return write.shard.run_id if isinstance(write, Sent | ShardEnd) else write.run_id
+    return write.shard.run_id if isinstance(write, Sent | ShardEnd | ShardBack) else write.run_id

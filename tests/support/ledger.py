@@ -16,7 +16,7 @@ from services.orchestrator.ledger import (
 )
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.records import ExperimentRecord, RunRecord, Statistics
-from services.orchestrator.states import CellStatus, RunStatus
+from services.orchestrator.states import CellStatus, RunStatus, Step
 from services.orchestrator.store import SqlLedger
 from services.runtime.errors import NotFound
 from services.runtime.requests import RequestKey
@@ -67,6 +67,26 @@ async def claim(
     return await ledger.claim(
         ClaimRequest(worker, capacity, tuple(extend), shard_cells=4, grant_max=64, takeovers_max=16)
     )
+
+
+async def ask(
+    ledger: SqlLedger, step: Step, run_id: str = "run_1", *, project_id: str = PROJECT, unknown: bool = False
+) -> RunRecord:
+    """What people ask of a run; the run as it is then. Its last state where it is deleted."""
+    before = await ledger.get_run(project_id, run_id)
+    match step:
+        case Step.CANCEL:
+            await ledger.cancel_run(project_id, run_id, NO_KEY, b"", lambda _: b"")
+        case Step.PAUSE:
+            await ledger.pause_run(project_id, run_id, NO_KEY, b"", lambda _: b"")
+        case Step.RESUME:
+            await ledger.resume_run(project_id, run_id, "dlg_2", NO_KEY, b"", lambda _: b"")
+        case Step.RETRY:
+            await ledger.retry_run(project_id, run_id, "dlg_2", NO_KEY, b"", lambda *_: b"", unknown=unknown)
+        case _:
+            await ledger.delete_run(project_id, run_id, NO_KEY, b"")
+            return before
+    return await ledger.get_run(project_id, run_id)
 
 
 async def write(ledger: SqlLedger, *writes: Write, worker: str = "w1") -> list[bool]:

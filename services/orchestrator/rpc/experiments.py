@@ -135,7 +135,9 @@ class ExperimentServicer(ExperimentServiceServicer):
         self, request: pb.DeleteExperimentRequest, context: Context
     ) -> pb.DeleteExperimentResponse:
         """Deletes an experiment with its ended runs."""
-        await self._ledger.delete_experiment(current_principal().project_id, request.experiment_id)
+        project_id = current_principal().project_id
+        key = RequestKey(project_id, "DeleteExperiment", request.request_id)
+        await self._ledger.delete_experiment(project_id, request.experiment_id, key, payload_of(request))
         return pb.DeleteExperimentResponse()
 
     async def _spec_of(self, project_id: str, message: pb.ExperimentSpec) -> ExperimentSpec:

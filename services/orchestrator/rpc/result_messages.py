@@ -12,7 +12,7 @@ from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from services.orchestrator.calls import Timing
 from services.orchestrator.estimates import Estimate
 from services.orchestrator.exports import ExportRow, judgements_of
-from services.orchestrator.records import AttemptRecord, ResultRecord
+from services.orchestrator.records import EARLIER, AttemptRecord, ResultRecord
 from services.orchestrator.rpc.brand_messages import mentioned_brands, result_brands
 from services.orchestrator.rpc.codec import (
     answer_parts,
@@ -102,7 +102,7 @@ def attempt_message(attempt: AttemptRecord, at_us: int) -> pb.ResultAttempt:
     """An attempt that did not give its cell's result."""
     return pb.ResultAttempt(
         attempt=attempt.attempt,
-        outcome=attempt.outcome,
+        outcome=attempt.outcome.removesuffix(EARLIER),
         error_reason=reason_number(attempt.reason),
         usage=usage_message(attempt.usage),
         cost=money_message(attempt.cost),

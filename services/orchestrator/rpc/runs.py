@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
@@ -15,16 +14,16 @@ from services.orchestrator.limits import RunLimits
 from services.orchestrator.ports import Identity
 from services.orchestrator.records import EventKind, RunEvent, RunRecord, Statistics
 from services.orchestrator.rpc.codec import money_message, payload_of, reason_number, timestamp_of, usage_message
+from services.orchestrator.rpc.delegations import Delegations
 from services.orchestrator.rpc.specs import limits_message, limits_of
 from services.orchestrator.spec_codec import decode_spec
 from services.orchestrator.spec_view import SpecView, SpecViews
-from services.orchestrator.states import ENDED, CellStatus, RunStatus
+from services.orchestrator.states import CellStatus, RunStatus
 from services.orchestrator.store import SqlLedger
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.validation import check_limits
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal, endless
-from services.runtime.errors import DomainError, NotFound
 from services.runtime.feeds import Watching
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     import grpc
 
     Context = grpc.aio.ServicerContext[Any, Any]
-
-_log = logging.getLogger(__name__)
 
 _PAGE_SIZE_DEFAULT: Final = 50
 
@@ -60,7 +57,7 @@ class RunServicer(RunServiceServicer):
     ) -> None:
         self._ledger = ledger
         self._admission = admission
-        self._identity = identity
+        self._delegations = Delegations(ledger, identity)
         self._views = views
         self._watching = watching
         self._hints = hints
@@ -78,25 +75,9 @@ class RunServicer(RunServiceServicer):
             try:
                 first = await self._ledger.start_run(record, key, payload, _encoded)
             finally:
-                await self._revoke_unless_started(record)
+                await self._delegations.revoke_unless_used(record.project_id, record.run_id, record.delegation_id)
             self._hints.publish(WORK_TOPIC)
         return pb.StartRunResponse(run=pb.Run.FromString(first))
-
-    async def _revoke_unless_started(self, record: RunRecord) -> None:
-        """End the delegation of a run that certainly does not exist: its insert failed, or repeated another's."""
-        try:
-            await self._ledger.get_run(record.project_id, record.run_id)
-        except NotFound:
-            await self._revoke(record)
-        except DomainError as error:
-            _log.warning("delegation %s stays until it expires: %s", record.delegation_id, error.message)
-
-    async def _revoke(self, record: RunRecord) -> None:
-        """End a run's right to act for its user. If this fails it ends by itself, later."""
-        try:
-            await self._identity.revoke_delegation(record.project_id, record.delegation_id)
-        except DomainError as error:
-            _log.warning("delegation %s stays until it expires: %s", record.delegation_id, error.message)
 
     async def _new_run(self, experiment_id: str, wanted: RunLimits) -> RunRecord:
         """A run that may start: its experiment is good, and it may act for the caller."""
@@ -116,7 +97,7 @@ class RunServicer(RunServiceServicer):
             limits=spec.limits.overridden_by(wanted).in_force(),
             user_id=principal.user_id,
             key_id=principal.key_id,
-            delegation_id=await self._identity.create_delegation(bearer_token(), run_id),
+            delegation_id=await self._delegations.create(run_id),
             created_us=self._clock.now_us(),
             last_sequence=1,
             statistics=Statistics(cells_total=experiment.cells),
@@ -149,13 +130,69 @@ class RunServicer(RunServiceServicer):
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
         """Cancels a run."""
-        record = await self._ledger.cancel_run(current_principal().project_id, request.run_id)
-        self._hints.publish(WORK_TOPIC)
-        self._hints.publish(run_topic(request.run_id))
-        if record.status in ENDED:
+        principal = current_principal()
+        key = RequestKey(principal.project_id, "CancelRun", request.request_id)
+        run = pb.Run.FromString(
+            await self._ledger.cancel_run(principal.project_id, request.run_id, key, payload_of(request), _encoded)
+        )
+        self._tell_workers(request.run_id)
+        if run.HasField("end_time"):
             # No worker sees the end of a run that nobody had claimed.
-            await self._revoke(record)
-        return pb.CancelRunResponse(run=run_message(record))
+            await self._delegations.revoke_of_ended(principal.project_id, request.run_id)
+        return pb.CancelRunResponse(run=run)
+
+    async def PauseRun(self, request: pb.PauseRunRequest, context: Context) -> pb.PauseRunResponse:
+        """Pauses a run."""
+        project_id = current_principal().project_id
+        key = RequestKey(project_id, "PauseRun", request.request_id)
+        first = await self._ledger.pause_run(project_id, request.run_id, key, payload_of(request), _encoded)
+        self._tell_workers(request.run_id)
+        return pb.PauseRunResponse(run=pb.Run.FromString(first))
+
+    async def ResumeRun(self, request: pb.ResumeRunRequest, context: Context) -> pb.ResumeRunResponse:
+        """Lets a paused run go on."""
+        project_id = current_principal().project_id
+        key, payload = RequestKey(project_id, "ResumeRun", request.request_id), payload_of(request)
+        first = await self._ledger.recall(key, payload)
+        if first is None:
+            async with self._delegations.acting_for_caller(request.run_id) as delegation_id:
+                first = await self._ledger.resume_run(project_id, request.run_id, delegation_id, key, payload, _encoded)
+            self._tell_workers(request.run_id)
+        return pb.ResumeRunResponse(run=pb.Run.FromString(first))
+
+    async def RetryRun(self, request: pb.RetryRunRequest, context: Context) -> pb.RetryRunResponse:
+        """Dispatches the cells of an ended run anew that have no answer."""
+        project_id = current_principal().project_id
+        key, payload = RequestKey(project_id, "RetryRun", request.request_id), payload_of(request)
+
+        def answer(record: RunRecord, cells: int) -> bytes:
+            return pb.RetryRunResponse(run=run_message(record), cells=cells).SerializeToString()
+
+        first = await self._ledger.recall(key, payload)
+        if first is None:
+            async with self._delegations.acting_for_caller(request.run_id) as delegation_id:
+                first = await self._ledger.retry_run(
+                    project_id,
+                    request.run_id,
+                    delegation_id,
+                    key,
+                    payload,
+                    answer,
+                    unknown=request.include_unknown,
+                )
+            self._tell_workers(request.run_id)
+        return pb.RetryRunResponse.FromString(first)
+
+    async def DeleteRun(self, request: pb.DeleteRunRequest, context: Context) -> pb.DeleteRunResponse:
+        """Deletes an ended run."""
+        project_id = current_principal().project_id
+        key = RequestKey(project_id, "DeleteRun", request.request_id)
+        await self._ledger.delete_run(project_id, request.run_id, key, payload_of(request))
+        return pb.DeleteRunResponse()
+
+    def _tell_workers(self, run_id: str) -> None:
+        self._hints.publish(WORK_TOPIC)
+        self._hints.publish(run_topic(run_id))
 
     @endless
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
@@ -230,4 +267,10 @@ def _event(event: RunEvent, view: SpecView) -> pb.RunEvent:
             message.failed.failure = event.failure
         case EventKind.CANCELLED:
             message.cancelled.statistics.CopyFrom(statistics)
+        case EventKind.PAUSED:
+            message.paused.statistics.CopyFrom(statistics)
+        case EventKind.RESUMED:
+            message.resumed.statistics.CopyFrom(statistics)
+        case EventKind.RETRIED:
+            message.retried.statistics.CopyFrom(statistics)
     return message

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select,
 
 from services.orchestrator.fairness import Candidate, claim_order, grant
 from services.orchestrator.ledger import Claim, ClaimRequest, Pulse, ShardKey
-from services.orchestrator.states import CLAIMABLE, RunStatus
+from services.orchestrator.states import CLAIMABLE, RunStatus, Step
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.runs import set_status
+from services.orchestrator.store.reopening import Retry, reopen
+from services.orchestrator.store.runs import end_run_if_done, lock_progress, take_step
 from services.runtime.database import Database
 
 CANDIDATES_MAX = 256
@@ -29,9 +30,13 @@ _IS_LIVE = select(
 _LIVE_HOLDER = exists().where(
     t.workers.c.worker_id == t.shards.c.worker_id, t.workers.c.expires_us >= bindparam("now_us")
 )
+_PAUSED = exists().where(
+    t.run_progress.c.run_id == t.shards.c.run_id, t.run_progress.c.status == RunStatus.PAUSED.value
+)
+_IS_ORPHAN = (~_LIVE_HOLDER, ~_PAUSED)
 _ORPHANS = (
     select(t.shards)
-    .where(~_LIVE_HOLDER)
+    .where(*_IS_ORPHAN)
     .order_by(t.shards.c.run_id, t.shards.c.first_cell)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
@@ -57,25 +62,28 @@ _CANDIDATES = (
 )
 _CANDIDATE = _CANDIDATES.where(t.runs.c.run_id == bindparam("run"))
 # Runs with nothing to claim are left out before the limit: many of them would hide the others.
-_CLAIMABLE = _CANDIDATES.where(t.run_progress.c.next_cell < t.runs.c.cells, t.runs.c.concurrency > _SLOTS)
+_CLAIMABLE = _CANDIDATES.where(
+    or_(t.run_progress.c.next_cell < t.runs.c.cells, t.run_progress.c.retry_next < t.run_progress.c.retry_end),
+    t.runs.c.concurrency > _SLOTS,
+)
 _OLDEST_CLAIMABLE = (
     _CLAIMABLE.add_columns(func.coalesce(_OF_PROJECT.c.slots, 0).label("project_slots"))
     .join(_OF_PROJECT, _OF_PROJECT.c.project_id == t.runs.c.project_id, isouter=True)
     .order_by(t.runs.c.run_id)
     .limit(CANDIDATES_MAX)
 )
-_ORPHAN_EXISTS = exists(select(t.shards.c.run_id).where(~_LIVE_HOLDER))
+_ORPHAN_EXISTS = exists(select(t.shards.c.run_id).where(*_IS_ORPHAN))
 _WORK_EXISTS = {
     False: select(_ORPHAN_EXISTS),
     True: select(or_(_ORPHAN_EXISTS, exists(_CLAIMABLE.with_only_columns(t.runs.c.run_id)))),
 }
 """Whether there is anything to take over; True: or to claim."""
 _LOCK_PROGRESS = (
-    select(t.run_progress.c.status, t.run_progress.c.next_cell)
+    select(t.run_progress, t.runs.c.cells)
+    .join(t.runs, t.runs.c.run_id == t.run_progress.c.run_id)
     .where(t.run_progress.c.run_id == bindparam("run"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(of=t.run_progress, skip_locked=True)
 )
-_CELLS = select(t.runs.c.cells).where(t.runs.c.run_id == bindparam("run"))
 
 
 def heartbeat(connection: Connection, database: Database, worker_id: str, lease_us: int) -> Pulse:
@@ -131,9 +139,9 @@ def claim(connection: Connection, database: Database, request: ClaimRequest) -> 
         return []
     claims = _take_over(connection, request, now_us)
     for run_id in request.extend:
-        claims.extend(_claim_cells(connection, request, run_id, 0, now_us))
+        claims.extend(_claim_cells(connection, database, request, run_id, 0, now_us))
     if request.capacity > 0:
-        claims.extend(_claim_new(connection, request, now_us))
+        claims.extend(_claim_new(connection, database, request, now_us))
     return claims
 
 
@@ -178,35 +186,50 @@ def _candidate(row: Any) -> Candidate:
     return Candidate(row.run_id, row.project_id, row.concurrency, int(row.slots))
 
 
-def _claim_new(connection: Connection, request: ClaimRequest, now_us: int) -> list[Claim]:
+def _claim_new(connection: Connection, database: Database, request: ClaimRequest, now_us: int) -> list[Claim]:
     rows = connection.execute(_OLDEST_CLAIMABLE).all()
     slots_of_project = {row.project_id: int(row.project_slots) for row in rows}
     for candidate in claim_order(map(_candidate, rows), slots_of_project):
         slots = grant(candidate, capacity=request.capacity, grant_max=request.grant_max)
-        if slots and (claims := _claim_cells(connection, request, candidate.run_id, slots, now_us)):
+        if slots and (claims := _claim_cells(connection, database, request, candidate.run_id, slots, now_us)):
             return claims
     return []
 
 
-def _claim_cells(connection: Connection, request: ClaimRequest, run_id: str, slots: int, now_us: int) -> list[Claim]:
-    """Advance a run's cursor by one shard; nothing where no cell is left or another worker has the row locked."""
-    progress = connection.execute(_LOCK_PROGRESS, {"run": run_id}).one_or_none()
-    cells = connection.execute(_CELLS, {"run": run_id}).scalar_one_or_none()
-    if progress is None or cells is None or RunStatus(progress.status) not in CLAIMABLE:
-        return []
-    first, count = progress.next_cell, min(request.shard_cells, cells - progress.next_cell)
-    if count <= 0:
+def _claim_cells(
+    connection: Connection, database: Database, request: ClaimRequest, run_id: str, slots: int, now_us: int
+) -> list[Claim]:
+    """A range of cells to be retried, or of new ones; nothing where none is left or somebody has the row locked."""
+    progress = connection.execute(_LOCK_PROGRESS, {"run": run_id}).mappings().one_or_none()
+    if progress is None or RunStatus(progress["status"]) not in CLAIMABLE:
         return []
     if slots:
         slots = _still_free(connection, run_id, slots)
         if not slots:
             return []
-    connection.execute(update(t.run_progress).where(t.run_progress.c.run_id == run_id).values(next_cell=first + count))
-    if RunStatus(progress.status) is RunStatus.PENDING:
-        set_status(connection, run_id, RunStatus.PENDING, RunStatus.RUNNING, started_us=now_us)
-    row = {"first_cell": first, "cells": count, "worker_id": request.worker_id, "fence": 1, "slots": slots}
+    values: dict[str, Any] = {}
+    cells = range(0)
+    if progress["retry_next"] < progress["retry_end"]:
+        retry = Retry(run_id, progress["retry_next"], progress["retry_end"], progress["retry_unknown"])
+        cells = reopen(connection, database, retry, request.shard_cells, now_us)
+        values["retry_next"] = cells.stop
+    inherited = bool(cells)
+    if not cells:
+        first = progress["next_cell"]
+        cells = range(first, min(first + request.shard_cells, progress["cells"]))
+        values["next_cell"] = cells.stop
+    if not progress["started_us"]:
+        values["started_us"] = now_us
+    take_step(connection, run_id, Step.CLAIM, RunStatus(progress["status"]), RunStatus.RUNNING, **values)
+    if not cells:
+        # What was to be retried has its answer by now, and nobody else would notice that the run has nothing left.
+        locked = lock_progress(connection, run_id)
+        if locked is not None:
+            end_run_if_done(connection, locked, now_us)
+        return []
+    row = {"first_cell": cells.start, "cells": len(cells), "worker_id": request.worker_id, "fence": 1, "slots": slots}
     connection.execute(t.shards.insert(), {"run_id": run_id, **row})
-    return [Claim(ShardKey(run_id, first, 1), count, slots, inherited=False)]
+    return [Claim(ShardKey(run_id, cells.start, 1), len(cells), slots, inherited)]
 
 
 def _still_free(connection: Connection, run_id: str, slots: int) -> int:

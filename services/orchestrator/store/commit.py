@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, update
 
-from services.orchestrator.ledger import CellAgain, CellResult, CellScores, CellSettled, Sent, ShardEnd, Write
+from services.orchestrator.ledger import (
+    CellAgain,
+    CellResult,
+    CellScores,
+    CellSettled,
+    Sent,
+    ShardBack,
+    ShardEnd,
+    ShardKey,
+    Write,
+)
 from services.orchestrator.records import COUNTED_OUTCOMES, EventKind
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.late import deliver_late
@@ -24,6 +34,7 @@ from services.orchestrator.store.statements import (
     COUNTERS,
     DELETE_RETRIES_OF_RANGE,
     DELETE_SHARD,
+    GIVE_BACK,
     HELD_SHARDS,
     LOCK_SHARD,
     PASS_SLOTS,
@@ -45,7 +56,7 @@ def commit(
     by_run: dict[str, list[tuple[Write, int, int]]] = {}
     for outer, batch in enumerate(batches):
         for inner, write in enumerate(batch):
-            run_id = write.shard.run_id if isinstance(write, Sent | ShardEnd) else write.run_id
+            run_id = write.shard.run_id if isinstance(write, Sent | ShardEnd | ShardBack) else write.run_id
             by_run.setdefault(run_id, []).append((write, outer, inner))
     # Always in the order of the ids, so that two transactions never wait for each other.
     for run_id in sorted(by_run):
@@ -67,9 +78,12 @@ def _commit_run(run: RunCommit, worker_id: str, writes: list[Write]) -> list[int
         _write_outcomes(run, [write for write in writes if isinstance(write, CellResult | CellAgain)])
         _write_scores(run, [write for write in writes if isinstance(write, CellScores)])
         _write_bills(run, [write for write in writes if isinstance(write, CellSettled)])
+        backs = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardBack)]
+        refused.extend(index for index, back in backs if not _take_back(run, worker_id, back.shard))
         ends = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardEnd)]
-        refused.extend(index for index, end in ends if not _end_shard(run, worker_id, end))
-        _write_progress(run, ending=len(refused) < len(ends))
+        refused_ends = [index for index, end in ends if not _end_shard(run, worker_id, end)]
+        refused.extend(refused_ends)
+        _write_progress(run, ending=len(refused_ends) < len(ends))
     sent = [(index, write) for index, write in enumerate(writes) if isinstance(write, Sent)]
     if sent:
         refused.extend(_write_sent(run, worker_id, sent))
@@ -217,6 +231,12 @@ def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
     if end.heir is not None and row.slots:
         run.execute(PASS_SLOTS, {"first_cell_of_range": end.heir, "of_worker": worker_id, "more_slots": row.slots})
     return True
+
+
+def _take_back(run: RunCommit, worker_id: str, shard: ShardKey) -> bool:
+    """Leave a range and its slots to whoever claims them; False when it is held by another."""
+    held = {"first_cell_of_range": shard.first_cell, "of_fence": shard.fence, "of_worker": worker_id}
+    return bool(run.execute(GIVE_BACK, held).rowcount)
 
 
 def _finished(run: RunCommit, cells: Mapping[str, int], count: int) -> bool:

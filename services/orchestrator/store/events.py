@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from services.orchestrator.calls import Money
-from services.orchestrator.records import EventKind, ResultEvent, RunEvent
+from services.orchestrator.records import LAST_EVENTS, EventKind, ResultEvent, RunEvent
 from services.orchestrator.states import CellStatus
 from services.orchestrator.statistics import decode_statistics
 from services.orchestrator.store import tables as t
@@ -16,6 +18,19 @@ from services.orchestrator.store import tables as t
 def encode_result_event(event: ResultEvent) -> str:
     """A result event as JSON text, for the rare result that another has replaced."""
     return json.dumps([event.cell, event.status.value, event.cost, event.latency_us, event.error_reason])
+
+
+def result_event_row(old: Mapping[Any, Any]) -> dict[str, Any]:
+    """The event of a result that is about to go, as a row: watchers who come later still see it, and no gap."""
+    cost = Money(old["cost_nano_usd"], old["unpriced_calls"])
+    event = ResultEvent(old["cell"], CellStatus(old["status"]), cost, 0, old["error_reason"])
+    return {
+        "run_id": old["run_id"],
+        "sequence": old["sequence"],
+        "kind": EventKind.RESULT.value,
+        "payload": encode_result_event(event),
+        "at_us": old["created_us"],
+    }
 
 
 def decode_result_event(text: str) -> ResultEvent:
@@ -43,6 +58,9 @@ def read_events(connection: Connection, run_id: str, after: int, limit: int) -> 
         if event is None:
             break
         events.append(event)
+    if any(event.kind in LAST_EVENTS for event in events):
+        latest = last_sequence(connection, run_id)
+        return [event._replace(final=event.kind in LAST_EVENTS and event.sequence == latest) for event in events]
     return events
 
 

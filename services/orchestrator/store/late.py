@@ -10,12 +10,11 @@ from typing import Any
 
 from sqlalchemy import RowMapping, delete, exists, insert, select, update
 
-from services.orchestrator.calls import Money
 from services.orchestrator.ledger import CellAgain, CellResult
-from services.orchestrator.records import COUNTED_OUTCOMES, EventKind, ResultEvent
+from services.orchestrator.records import was_made
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
-from services.orchestrator.store.events import encode_result_event
+from services.orchestrator.store.events import result_event_row
 from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_values
 from services.orchestrator.store.run_commit import (
     NO_BILL,
@@ -86,7 +85,7 @@ def _forget(run: RunCommit, outcome: CellResult | CellAgain, record: RowMapping 
         return
     run.connection.execute(delete(t.attempts).where(*_attempt(run, outcome)))
     run.add_bill(*bill_of(_bill(record)), sign=-1)
-    if record["outcome"] in COUNTED_OUTCOMES:
+    if was_made(record["outcome"]):
         run.deltas["attempts_failed"] -= 1
 
 
@@ -117,21 +116,8 @@ def _replace(run: RunCommit, answer: CellResult, old: RowMapping, record: RowMap
     run.count(CellStatus(old["status"]), 0, sign=-1)
     run.count(CellStatus.DONE, answer.timing.latency_us)
     if not run.ended:
-        run.events.append(_old_event(run, old))
+        run.events.append(result_event_row(old))
         _reopen(run, answer.cell)
-
-
-def _old_event(run: RunCommit, old: RowMapping) -> dict[str, Any]:
-    """The event of a result that has been replaced: watchers who come later still see it, and no gap."""
-    cost = Money(old["cost_nano_usd"], old["unpriced_calls"])
-    event = ResultEvent(old["cell"], CellStatus(old["status"]), cost, 0, old["error_reason"])
-    return {
-        "run_id": run.run_id,
-        "sequence": old["sequence"],
-        "kind": EventKind.RESULT.value,
-        "payload": encode_result_event(event),
-        "at_us": old["created_us"],
-    }
 
 
 def _reopen(run: RunCommit, cell: int) -> None:

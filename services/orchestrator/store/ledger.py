@@ -19,7 +19,19 @@ from services.orchestrator.ledger import (
 )
 from services.orchestrator.records import AttemptRecord, ExperimentRecord, RunEvent, RunRecord
 from services.orchestrator.states import RunStatus
-from services.orchestrator.store import bills, claims, commit, events, experiments, results, runs, shards, tables
+from services.orchestrator.store import (
+    bills,
+    claims,
+    commit,
+    controls,
+    events,
+    experiments,
+    removal,
+    results,
+    runs,
+    shards,
+    tables,
+)
 from services.orchestrator.store.results import ResultQuery, StoredResult
 from services.orchestrator.store.statements import Statements
 from services.runtime.database import Database
@@ -97,15 +109,20 @@ class SqlLedger:
         """Newest first, older than `before_id` ("" for all)."""
         return await self._database.read(experiments.list_experiments, project_id, before_id, limit)
 
-    async def delete_experiment(self, project_id: str, experiment_id: str) -> None:
+    async def delete_experiment(self, project_id: str, experiment_id: str, key: RequestKey, payload: bytes) -> None:
         """Delete an experiment with its ended runs. Raises NotFound, WrongState."""
-        await self._database.write(experiments.delete_experiment, project_id, experiment_id)
+
+        def do(connection: Connection) -> bytes:
+            removal.delete_experiment(connection, project_id, experiment_id)
+            return b""
+
+        await self._once(key, payload, do)
 
     async def purge_some(self, rows_max: int) -> bool:
         """Remove some rows of deleted runs; True while there is more to do. Without any, nothing is written."""
-        if not await self._database.read(experiments.any_purge):
+        if not await self._database.read(removal.any_purge):
             return False
-        return await self._database.write(experiments.purge_some, rows_max)
+        return await self._database.write(removal.purge_some, rows_max)
 
     # -- runs
 
@@ -154,11 +171,79 @@ class SqlLedger:
 
         return await self._database.read(read)
 
-    async def cancel_run(self, project_id: str, run_id: str) -> RunRecord:
+    async def cancel_run(
+        self, project_id: str, run_id: str, key: RequestKey, payload: bytes, answer: Callable[[RunRecord], bytes]
+    ) -> bytes:
         """Tell a run to stop. Raises NotFound."""
 
-        def write(connection: Connection) -> RunRecord:
-            return runs.cancel_run(connection, project_id, run_id, self._database.now_us(connection))
+        def do(connection: Connection) -> bytes:
+            return answer(controls.cancel_run(connection, project_id, run_id, self._database.now_us(connection)))
+
+        return await self._once(key, payload, do)
+
+    async def pause_run(
+        self, project_id: str, run_id: str, key: RequestKey, payload: bytes, answer: Callable[[RunRecord], bytes]
+    ) -> bytes:
+        """Tell a run to wait. Raises NotFound, WrongState."""
+
+        def do(connection: Connection) -> bytes:
+            return answer(controls.pause_run(connection, project_id, run_id, self._database.now_us(connection)))
+
+        return await self._once(key, payload, do)
+
+    async def resume_run(
+        self,
+        project_id: str,
+        run_id: str,
+        delegation_id: str,
+        key: RequestKey,
+        payload: bytes,
+        answer: Callable[[RunRecord], bytes],
+    ) -> bytes:
+        """Let a paused run go on under a delegation. Raises NotFound, WrongState."""
+
+        def do(connection: Connection) -> bytes:
+            now_us = self._database.now_us(connection)
+            return answer(controls.resume_run(connection, project_id, run_id, now_us, delegation_id=delegation_id))
+
+        return await self._once(key, payload, do)
+
+    async def retry_run(
+        self,
+        project_id: str,
+        run_id: str,
+        delegation_id: str,
+        key: RequestKey,
+        payload: bytes,
+        answer: Callable[[RunRecord, int], bytes],
+        *,
+        unknown: bool,
+    ) -> bytes:
+        """Let an ended run dispatch the cells without an answer anew; the answer is told how many. Raises as above."""
+
+        def do(connection: Connection) -> bytes:
+            now_us = self._database.now_us(connection)
+            cells = controls.retry_run(
+                connection, project_id, run_id, now_us, delegation_id=delegation_id, unknown=unknown
+            )
+            return answer(runs.get_run(connection, project_id, run_id), cells)
+
+        return await self._once(key, payload, do)
+
+    async def delete_run(self, project_id: str, run_id: str, key: RequestKey, payload: bytes) -> None:
+        """Delete an ended run with its results. Raises NotFound, WrongState."""
+
+        def do(connection: Connection) -> bytes:
+            removal.delete_run(connection, project_id, run_id)
+            return b""
+
+        await self._once(key, payload, do)
+
+    async def _once(self, key: RequestKey, payload: bytes, do: Callable[[Connection], bytes]) -> bytes:
+        """Run `do` in a transaction, unless the request was answered before: then its first answer."""
+
+        def write(connection: Connection) -> bytes:
+            return self._requests.once(connection, key, payload, lambda: do(connection))
 
         return await self._database.write(write)
 

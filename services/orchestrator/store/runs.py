@@ -1,4 +1,4 @@
-"""Runs in the ledger: how they begin, how they are told to stop, how they end."""
+"""Runs in the ledger: how they begin, how they are found, how they end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, exists, select, update
 
 from services.orchestrator.records import EventKind, RunRecord, Statistics
-from services.orchestrator.states import ENDED, RunStatus, check_transition, final_status
+from services.orchestrator.states import ENDED, RunStatus, Step, check_step, final_status
 from services.orchestrator.statistics import encode_statistics
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.rows import run_of, statistics_of
@@ -50,7 +50,8 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
             "created_us": record.created_us,
         },
     )
-    progress = dict.fromkeys(COUNTERS, 0) | {"started_us": 0, "ended_us": 0, "failure": "", "next_cell": 0}
+    progress = dict.fromkeys(COUNTERS, 0) | {"started_us": 0, "ended_us": 0, "failure": ""}
+    progress |= {"next_cell": 0, "retry_next": 0, "retry_end": 0, "retry_unknown": False}
     connection.execute(
         t.run_progress.insert(),
         progress | {"run_id": record.run_id, "status": record.status.value, "last_sequence": record.last_sequence},
@@ -105,42 +106,28 @@ def list_runs(
     return [run_of(row) for row in rows.mappings()]
 
 
-def cancel_run(connection: Connection, project_id: str, run_id: str, now_us: int) -> RunRecord:
-    """Tell a run to stop; one that nobody works on ends at once. An ended run stays as it is. Raises NotFound."""
-    get_run(connection, project_id, run_id)
-    progress = lock_progress(connection, run_id)
-    if progress is None:
-        raise NotFound("run", run_id)
-    status = RunStatus(progress["status"])
-    if status not in ENDED and status is not RunStatus.CANCELLING:
-        set_status(connection, run_id, status, RunStatus.CANCELLING)
-        status = RunStatus.CANCELLING
-    if status is RunStatus.CANCELLING:
-        end_run_if_done(connection, progress | {"status": status.value}, now_us)
-    return get_run(connection, project_id, run_id)
-
-
 def lock_progress(connection: Connection, run_id: str) -> dict[str, Any] | None:
     """Lock a run's progress row and give it, with the run's `cells`; None when the run has been deleted."""
     row = connection.execute(LOCK_PROGRESS, {"of_run": run_id}).mappings().one_or_none()
     return None if row is None else dict(row)
 
 
-def set_status(connection: Connection, run_id: str, old: RunStatus, new: RunStatus, **values: Any) -> None:
+def take_step(connection: Connection, run_id: str, step: Step, old: RunStatus, new: RunStatus, **values: Any) -> None:
     """Take a step of the state machine; the caller holds the progress row."""
-    check_transition(old, new)
+    check_step(step, old, new)
     connection.execute(
         update(t.run_progress).where(t.run_progress.c.run_id == run_id).values(status=new.value, **values)
     )
 
 
 def end_run_if_done(connection: Connection, progress: dict[str, Any], now_us: int) -> bool:
-    """End a run in which nothing is left to do: no range held or orphaned, no cell unclaimed (or a cancel).
+    """End a run in which nothing is left to do: no range held or orphaned, no cell to be claimed (or a cancel).
 
     `progress` is the locked progress row, up to date. The last event is written here and nowhere else.
     """
     run_id, status = progress["run_id"], RunStatus(progress["status"])
-    if status in ENDED or (status is not RunStatus.CANCELLING and progress["next_cell"] < progress["cells"]):
+    to_claim = progress["next_cell"] < progress["cells"] or progress["retry_next"] < progress["retry_end"]
+    if status in ENDED or (status is not RunStatus.CANCELLING and to_claim):
         return False
     if connection.execute(select(exists().where(t.shards.c.run_id == run_id))).scalar_one():
         return False
@@ -148,7 +135,7 @@ def end_run_if_done(connection: Connection, progress: dict[str, Any], now_us: in
     final = final_status(status, statistics.done)
     failure = _why_failed(connection, run_id, statistics) if final is RunStatus.FAILED else ""
     sequence = progress["last_sequence"] + 1
-    set_status(connection, run_id, status, final, ended_us=now_us, failure=failure, last_sequence=sequence)
+    take_step(connection, run_id, Step.END, status, final, ended_us=now_us, failure=failure, last_sequence=sequence)
     connection.execute(
         t.events.insert(), event_row(run_id, sequence, _END_EVENTS[final], statistics, now_us, failure=failure)
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Table, case, func, select
 
 from services.orchestrator.ledger import Dangling, DueRetry, ShardState, StoredAnswer
 from services.orchestrator.outcomes import CellHistory
+from services.orchestrator.records import COUNTED_OUTCOMES, EARLIER
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.rows import open_bill_of
@@ -24,14 +25,17 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
     bills = connection.execute(select(t.open_bills).where(*of(t.open_bills))).mappings().all()
     calls = connection.execute(select(t.in_flight.c.cell, t.in_flight.c.attempt).where(*of(t.in_flight))).all()
     retries = connection.execute(select(t.retries).where(*of(t.retries))).all()
-    refused = func.sum(case((t.attempts.c.outcome == "refused", 1), else_=0))
-    unsent = func.sum(case((t.attempts.c.outcome == "unsent", 1), else_=0))
+
+    def times(*outcomes: str) -> Any:
+        return func.sum(case((t.attempts.c.outcome.in_(outcomes), 1), else_=0))
+
     histories = connection.execute(
         select(
             t.attempts.c.cell,
             func.count().label("all"),
-            refused.label("refused"),
-            unsent.label("unsent"),
+            times("refused").label("refused"),
+            times("unsent", f"refused{EARLIER}").label("unsent"),
+            times(*(f"{outcome}{EARLIER}" for outcome in COUNTED_OUTCOMES)).label("earlier"),
             func.max(t.attempts.c.attempt).label("last"),
         )
         .where(*of(t.attempts))
@@ -48,8 +52,8 @@ def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int)
 
 
 def _history(row: Row[Any]) -> CellHistory:
-    refused, unsent = int(row.refused), int(row.unsent)
-    return CellHistory(row.all - refused - unsent, refused, unsent, row.last)
+    refused, unsent, earlier = int(row.refused), int(row.unsent), int(row.earlier)
+    return CellHistory(row.all - refused - unsent - earlier, refused, unsent, row.last, earlier)
 
 
 def stored_answers(connection: Connection, run_id: str, cells: Sequence[int]) -> list[StoredAnswer]:

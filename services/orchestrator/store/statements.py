@@ -34,16 +34,14 @@ HELD_SHARDS = (
     .where(t.shards.c.run_id == _RUN, t.shards.c.worker_id == bindparam("of_worker"))
     .with_for_update(read=True)
 )
-LOCK_SHARD = (
-    select(t.shards.c.cells, t.shards.c.slots)
-    .where(
-        t.shards.c.run_id == _RUN,
-        t.shards.c.first_cell == _FIRST,
-        t.shards.c.fence == bindparam("of_fence"),
-        t.shards.c.worker_id == bindparam("of_worker"),
-    )
-    .with_for_update()
+_HELD_SHARD = (
+    t.shards.c.run_id == _RUN,
+    t.shards.c.first_cell == _FIRST,
+    t.shards.c.fence == bindparam("of_fence"),
+    t.shards.c.worker_id == bindparam("of_worker"),
 )
+LOCK_SHARD = select(t.shards.c.cells, t.shards.c.slots).where(*_HELD_SHARD).with_for_update()
+GIVE_BACK = update(t.shards).where(*_HELD_SHARD).values(worker_id="", slots=0)
 DELETE_SHARD = delete(t.shards).where(t.shards.c.run_id == _RUN, t.shards.c.first_cell == _FIRST)
 PASS_SLOTS = (
     update(t.shards)

@@ -119,6 +119,9 @@ run_progress = Table(
     _text("failure"),
     _int("last_sequence"),
     _int("next_cell"),
+    _int("retry_next"),
+    _int("retry_end"),
+    Column("retry_unknown", Boolean, nullable=False),
     _int("done"),
     _int("failed"),
     _int("unknown"),
@@ -129,7 +132,10 @@ run_progress = Table(
     _int("latency_sum_us"),
     Index("run_progress_by_status", "status"),
 )
-"""Where a run stands. Every transaction that changes a run locks its row first, which puts event sequences in order."""
+"""Where a run stands. Every transaction that changes a run locks its row first, which puts event sequences in order.
+
+Cells from `next_cell` on have never been claimed. Those between `retry_next` and `retry_end` are to be claimed anew
+where they have no answer (`retry_unknown`: also where their outcome is unknown)."""
 
 shards = Table(
     "shards",

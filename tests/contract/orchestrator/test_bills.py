@@ -11,7 +11,7 @@ from services.orchestrator.ledger import (
 from services.orchestrator.states import CellStatus, RunStatus
 from services.orchestrator.store import SqlLedger
 from services.runtime.clock import ManualClock
-from tests.support.ledger import PROJECT, claim, result, scores, sent, start, write
+from tests.support.ledger import NO_KEY, PROJECT, claim, result, scores, sent, start, write
 
 
 async def test_an_open_bill_has_the_usage_of_its_own_call_alone(ledger: SqlLedger) -> None:
@@ -108,7 +108,7 @@ async def test_bills_of_a_deleted_experiment_go_with_it(ledger: SqlLedger, clock
     (first,) = await claim(ledger)
     await write(ledger, *sent(first.shard, 0))
     await write(ledger, result(0, settled=False), *scores(0), ShardEnd(first.shard, None))
-    await ledger.delete_experiment(PROJECT, "exp_1")
+    await ledger.delete_experiment(PROJECT, "exp_1", NO_KEY, b"")
     while await ledger.purge_some(100):
         pass
 

@@ -18,7 +18,7 @@ from services.orchestrator.ledger import (
 )
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.records import EventKind, ExperimentRecord, RunEvent, Statistics
-from services.orchestrator.states import CellStatus, RunStatus
+from services.orchestrator.states import CellStatus, RunStatus, Step
 from services.orchestrator.store import Bodies, ResultOrder, ResultQuery, SqlLedger
 from services.orchestrator.store.claims import CANDIDATES_MAX
 from services.orchestrator.store.runs import insert_run
@@ -28,7 +28,7 @@ from services.runtime.database import Database
 from services.runtime.errors import AlreadyExists, NotFound, WrongState
 from services.runtime.requests import RequestKey
 from tests.support.databases import schema_differences
-from tests.support.ledger import LEASE_MS, NO_KEY, PROJECT, claim, result, scores, sent, start, write
+from tests.support.ledger import LEASE_MS, NO_KEY, PROJECT, ask, claim, result, scores, sent, start, write
 
 
 def experiment(experiment_id: str = "exp_1", spec_hash: str = "hash") -> ExperimentRecord:
@@ -363,18 +363,18 @@ async def test_scores_count_once(ledger: SqlLedger) -> None:
 async def test_cancel_ends_at_once_where_nobody_works_and_waits_for_calls_otherwise(ledger: SqlLedger) -> None:
     await start(ledger, "run_1")
     await start(ledger, "run_2")
-    assert (await ledger.cancel_run(PROJECT, "run_2")).status is RunStatus.CANCELLED
+    assert (await ask(ledger, Step.CANCEL, "run_2")).status is RunStatus.CANCELLED
 
     (first,) = await claim(ledger, "w1")
     await write(ledger, *sent(first.shard, 0, 1))
-    assert (await ledger.cancel_run(PROJECT, "run_1")).status is RunStatus.CANCELLING
+    assert (await ask(ledger, Step.CANCEL, "run_1")).status is RunStatus.CANCELLING
     assert await claim(ledger, "w2") == []
     assert (await ledger.heartbeat("w1", LEASE_MS)).statuses == {"run_1": RunStatus.CANCELLING}
     assert await write(ledger, ShardEnd(first.shard, None)) == [False]
     await write(ledger, result(0), result(1, CellStatus.CANCELLED))
     assert await write(ledger, ShardEnd(first.shard, None)) == [True]
 
-    run = await ledger.cancel_run(PROJECT, "run_1")
+    run = await ask(ledger, Step.CANCEL, "run_1")
     assert run.status is RunStatus.CANCELLED
     assert (run.statistics.done, run.statistics.cancelled) == (1, 1)
     events = await all_events(ledger)
@@ -464,9 +464,9 @@ async def test_tenants_do_not_see_each_other(ledger: SqlLedger) -> None:
     with pytest.raises(NotFound):
         await ledger.get_experiment("prj_2", "exp_1")
     with pytest.raises(NotFound):
-        await ledger.cancel_run("prj_2", "run_1")
+        await ask(ledger, Step.CANCEL, project_id="prj_2")
     with pytest.raises(NotFound):
-        await ledger.delete_experiment("prj_2", "exp_1")
+        await ledger.delete_experiment("prj_2", "exp_1", NO_KEY, b"")
     assert await ledger.list_runs("prj_2", "", (), "", 10) == []
     assert await ledger.list_experiments("prj_2", "", 10) == []
 
@@ -474,7 +474,7 @@ async def test_tenants_do_not_see_each_other(ledger: SqlLedger) -> None:
 async def test_lists_are_newest_first_and_page_by_id(ledger: SqlLedger) -> None:
     for number in range(3):
         await start(ledger, f"run_{number}")
-    await ledger.cancel_run(PROJECT, "run_1")
+    await ask(ledger, Step.CANCEL, "run_1")
 
     async def ids(statuses: Sequence[RunStatus] = (), before: str = "", limit: int = 10) -> list[str]:
         return [run.run_id for run in await ledger.list_runs(PROJECT, "exp_1", statuses, before, limit)]
@@ -487,10 +487,10 @@ async def test_lists_are_newest_first_and_page_by_id(ledger: SqlLedger) -> None:
 async def test_deleting_an_experiment_takes_everything_with_it(ledger: SqlLedger) -> None:
     await start(ledger)
     with pytest.raises(WrongState, match="run_1"):
-        await ledger.delete_experiment(PROJECT, "exp_1")
+        await ledger.delete_experiment(PROJECT, "exp_1", NO_KEY, b"")
     await complete(ledger)
 
-    await ledger.delete_experiment(PROJECT, "exp_1")
+    await ledger.delete_experiment(PROJECT, "exp_1", NO_KEY, b"")
     rounds = 0
     while await ledger.purge_some(3):
         rounds += 1

@@ -280,6 +280,10 @@ async def test_things_that_do_not_exist_are_not_found(client: Client) -> None:
     for call in (
         client.runs.GetRun(pb.GetRunRequest(run_id="run_x")),
         client.runs.CancelRun(pb.CancelRunRequest(run_id="run_x")),
+        client.runs.PauseRun(pb.PauseRunRequest(run_id="run_x")),
+        client.runs.ResumeRun(pb.ResumeRunRequest(run_id="run_x")),
+        client.runs.RetryRun(pb.RetryRunRequest(run_id="run_x")),
+        client.runs.DeleteRun(pb.DeleteRunRequest(run_id="run_x")),
         client.runs.WatchRun(pb.WatchRunRequest(run_id="run_x")),
         client.runs.StartRun(pb.StartRunRequest(experiment_id="exp_x")),
         client.results.GetResult(pb.GetResultRequest(run_id=run.run_id, cell_index=99)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, exists, select
 
 from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
 from services.orchestrator.calls import Answer, AttemptState, CallId, Failure, Money, PlannedCall
@@ -20,8 +21,9 @@ from services.orchestrator.product import Product
 from services.orchestrator.records import ExperimentRecord, RunRecord, Statistics
 from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.spec_codec import encode_spec, spec_hash
-from services.orchestrator.states import ENDED, CellStatus, RunStatus
+from services.orchestrator.states import ENDED, CellStatus, RunStatus, Step
 from services.orchestrator.store import Bodies, ResultQuery, SqlLedger, StoredResult
+from services.orchestrator.store.tables import shards
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.backoff import Backoff
@@ -32,6 +34,7 @@ from services.runtime.failpoints import arm
 from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold, Liveness, liveness_of
 from services.runtime.requests import RequestKey
+from tests.support.ledger import ask
 from tests.support.orchestrator import (
     USAGE,
     World,
@@ -134,6 +137,13 @@ class Lab:
 
     async def ended(self, run_id: str = "run_1") -> RunRecord:
         return await self.until(lambda run: run.status in ENDED, run_id)
+
+    async def all_given_back(self) -> None:
+        """Returns as soon as no worker holds cells of the first run."""
+        async with asyncio.timeout(20):
+            with self.hints.subscribe(run_topic("run_1")) as changes:
+                while await self.database.read(held_shards):
+                    await changes.wait(0.05)
 
     async def results(self, run_id: str = "run_1") -> list[StoredResult]:
         return await self.ledger.page_results(ResultQuery(run_id, limit=10_000, bodies=Bodies.ALL))
@@ -313,7 +323,7 @@ async def test_a_cancelled_run_ends_at_once_and_its_bills_are_settled_later(lab:
     async with lab.worker():
         await lab.start(study(rows=2))
         await lab.until(lambda run: run.statistics.scored == 8)
-        await lab.ledger.cancel_run(PROJECT, "run_1")
+        await ask(lab.ledger, Step.CANCEL)
         lab.hints.publish(WORK_TOPIC)
         run = await lab.ended()
         assert (run.status, run.statistics.cost.nano_usd) == (RunStatus.CANCELLED, 0)
@@ -341,7 +351,7 @@ async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
         await lab.until(lambda run: run.statistics.done >= 4)
         lab.world.gate = asyncio.Event()
         await eventually(lambda: lab.world.under_way >= 4)
-        await lab.ledger.cancel_run(PROJECT, "run_1")
+        await ask(lab.ledger, Step.CANCEL)
         lab.hints.publish(WORK_TOPIC)
         run = await lab.ended()
 
@@ -351,6 +361,68 @@ async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
     assert run.statistics.done >= 4
     assert len(results) == run.statistics.done + 4
     assert sum(lab.world.dispatched.values()) == len(results)
+
+
+async def test_a_pause_lets_calls_end_gives_everything_back_and_a_resume_goes_on(lab: Lab) -> None:
+    async with lab.worker():
+        cells = await lab.start(study(rows=50), limits=RunLimits(concurrency=4))
+        await lab.until(lambda run: run.statistics.done >= 4)
+        lab.world.gate = asyncio.Event()
+        await eventually(lambda: lab.world.under_way >= 4)
+        await ask(lab.ledger, Step.PAUSE)
+        lab.hints.publish(WORK_TOPIC)
+        lab.world.gate.set()
+        # Another run finds all slots free, on the same worker.
+        await lab.all_given_back()
+        paused = await lab.ledger.get_run(PROJECT, "run_1")
+        made = sum(lab.world.dispatched.values())
+        await lab.start(study(rows=50), "run_2")
+        await lab.ended("run_2")
+        assert (paused.status, paused.statistics.done) == (RunStatus.PAUSED, made)
+        assert paused.statistics.done < cells
+
+        await ask(lab.ledger, Step.RESUME)
+        lab.hints.publish(WORK_TOPIC)
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.done) == (RunStatus.COMPLETED, cells)
+    assert [stored.record.cell for stored in await lab.results()] == list(range(cells))
+    assert set(lab.world.dispatched.values()) == {1}
+
+
+async def test_a_pause_that_is_taken_back_at_once_changes_nothing(lab: Lab) -> None:
+    async with lab.worker():
+        cells = await lab.start(study(rows=20), limits=RunLimits(concurrency=4))
+        for _ in range(5):
+            for step in (Step.PAUSE, Step.RESUME):
+                await ask(lab.ledger, step)
+                lab.hints.publish(WORK_TOPIC)
+                await asyncio.sleep(0)
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.done) == (RunStatus.COMPLETED, cells)
+
+
+async def test_a_retry_calls_again_for_what_failed_with_all_attempts_anew(lab: Lab) -> None:
+    lab.world.script = lambda call: failure() if "/3/" in call.call_id else answer()
+    async with lab.worker():
+        cells = await lab.start(study(rows=4), limits=RunLimits(concurrency=4, attempts_max=2))
+        assert (await lab.ended()).statistics.failed == 1
+        lab.world.script = lambda call: failure() if call.call_id.endswith("/3/3") else answer()
+        await ask(lab.ledger, Step.RETRY)
+        lab.hints.publish(WORK_TOPIC)
+        run = await lab.ended()
+
+    results = await lab.results()
+    assert (run.status, run.statistics.done, run.statistics.scored) == (RunStatus.COMPLETED, cells, cells)
+    assert run.statistics.attempts_failed == 3
+    assert (results[3].record.attempt, results[3].record.attempts) == (4, 4)
+    assert_whole(run, results, lab.world)
+
+
+def held_shards(connection: Connection) -> bool:
+    """Whether some worker holds cells."""
+    return bool(connection.execute(select(exists().where(shards.c.worker_id != ""))).scalar_one())
 
 
 JUDGED = replace(study(rows=8), scorers=(ScorerTarget("judge", needs_model=True),))
@@ -370,7 +442,7 @@ async def test_a_cancelled_run_does_not_wait_for_its_judge(lab: Lab) -> None:
     async with lab.worker():
         await lab.start(JUDGED, limits=RunLimits(concurrency=4))
         await eventually(lambda: lab.world.score_requests)
-        await lab.ledger.cancel_run(PROJECT, "run_1")
+        await ask(lab.ledger, Step.CANCEL)
         lab.hints.publish(WORK_TOPIC)
         run = await lab.ended()
 
@@ -383,7 +455,7 @@ async def test_a_call_that_does_not_stop_is_cut_and_accounted(lab: Lab) -> None:
         await lab.start(study(rows=4), limits=RunLimits(concurrency=2))
         await eventually(lambda: lab.world.under_way >= 2)
         lab.world.cancelled = DeafList()
-        await lab.ledger.cancel_run(PROJECT, "run_1")
+        await ask(lab.ledger, Step.CANCEL)
         lab.hints.publish(WORK_TOPIC)
         run = await lab.ended()
 

@@ -56,6 +56,26 @@ class RunServiceStub:
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.RunService/PauseRun',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.PauseRunResponse.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.RunService/ResumeRun',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ResumeRunResponse.FromString,
+                _registered_method=True)
+        self.RetryRun = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.RunService/RetryRun',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.RetryRunRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.RetryRunResponse.FromString,
+                _registered_method=True)
+        self.DeleteRun = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.RunService/DeleteRun',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.DeleteRunRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.DeleteRunResponse.FromString,
+                _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/llmlab.api.orchestrator.v1.RunService/WatchRun',
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunRequest.SerializeToString,
@@ -96,6 +116,40 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseRun(self, request, context):
+        """Tells a run to wait: no further call is made; those under way end as they do, and their results come. Takes a run that is
+        PENDING, RUNNING or PAUSED (which stays as it is); others are refused with WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """Lets a paused run go on, on behalf of the caller. Takes a run that is PAUSED, or PENDING or RUNNING (which stays as it is);
+        others are refused with WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryRun(self, request, context):
+        """Lets an ended run dispatch those of its cells again that have no answer, on behalf of the caller: cells that failed or were
+        cancelled, cells that were never dispatched, and on demand those whose outcome is unknown. Each has all its attempts anew;
+        what was paid for earlier ones stays counted. Without such cells the run stays ended. A run that has not ended is
+        refused with WRONG_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRun(self, request, context):
+        """Deletes an ended run with its results. It is gone at once; its rows are removed afterwards, batch by batch. A run that has
+        not ended is refused with WRONG_STATE. What its calls cost stays in the spend.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRun(self, request, context):
         """Streams a run's durable events from any sequence number on, then live, until the run has ended. A cut stream is resumed
         with the last sequence received, on any replica.
@@ -126,6 +180,26 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.PauseRunRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.PauseRunResponse.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ResumeRunRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ResumeRunResponse.SerializeToString,
+            ),
+            'RetryRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryRun,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.RetryRunRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.RetryRunResponse.SerializeToString,
+            ),
+            'DeleteRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRun,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.DeleteRunRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.DeleteRunResponse.SerializeToString,
             ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
@@ -242,6 +316,114 @@ class RunService:
             '/llmlab.api.orchestrator.v1.RunService/CancelRun',
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.RunService/PauseRun',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.PauseRunRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.PauseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.RunService/ResumeRun',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ResumeRunRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.ResumeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.RunService/RetryRun',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.RetryRunRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.RetryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.RunService/DeleteRun',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.DeleteRunRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.DeleteRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

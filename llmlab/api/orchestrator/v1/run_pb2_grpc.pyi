@@ -44,6 +44,24 @@ class RunServiceStub:
     """Cancels a run: no further call is made, calls under way are stopped and accounted, results are kept. Cancelling an
     ended run changes nothing.
     """
+    PauseRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.PauseRunRequest, _run_pb2.PauseRunResponse]
+    """Tells a run to wait: no further call is made; those under way end as they do, and their results come. Takes a run that is
+    PENDING, RUNNING or PAUSED (which stays as it is); others are refused with WRONG_STATE.
+    """
+    ResumeRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.ResumeRunRequest, _run_pb2.ResumeRunResponse]
+    """Lets a paused run go on, on behalf of the caller. Takes a run that is PAUSED, or PENDING or RUNNING (which stays as it is);
+    others are refused with WRONG_STATE.
+    """
+    RetryRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.RetryRunRequest, _run_pb2.RetryRunResponse]
+    """Lets an ended run dispatch those of its cells again that have no answer, on behalf of the caller: cells that failed or were
+    cancelled, cells that were never dispatched, and on demand those whose outcome is unknown. Each has all its attempts anew;
+    what was paid for earlier ones stays counted. Without such cells the run stays ended. A run that has not ended is
+    refused with WRONG_STATE.
+    """
+    DeleteRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.DeleteRunRequest, _run_pb2.DeleteRunResponse]
+    """Deletes an ended run with its results. It is gone at once; its rows are removed afterwards, batch by batch. A run that has
+    not ended is refused with WRONG_STATE. What its calls cost stays in the spend.
+    """
     WatchRun: _grpc.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]
     """Streams a run's durable events from any sequence number on, then live, until the run has ended. A cut stream is resumed
     with the last sequence received, on any replica.
@@ -63,6 +81,24 @@ class RunServiceAsyncStub(RunServiceStub):
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Cancels a run: no further call is made, calls under way are stopped and accounted, results are kept. Cancelling an
     ended run changes nothing.
+    """
+    PauseRun: _aio.UnaryUnaryMultiCallable[_run_pb2.PauseRunRequest, _run_pb2.PauseRunResponse]  # type: ignore[assignment]
+    """Tells a run to wait: no further call is made; those under way end as they do, and their results come. Takes a run that is
+    PENDING, RUNNING or PAUSED (which stays as it is); others are refused with WRONG_STATE.
+    """
+    ResumeRun: _aio.UnaryUnaryMultiCallable[_run_pb2.ResumeRunRequest, _run_pb2.ResumeRunResponse]  # type: ignore[assignment]
+    """Lets a paused run go on, on behalf of the caller. Takes a run that is PAUSED, or PENDING or RUNNING (which stays as it is);
+    others are refused with WRONG_STATE.
+    """
+    RetryRun: _aio.UnaryUnaryMultiCallable[_run_pb2.RetryRunRequest, _run_pb2.RetryRunResponse]  # type: ignore[assignment]
+    """Lets an ended run dispatch those of its cells again that have no answer, on behalf of the caller: cells that failed or were
+    cancelled, cells that were never dispatched, and on demand those whose outcome is unknown. Each has all its attempts anew;
+    what was paid for earlier ones stays counted. Without such cells the run stays ended. A run that has not ended is
+    refused with WRONG_STATE.
+    """
+    DeleteRun: _aio.UnaryUnaryMultiCallable[_run_pb2.DeleteRunRequest, _run_pb2.DeleteRunResponse]  # type: ignore[assignment]
+    """Deletes an ended run with its results. It is gone at once; its rows are removed afterwards, batch by batch. A run that has
+    not ended is refused with WRONG_STATE. What its calls cost stays in the spend.
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run's durable events from any sequence number on, then live, until the run has ended. A cut stream is resumed
@@ -104,6 +140,48 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_pb2.CancelRunResponse, _abc.Awaitable[_run_pb2.CancelRunResponse]]:
         """Cancels a run: no further call is made, calls under way are stopped and accounted, results are kept. Cancelling an
         ended run changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseRun(
+        self,
+        request: _run_pb2.PauseRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.PauseRunResponse, _abc.Awaitable[_run_pb2.PauseRunResponse]]:
+        """Tells a run to wait: no further call is made; those under way end as they do, and their results come. Takes a run that is
+        PENDING, RUNNING or PAUSED (which stays as it is); others are refused with WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeRun(
+        self,
+        request: _run_pb2.ResumeRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.ResumeRunResponse, _abc.Awaitable[_run_pb2.ResumeRunResponse]]:
+        """Lets a paused run go on, on behalf of the caller. Takes a run that is PAUSED, or PENDING or RUNNING (which stays as it is);
+        others are refused with WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryRun(
+        self,
+        request: _run_pb2.RetryRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.RetryRunResponse, _abc.Awaitable[_run_pb2.RetryRunResponse]]:
+        """Lets an ended run dispatch those of its cells again that have no answer, on behalf of the caller: cells that failed or were
+        cancelled, cells that were never dispatched, and on demand those whose outcome is unknown. Each has all its attempts anew;
+        what was paid for earlier ones stays counted. Without such cells the run stays ended. A run that has not ended is
+        refused with WRONG_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteRun(
+        self,
+        request: _run_pb2.DeleteRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.DeleteRunResponse, _abc.Awaitable[_run_pb2.DeleteRunResponse]]:
+        """Deletes an ended run with its results. It is gone at once; its rows are removed afterwards, batch by batch. A run that has
+        not ended is refused with WRONG_STATE. What its calls cost stays in the spend.
         """
 
     @_abc_1.abstractmethod

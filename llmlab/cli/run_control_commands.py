@@ -1,0 +1,118 @@
+"""Commands that tell a run what to do: cancel, pause, resume, retry, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmlab.api.orchestrator.v1 import run_pb2
+from llmlab.cli import tables
+from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, hint, run_async
+from llmlab.cli.connection import connect
+from llmlab.cli.plain import print_json, to_plain
+from llmlab.cli.run_choice import pick_run
+from llmlab.cli.run_commands import RunId, follow_and_conclude
+from llmlab.client import Client
+
+Detach = Annotated[bool, typer.Option("--detach", help="Leave at once; needs running services.")]
+
+
+def cancel(run_id: RunId, as_json: AsJson = False) -> None:
+    """Cancel a run: its calls under way are stopped, the results that it has are kept."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            _tell(await client.cancel_run(chosen.run_id), as_json=as_json)
+
+    run_async(command())
+
+
+def pause(run_id: RunId, as_json: AsJson = False) -> None:
+    """Let a run make no further calls for now; those under way end as they do."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            paused = await client.pause_run(chosen.run_id)
+            _tell(paused, as_json=as_json)
+            if not as_json:
+                hint(f"`llmlab resume {paused.run_id}` lets it go on.")
+
+    run_async(command())
+
+
+def resume(run_id: RunId, detach: Detach = False, as_json: AsJson = False) -> None:
+    """Let a paused run go on, and follow it."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            await _go_on(client, await client.resume_run(chosen.run_id), detach=detach, as_json=as_json)
+
+    run_async(command())
+
+
+def retry(
+    run_id: RunId,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Also cells with an unknown outcome; they can be paid for twice.")
+    ] = False,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Call models again for the cells of an ended run that have no answer: failed, cancelled or never called."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            retried = await client.retry_run(chosen.run_id, include_unknown=unknown)
+            if retried.cells:
+                hint(f"Run {chosen.run_id}: {retried.cells:,} cells are tried again")
+                await _go_on(client, retried.run, detach=detach, as_json=as_json)
+            elif as_json:
+                print_json(to_plain(retried.run))
+            else:
+                lost = chosen.statistics.cells_unknown
+                more = f" {lost:,} have an unknown outcome; --unknown tries them again too." if lost else ""
+                hint(f"No cell of run {chosen.run_id} has to be tried again.{more}")
+
+    run_async(command())
+
+
+def delete(
+    run_id: RunId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete an ended run with its results; what it cost stays in the spend."""
+
+    async def command() -> None:
+        async with connect() as client:
+            chosen = await pick_run(client, run_id)
+            question = f"Delete run {chosen.run_id} ({chosen.experiment_name}) with its results?"
+            if not yes and not typer.confirm(question, err=True):
+                raise CommandError("Nothing was deleted.", EXIT_USAGE)
+            await client.delete_run(chosen.run_id)
+            if as_json:
+                print_json({"run_id": chosen.run_id})
+            else:
+                hint(f"Run {chosen.run_id} is deleted.")
+
+    run_async(command())
+
+
+async def _go_on(client: Client, run: run_pb2.Run, *, detach: bool, as_json: bool) -> None:
+    """Follow a run that goes on; say where it stands if nobody wants to."""
+    if detach:
+        _tell(run, as_json=as_json)
+    else:
+        await follow_and_conclude(client, run.run_id, run.experiment_name, as_json=as_json)
+
+
+def _tell(run: run_pb2.Run, *, as_json: bool) -> None:
+    if as_json:
+        print_json(to_plain(run))
+    else:
+        hint(f"Run {run.run_id} is {tables.run_state(run.status).plain}.")
