@@ -12,7 +12,7 @@ import orjson
 from services.gateway.attempts import CallOutcome
 from services.gateway.cache import CacheStore
 from services.gateway.calls import Owner
-from services.gateway.chunks import AutomationResult, AutomationUpdate, Event, Started
+from services.gateway.chunks import AutomationResult, AutomationUpdate, Read, Started
 from services.gateway.failures import refused
 
 ALIVE_S = 15.0
@@ -33,9 +33,9 @@ class AutomationRun:
     known: asyncio.Event = field(default_factory=asyncio.Event)
     watch: Watch | None = None
 
-    async def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+    async def emit(self, read: Read) -> None:
         """See chunks.Emit: keeps the provider's id and the result, passes updates on."""
-        for event in events:
+        for event in read.events:
             if isinstance(event, Started) and event.provider_request_id:
                 self.run_id = event.provider_request_id
                 self.known.set()
@@ -97,13 +97,31 @@ class SharedAutomations:
         """Whether a replica follows it."""
         return await self._store.get(_key(owner, call_id) + ":alive") is not None
 
-    async def want_cancel(self, owner: Owner, call_id: str) -> None:
-        """Whoever follows it is to cancel it; a hint under `cancel_topic` makes that sooner."""
-        await self._store.put(_key(owner, call_id) + ":cancel", b"1", ALIVE_S)
+    async def want_cancel(self, owner: Owner, call_id: str, wish: str) -> None:
+        """Whoever runs it is to cancel it, and to grant this wish; a hint under `cancel_topic` makes that sooner."""
+        await self._store.put(_key(owner, call_id) + ":cancel", wish.encode(), ALIVE_S)
 
-    async def is_cancel_wanted(self, owner: Owner, call_id: str) -> bool:
-        """Whether somebody wants it cancelled."""
-        return await self._store.get(_key(owner, call_id) + ":cancel") is not None
+    async def wanted_cancel(self, owner: Owner, call_id: str) -> str:
+        """The wish that it be cancelled; empty where nobody has one."""
+        wish = await self._store.get(_key(owner, call_id) + ":cancel")
+        return "" if wish is None else wish.decode()
+
+    async def grant_cancel(self, wish: str) -> None:
+        """It is under way, and will be cancelled; a hint under `granted_topic` tells that sooner."""
+        await self._store.put(_granted_key(wish), b"1", ALIVE_S)
+
+    async def is_cancel_granted(self, wish: str) -> bool:
+        """Whether somebody who runs it has granted the wish."""
+        return await self._store.get(_granted_key(wish)) is not None
+
+
+def granted_topic(wish: str) -> str:
+    """Where a hint means: look whether this wish was granted."""
+    return f"automation-cancel-granted:{wish}"
+
+
+def _granted_key(wish: str) -> str:
+    return f"automation-cancel-granted:{wish}"
 
 
 def cancel_topic(owner: Owner, call_id: str) -> str:

@@ -120,5 +120,5 @@ class Read(NamedTuple):
     events: list[Event]
 
 
-Emit = Callable[[str, int, list[Event]], Coroutine[Any, Any, None] | None]
-"""Takes the fields of a Read as it arrives. Returns None when it has, or what has to be awaited: most never wait."""
+Emit = Callable[[Read], Coroutine[Any, Any, None] | None]
+"""Takes a read as it arrives. Returns None when it has, or what has to be awaited: most never wait."""

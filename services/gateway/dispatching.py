@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from services.gateway.admission import ActiveCall
 from services.gateway.attempts import Attempt
-from services.gateway.chunks import Emit, Event
+from services.gateway.chunks import Emit, Event, Read
 from services.gateway.failures import CallFailed, Failure, with_partial
 from services.gateway.providers.port import Provider
 from services.gateway.usage import TokenUsage, with_estimate
@@ -58,7 +58,7 @@ async def _consume(attempt: Attempt, stream: AsyncGenerator[list[Event], None], 
             offset_us = stopwatch.arrived(events)
             collector.add(events)
             failpoint("gateway.during_call")
-            if emit is not None and (taking := emit(attempt.attempt_id, offset_us, events)) is not None:
+            if emit is not None and (taking := emit(Read(attempt.attempt_id, offset_us, events))) is not None:
                 await taking
     finally:
         # Closes the socket where the stream has not ended; a provider's generator does that without waiting.

@@ -95,7 +95,7 @@ class Flight:
         while seat.at < self._arrived:
             taking, seat.taking = seat.taking, None
             if taking is None:
-                taking = emit(*self.reads[seat.at - self._dropped])
+                taking = emit(self.reads[seat.at - self._dropped])
             if taking is not None:
                 await taking
             seat.at += 1
@@ -121,11 +121,11 @@ class Flight:
             await asyncio.wait([self._task])
         return None if self._task.cancelled() or self._task.exception() else self._task.result()
 
-    def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> Coroutine[Any, Any, None] | None:
+    def emit(self, read: Read) -> Coroutine[Any, Any, None] | None:
         """See chunks.Emit. Waits for the slowest, where there is too much to keep."""
-        read = Read(attempt_id, offset_us, events)
         self.reads.append(read)
-        self._bytes += sum([_size(event) for event in events])
+        for event in read.events:
+            self._bytes += _size(event)
         for seat in self._seats:
             if seat.emit is not None:
                 self._hand_over(read, seat, seat.emit)
@@ -134,7 +134,7 @@ class Flight:
     def _hand_over(self, read: Read, seat: Seat, emit: Emit) -> None:
         """Give the latest read to a seat that has all others. What takes time, or fails, is for its own task."""
         try:
-            seat.taking = emit(*read)
+            seat.taking = emit(read)
         except Exception:  # noqa: BLE001 (it is not the flight's: the seat's task meets it again)
             seat.emit = None
         else:

@@ -3,48 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Handoff(Generic[T]):
-    """`put` waits while `max_items` lie there, and `take`, for one task, gives everything that lies there.
+    """`put` waits while items of `max_size` lie there, and `take`, for one task, gives everything that lies there.
 
     So a slow consumer gets fewer and larger pieces instead of falling further behind.
     """
 
-    def __init__(self, max_items: int) -> None:
-        self._max_items = max_items
+    def __init__(self, max_size: int) -> None:
+        self._left = self._max_size = max_size
         self._items: list[T] = []
         self._ended = False
         self._taker: asyncio.Future[None] | None = None
         self._space = asyncio.Event()
-        self._space.set()
 
-    def offer(self, items: Sequence[T]) -> bool:
-        """Hand items over, in order, unless that takes waiting: then they have to be `put`."""
-        if not self._space.is_set():
+    def offer(self, item: T, size: int = 1) -> bool:
+        """Hand an item over, unless that takes waiting: then it has to be `put`."""
+        if self._left <= 0:
             return False
-        self._add(items)
+        self._left -= size
+        self._items.append(item)
+        if self._taker is not None:
+            self._wake(self._taker)
         return True
 
-    async def put(self, items: Sequence[T]) -> None:
-        """Hand items over, in order."""
-        await self._space.wait()
-        self._add(items)
-
-    def _add(self, items: Sequence[T]) -> None:
-        self._items.extend(items)
-        self._wake()
-        if len(self._items) >= self._max_items:
+    async def put(self, item: T, size: int = 1) -> None:
+        """Hand an item over."""
+        while not self.offer(item, size):
             self._space.clear()
+            await self._space.wait()
 
     def end(self) -> None:
         """Nothing more comes."""
         self._ended = True
-        self._wake()
+        if self._taker is not None:
+            self._wake(self._taker)
 
     async def take(self) -> list[T]:
         """What lies there, at least one item; empty once it has ended."""
@@ -52,9 +49,11 @@ class Handoff(Generic[T]):
             self._taker = asyncio.get_running_loop().create_future()
             await self._taker
         items, self._items = self._items, []
+        self._left = self._max_size
         self._space.set()
         return items
 
-    def _wake(self) -> None:
-        if self._taker is not None and not self._taker.done():
-            self._taker.set_result(None)
+    def _wake(self, taker: asyncio.Future[None]) -> None:
+        self._taker = None
+        if not taker.done():
+            taker.set_result(None)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from services.gateway.attempts import Attempt
-from services.gateway.chunks import Emit, Event, Read
+from services.gateway.chunks import Emit, Read
 from services.gateway.recent import Recent
 
 Run = Callable[[Attempt, Emit | None], Coroutine[Any, Any, None]]
@@ -109,10 +109,10 @@ class Race:
         self._racers[attempt.attempt_id] = attempt
         return task
 
-    def _take(self, attempt_id: str, offset_us: int, events: list[Event]) -> Coroutine[Any, Any, None] | None:
+    def _take(self, read: Read) -> Coroutine[Any, Any, None] | None:
         """See chunks.Emit."""
+        attempt_id = read.attempt_id
         attempt = self._racers[attempt_id]
-        read = Read(attempt_id, offset_us, events)
         if self.winner is None:
             self._held_back.append(read)
             if not attempt.collector.content_events and attempt.collector.finish_reason is None:
@@ -122,7 +122,7 @@ class Race:
             return self._show([early for early in held_back if early.attempt_id == attempt_id])
         if self.winner is not attempt or self._emit is None:
             return None
-        return self._emit(*read)
+        return self._emit(read)
 
     def _wins(self, attempt: Attempt) -> None:
         self.winner = attempt
@@ -135,5 +135,5 @@ class Race:
 
     async def _show(self, reads: Sequence[Read]) -> None:
         for read in reads:
-            if self._emit is not None and (taking := self._emit(*read)) is not None:
+            if self._emit is not None and (taking := self._emit(read)) is not None:
                 await taking

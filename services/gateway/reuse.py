@@ -69,7 +69,7 @@ class Reuser:
                 kept = await self._cache.get(key, call.caching.max_age_s)
                 if kept is not None:
                     for read in kept.reads:
-                        if (taking := flight.emit(*read)) is not None:
+                        if (taking := flight.emit(read)) is not None:
                             await taking
                     return kept.completion(call)
             outcome = await ask(call, owner, flight.active, flight.emit)

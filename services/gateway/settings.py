@@ -118,6 +118,10 @@ class GatewaySettings(ServiceSettings, service="gateway"):
         86_400.0, gt=0, description="How long Redis keeps a started automation, so that any replica can be asked."
     )
 
+    automation_cancel_wait_ms: int = Field(
+        1_000, ge=1, description="How long cancelling an automation waits for the replica that runs it to say so."
+    )
+
     provider_connect_timeout_s: float = Field(5.0, gt=0, description="Time to connect to a provider.")
     provider_connections_max: int = Field(512, ge=1, description="Connections to one provider.")
     provider_proxy: str = Field(

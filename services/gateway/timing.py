@@ -72,7 +72,7 @@ class Stopwatch:
             self._last = now
         if self._first_any is None and self._last is not None:
             self._first_any = now
-        return _microseconds(now - left)
+        return round((now - left) * 1_000_000)
 
     def since_leaving_us(self) -> int:
         """How long the attempt has taken so far; 0 where it has not left."""

@@ -33,8 +33,8 @@ class Failpoints:
 
     def __init__(self, specification: str = "") -> None:
         """Raises ValueError where the specification is malformed."""
-        self._actions = _parse(specification)
-        self._hits: dict[str, int] = dict.fromkeys(self._actions, 0)
+        self.actions = _parse(specification)
+        self._hits: dict[str, int] = dict.fromkeys(self.actions, 0)
 
     @property
     def hits(self) -> Mapping[str, int]:
@@ -43,7 +43,7 @@ class Failpoints:
 
     def hit(self, name: str) -> None:
         """Pass the failpoint: nothing happens unless it is armed."""
-        action = self._actions.get(name)
+        action = self.actions.get(name)
         if action is None:
             return
         self._hits[name] += 1
@@ -80,7 +80,8 @@ _armed = Failpoints(os.environ.get(VARIABLE, ""))
 
 def failpoint(name: str) -> None:
     """Pass the failpoint `name` of this process."""
-    _armed.hit(name)
+    if name in _armed.actions:
+        _armed.hit(name)
 
 
 def arm(specification: str) -> Failpoints:

@@ -25,6 +25,10 @@ EXIT_SETTINGS = 2
 # starves the database's threads: measured, a saturated loop leaves them 49 transactions a second, and 100 with this.
 SWITCH_INTERVAL_S = 0.001
 
+COLLECT_AFTER_OBJECTS = 10_000
+"""Containers that may be made and live before the garbage collector looks at them: with the default of 700 it looks at
+whatever is under way, and finds it alive."""
+
 _log = logging.getLogger(__name__)
 
 Build = Callable[[SettingsT], AbstractAsyncContextManager[RunningServer]]
@@ -54,6 +58,7 @@ def run_service(name: str, settings_class: type[SettingsT], build: Build[Setting
 def tune_interpreter() -> None:
     """Settings of Python itself that suit a process with an event loop and a few working threads."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 
 async def _serve(name: str, settings: SettingsT, build: Build[SettingsT]) -> None:

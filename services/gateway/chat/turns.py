@@ -16,7 +16,7 @@ from services.gateway.admission import Admission
 from services.gateway.attempts import CallOutcome, Completion, FailedCall
 from services.gateway.calls import Call, Owner, Part, TextPart, Tool
 from services.gateway.chat.sessions import BegunTurn, ChatStore, StreamPart, Turn, TurnLost, TurnState
-from services.gateway.chunks import Event, Read
+from services.gateway.chunks import Read
 from services.gateway.collector import Collector
 from services.gateway.event_codec import encode_reads
 from services.gateway.failures import Failure, refused
@@ -192,10 +192,10 @@ class _Keeping:
         self._sequence = 0
         self._writing: asyncio.Task[None] | None = None
 
-    async def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+    async def emit(self, read: Read) -> None:
         """See chunks.Emit. Raises TurnLost and DomainError where it cannot be kept."""
-        self._waiting.append(Read(attempt_id, offset_us, events))
-        self._collector.add(events)
+        self._waiting.append(read)
+        self._collector.add(read.events)
         if self._writing is not None and self._writing.done():
             self._writing.result()
             self._writing = None

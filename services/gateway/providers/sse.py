@@ -69,6 +69,7 @@ class SseParser:
         """Whether the bytes are one whole event of one line of data, as most pieces of most streams are."""
         return (
             not self._held
+            and not self._data
             and not self._event
             and not self._skip_newline
             and piece.startswith(b"data: ")

@@ -18,6 +18,7 @@ from services.gateway.automations import (
     SharedAutomations,
     StartedAutomations,
     cancel_topic,
+    granted_topic,
 )
 from services.gateway.calls import Automation, Call, Message, Owner, Parameters, TextPart
 from services.gateway.chunks import AutomationUpdate
@@ -74,7 +75,7 @@ class AutomationServicer(automation_pb2_grpc.AutomationServiceServicer):
         """Run one automation in a task of its own and pass on what it tells; leaving the stream cancels the task."""
         call = self._call(request.automation, "sse", bounded=True)
         handoff: Handoff[AutomationUpdate] = Handoff(self._settings.stream_chunks_max)
-        run = AutomationRun(call.call_id, watch=lambda update: handoff.put([update]))
+        run = AutomationRun(call.call_id, watch=handoff.put)
 
         async def follow(owner: Owner) -> None:
             try:
@@ -134,10 +135,26 @@ class AutomationServicer(automation_pb2_grpc.AutomationServiceServicer):
             if record is not None and cancelled and not await self._shared.is_spoken_for(owner, call_id):
                 await self._adopt(owner, record).known.wait()
                 self._admission.cancel(owner, [call_id])
-            # One that was not started, but is waited for, is known to the replica that runs it alone.
-            await self._shared.want_cancel(owner, call_id)
-            self._hints.publish(cancel_topic(owner, call_id))
+            if record is None or not record.ended:
+                # One that was not started, but is waited for, is known to the replica that runs it alone.
+                cancelled = await self._cancelled_elsewhere(owner, call_id, sure=cancelled)
         return automation_pb2.CancelAutomationResponse(cancelled=cancelled)
+
+    async def _cancelled_elsewhere(self, owner: Owner, call_id: str, *, sure: bool) -> bool:
+        """Tell the replica that runs it. Unless that is `sure` to be there, wait a moment for its word."""
+        wish = new_id("wish")
+        give_up_s = SYSTEM_CLOCK.monotonic_s() + self._settings.automation_cancel_wait_ms / 1_000
+        with self._hints.subscribe(granted_topic(wish)) as news:
+            await self._shared.want_cancel(owner, call_id, wish)
+            self._hints.publish(cancel_topic(owner, call_id))
+            if sure or not self._settings.redis_url:
+                return sure
+            while not (granted := await self._shared.is_cancel_granted(wish)):
+                left_s = give_up_s - SYSTEM_CLOCK.monotonic_s()
+                if left_s <= 0:
+                    break
+                await news.wait(left_s)
+        return granted
 
     def _adopt(self, owner: Owner, record: AutomationRecord) -> AutomationRun:
         """Follow an automation whose replica was lost, under its own id and hold."""
@@ -214,10 +231,13 @@ class AutomationServicer(automation_pb2_grpc.AutomationServiceServicer):
     async def _obey(self, owner: Owner, call_id: str) -> None:
         """Speak for an automation while it runs, and cancel it where another replica was told to."""
         with self._hints.subscribe(cancel_topic(owner, call_id)) as wanted:
-            while not await self._shared.is_cancel_wanted(owner, call_id):
+            while not (wish := await self._shared.wanted_cancel(owner, call_id)):
                 await self._shared.speak_for(owner, call_id)
                 # A hint may come for nothing, or not at all.
                 await wanted.wait(ALIVE_S / 3)
+        # First the word: once it is cancelled, this task is too.
+        await self._shared.grant_cancel(wish)
+        self._hints.publish(granted_topic(wish))
         self._admission.cancel(owner, [call_id])
 
     def _call(self, message: automation_pb2.Automation, mode: Literal["run", "async", "sse"], *, bounded: bool) -> Call:

@@ -15,7 +15,7 @@ from services.gateway.event_codec import decode_reads
 from services.gateway.failures import CallFailed
 from services.gateway.rpc.decode import decode_parameters, decode_part, decode_tools
 from services.gateway.rpc.encode import (
-    encode_chunks,
+    add_chunks,
     encode_completion,
     encode_outcome,
     encode_parameters,
@@ -194,7 +194,7 @@ async def _events(
 def _event(turn: Turn, part: StreamPart) -> chat_pb2.ChatEvent:
     event = chat_pb2.ChatEvent(turn_id=turn.turn_id, sequence=part.sequence)
     for read in decode_reads(part.reads):
-        event.chunks.extend(encode_chunks(read.attempt_id, turn.call_id, read.offset_us, read.events))
+        add_chunks(event.chunks, read, turn.call_id)
     return event
 
 

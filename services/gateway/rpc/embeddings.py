@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmlab.api.gateway.v1 import gateway_pb2
 from services.gateway.attempts import Completion
 from services.gateway.calls import Call, Message, Parameters, TextPart
-from services.gateway.chunks import Event, Vectors
+from services.gateway.chunks import Read, Vectors
 from services.gateway.rpc.encode import encode_completion
 from services.runtime.ids import new_id
 
@@ -18,9 +18,9 @@ class KeptVectors:
     def __init__(self) -> None:
         self.vectors: Sequence[Sequence[float]] = ()
 
-    async def emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
+    async def emit(self, read: Read) -> None:
         """See chunks.Emit."""
-        for event in events:
+        for event in read.events:
             if isinstance(event, Vectors):
                 self.vectors = event.vectors
 

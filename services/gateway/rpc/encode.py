@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -22,8 +23,8 @@ from services.gateway.calls import (
 from services.gateway.catalogue import ModelInfo
 from services.gateway.catalogue_file import Capability
 from services.gateway.chunks import (
-    Event,
     FinishReason,
+    Read,
     ReasoningDelta,
     Started,
     TextDelta,
@@ -34,6 +35,9 @@ from services.gateway.failures import Failure, FallbackKind
 from services.gateway.peers import encode_usage
 from services.gateway.timing import Timing
 from services.runtime.errors import DomainError, FieldViolation, error_of_code
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 _CODE_NUMBERS = {code.name: code.value[0] for code in grpc.StatusCode}
 _CODE_NAMES = {number: name for name, number in _CODE_NUMBERS.items()}
@@ -133,25 +137,25 @@ def error_of_call(call_id: str, failure: error_pb2.CallError, *, field: str = ""
     )
 
 
-def encode_chunks(attempt_id: str, call_id: str, offset_us: int, events: list[Event]) -> list[gateway_pb2.Chunk]:
-    """The events of one read; those that only the gateway needs are left out."""
-    chunks = []
-    for event in events:
+def add_chunks(chunks: RepeatedCompositeFieldContainer[gateway_pb2.Chunk], read: Read, call_id: str) -> None:
+    """Append the events of a read; those that only the gateway needs are left out."""
+    offset_us = read.offset_us
+    for event in read.events:
         match event:
             case TextDelta(text):
-                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, text=text))
+                chunks.add(offset_us=offset_us, text=text)
             case ReasoningDelta(text, data):
-                reasoning = content_pb2.Reasoning(text=text, provider_data=data)
-                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, reasoning=reasoning))
+                chunks.add(offset_us=offset_us, reasoning=content_pb2.Reasoning(text=text, provider_data=data))
             case ToolCallDelta(index, id, name, arguments):
                 delta = gateway_pb2.ToolCallDelta(index=index, id=id, name=name, arguments_json=arguments)
-                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, tool_call=delta))
+                chunks.add(offset_us=offset_us, tool_call=delta)
             case UsageSoFar(usage):
-                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, usage=encode_usage(usage)))
+                chunks.add(offset_us=offset_us, usage=encode_usage(usage))
             case Started(provider_model):
-                started = gateway_pb2.Started(call_id=call_id, attempt_id=attempt_id, provider_model=provider_model)
-                chunks.append(gateway_pb2.Chunk(offset_us=offset_us, started=started))
-    return chunks
+                started = gateway_pb2.Started(
+                    call_id=call_id, attempt_id=read.attempt_id, provider_model=provider_model
+                )
+                chunks.add(offset_us=offset_us, started=started)
 
 
 def encode_end(completion: Completion) -> gateway_pb2.Chunk:

@@ -11,7 +11,7 @@ from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from services.gateway.admission import Admission
 from services.gateway.attempts import CallOutcome, FailedCall
 from services.gateway.calls import Call, Owner
-from services.gateway.chunks import Event
+from services.gateway.chunks import Read
 from services.gateway.failures import Failure
 from services.gateway.fleet import Fleet
 from services.gateway.handoff import Handoff
@@ -19,7 +19,7 @@ from services.gateway.pipeline import Pipeline
 from services.gateway.rpc.decode import decode_call
 from services.gateway.rpc.embeddings import KeptVectors, decode_embed, encode_embeddings
 from services.gateway.rpc.encode import (
-    encode_chunks,
+    add_chunks,
     encode_completion,
     encode_end,
     encode_model,
@@ -68,11 +68,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     ) -> AsyncIterator[gateway_pb2.StreamCompleteResponse]:
         """Run one call in a task of its own and pass its chunks on; leaving the stream cancels the task."""
         call = self._call(request.call, "call", direct=True)
-        handoff: Handoff[gateway_pb2.Chunk] = Handoff(self._settings.stream_chunks_max)
+        handoff: Handoff[Read] = Handoff(self._settings.stream_chunks_max)
 
-        def emit(attempt_id: str, offset_us: int, events: list[Event]) -> Coroutine[Any, Any, None] | None:
-            chunks = encode_chunks(attempt_id, call.call_id, offset_us, events)
-            return None if not chunks or handoff.offer(chunks) else handoff.put(chunks)
+        def emit(read: Read) -> Coroutine[Any, Any, None] | None:
+            size = len(read.events)
+            return None if handoff.offer(read, size) else handoff.put(read, size)
 
         async def run(owner: Owner) -> CallOutcome:
             try:
@@ -82,8 +82,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
         task = asyncio.create_task(run(_owner()), name=f"stream {call.call_id}")
         try:
-            while chunks := await handoff.take():
-                yield gateway_pb2.StreamCompleteResponse(chunks=chunks)
+            while reads := await handoff.take():
+                response = gateway_pb2.StreamCompleteResponse()
+                for read in reads:
+                    add_chunks(response.chunks, read, call.call_id)
+                if response.chunks:
+                    yield response
             outcome = await task
             if isinstance(outcome, FailedCall):
                 raise error_of(outcome)

@@ -319,6 +319,24 @@ async def test_a_started_run_is_asked_about_and_cancelled_at_another_replica(rep
     assert not await there.cancel()
 
 
+async def test_a_run_that_another_replica_waits_for_is_cancelled_and_said_to_be(replicas: tuple[World, World]) -> None:
+    here, there = replicas
+    here.script(lambda asked: streamed(*STREAM[:3], hold=True) if "sse" in asked.path else answered({}))
+    stream = here.stream()
+    async for message in stream:
+        if message.HasField("progress"):
+            break
+
+    async def rest() -> None:
+        async for _ in stream:
+            pass
+
+    assert await there.cancel()
+    refused, _ = await refusal_of(rest())
+    assert refused.reason == "CANCELLED"
+    assert here.paths[-1] == "/v1/runs/run-1/cancel"
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_a_run_whose_replica_was_lost_is_followed_by_the_one_that_is_asked(
     replicas: tuple[World, World], redis_url: str, cancelled: bool

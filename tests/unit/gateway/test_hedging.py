@@ -10,7 +10,7 @@ import pytest
 
 from services.gateway.attempts import Cause, Completion, FailedCall
 from services.gateway.calls import Call, Owner, ProviderRequest
-from services.gateway.chunks import Event, Started, TextDelta
+from services.gateway.chunks import Event, Read, Started, TextDelta
 from services.gateway.cost_port import Reservation
 from services.gateway.failures import CallFailed, ProviderFault, classify
 from services.gateway.hedging import SAMPLES_MIN, FirstContentTimes
@@ -71,8 +71,8 @@ async def test_the_first_content_wins_and_the_loser_is_stopped_and_settled(ledge
     made, _ = pipeline({"a": first, "b": second, "c": slow()}, ledger, catalogue=CATALOGUE)
     seen: list[tuple[str, Event]] = []
 
-    async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
-        seen.extend((attempt_id, event) for event in events)
+    async def emit(read: Read) -> None:
+        seen.extend((read.attempt_id, event) for event in read.events)
 
     outcome = await made.run(asked(), OWNER, emit)
     assert isinstance(outcome, Completion)

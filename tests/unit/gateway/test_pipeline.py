@@ -12,7 +12,7 @@ import pytest
 from services.gateway.attempts import CallOutcome, Completion, Cost, FailedCall
 from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Owner, ProviderRequest, TextPart
-from services.gateway.chunks import Event, FinishReason, Started, TextDelta, UsageSoFar
+from services.gateway.chunks import Event, FinishReason, Read, Started, TextDelta, UsageSoFar
 from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, refused
 from services.gateway.limits import LimitRules, LocalLimits, RateLimits
@@ -66,10 +66,10 @@ async def test_emit_sees_every_read_in_order(ledger: InMemoryLedger) -> None:
     seen: list[list[Event]] = []
     offsets: list[int] = []
 
-    async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
-        assert attempt_id == ATTEMPT
-        seen.append(events)
-        offsets.append(offset_us)
+    async def emit(read: Read) -> None:
+        assert read.attempt_id == ATTEMPT
+        seen.append(read.events)
+        offsets.append(read.offset_us)
 
     made, _ = pipeline(ScriptedProvider(*ANSWER), ledger)
     await made.run(call(), OWNER, emit)
@@ -172,8 +172,8 @@ async def test_an_attempt_that_failed_is_followed_by_another_with_its_own_hold(l
     made, _ = pipeline(provider, ledger, retrying=QUICK)
     seen: list[Event] = []
 
-    async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
-        seen.extend(event for event in events if isinstance(event, TextDelta))
+    async def emit(read: Read) -> None:
+        seen.extend(event for event in read.events if isinstance(event, TextDelta))
 
     outcome = await made.run(call(retries_max=2), OWNER, emit)
     assert isinstance(outcome, Completion)

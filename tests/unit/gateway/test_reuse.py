@@ -10,7 +10,7 @@ import pytest
 
 from services.gateway.attempts import CallOutcome, Completion, FailedCall
 from services.gateway.calls import Caching, Call, Owner, ProviderRequest, TextPart
-from services.gateway.chunks import Event, Finished, FinishReason, Started, TextDelta, UsageSoFar
+from services.gateway.chunks import Event, Finished, FinishReason, Read, Started, TextDelta, UsageSoFar
 from services.gateway.failures import CallFailed, ProviderFault, classify
 from services.gateway.pipeline import Pipeline
 from services.gateway.usage import TokenUsage
@@ -55,13 +55,13 @@ class Caller:
     """One that makes a call and keeps what it is given."""
 
     def __init__(self, made: Pipeline, number: int = 0, *, streams: bool = True, owner: Owner = OWNER, **more: Any):
-        self.reads: list[tuple[str, int, list[Event]]] = []
+        self.reads: list[Read] = []
         values: dict[str, Any] = {"caching": Caching("use"), "timeout_ms": LATE_MS}
         asked = call(call_id=f"c{number}", **(values | more))
         self.task = asyncio.create_task(made.run(asked, owner, self._emit if streams else None))
 
-    async def _emit(self, attempt_id: str, offset_us: int, events: list[Event]) -> None:
-        self.reads.append((attempt_id, offset_us, events))
+    async def _emit(self, read: Read) -> None:
+        self.reads.append(read)
 
     async def completion(self) -> Completion:
         outcome = await self.task
@@ -240,7 +240,7 @@ async def test_a_slow_reader_bounds_what_is_buffered(ledger: InMemoryLedger) -> 
     gate = asyncio.Semaphore(0)
     got = 0
 
-    async def slow(attempt_id: str, offset_us: int, events: list[Event]) -> None:
+    async def slow(read: Read) -> None:
         nonlocal got
         await gate.acquire()
         got += 1

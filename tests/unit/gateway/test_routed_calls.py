@@ -9,7 +9,7 @@ import pytest
 from services.gateway.attempts import CallOutcome, Cause, Completion, FailedCall
 from services.gateway.breaker import BreakerRules
 from services.gateway.calls import Caching, Call, Owner
-from services.gateway.chunks import Event, Started, TextDelta
+from services.gateway.chunks import Event, Read, Started, TextDelta
 from services.gateway.cost_port import Reservation
 from services.gateway.failures import CallFailed, ProviderFault, classify, refused
 from services.gateway.limits import LocalLimits, RateLimits
@@ -52,8 +52,8 @@ async def test_a_fallback_answers_as_if_nothing_had_been_and_is_reported(ledger:
     made, _ = pipeline({"a": long, "b": ScriptedProvider(), "c": fine}, ledger, catalogue=CATALOGUE)
     seen: list[Event] = []
 
-    async def emit(attempt_id: str, offset_us: int, events: list[Event]) -> None:
-        seen.extend(events)
+    async def emit(read: Read) -> None:
+        seen.extend(read.events)
 
     outcome = await made.run(asked("fast"), OWNER, emit)
     assert isinstance(outcome, Completion)

@@ -42,6 +42,10 @@ def test_byte_by_byte() -> None:
     assert parse(*(STREAM[index : index + 1] for index in range(len(STREAM)))) == EVENTS
 
 
+def test_empty_lines_of_data_are_part_of_the_event_that_ends_with_the_next_piece() -> None:
+    assert parse(b"data: \ndata: \n", b"data: \n\n") == [SseEvent(b"", b"\n\n")]
+
+
 line = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)
 
 

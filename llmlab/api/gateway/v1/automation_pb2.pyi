@@ -418,8 +418,8 @@ class CancelAutomationResponse(_message.Message):
 
     CANCELLED_FIELD_NUMBER: _builtins.int
     cancelled: _builtins.bool
-    """True where it was under way and has been told to stop. One that another replica waits for in RunAutomation or
-    StreamAutomation is told, too, but not known here: false.
+    """True where it was under way, at any replica, and has been told to stop. False also where the replica that runs it
+    did not say so within a second (by default).
     """
     def __init__(
         self,
