@@ -56,15 +56,22 @@ class HttpReceivers:
         """Send one message, once."""
         if not self._private and urlsplit(url).scheme != "https":
             return Outcome(error="the URL is not https; this server does not send there")
-        # Not on the event loop, which others wait for.
-        await asyncio.to_thread(importlib.import_module, "aiohttp")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                # Not on the event loop, which others wait for.
+                await asyncio.to_thread(importlib.import_module, "aiohttp")
+                return await self._post(url, headers, body)
+        except TimeoutError:
+            return Outcome(error=f"no answer within {self._timeout_s:g} s")
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         import aiohttp
 
         try:
             async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:
                 return _outcome_of(answer.status)
         except TimeoutError:
-            return Outcome(error=f"no answer within {self._timeout_s:g} s")
+            raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(error=_text_of(error))
 
@@ -80,7 +87,7 @@ class HttpReceivers:
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                timeout=aiohttp.ClientTimeout(total=None),
                 headers=_HEADERS,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,

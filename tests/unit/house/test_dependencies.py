@@ -56,8 +56,13 @@ def declared() -> tuple[set[str], set[str], set[str]]:
     return names(project["dependencies"]), names(extras["services"]), names(extras["dev"])
 
 
-def imports(tree: str) -> Iterator[str]:
-    """The full names of what the hand-written modules of a tree import."""
+@cache
+def imports(tree: str) -> frozenset[str]:
+    """The full names of what the modules of a tree import."""
+    return frozenset(_imports(tree))
+
+
+def _imports(tree: str) -> Iterator[str]:
     for path in (ROOT / tree).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

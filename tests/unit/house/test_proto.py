@@ -65,13 +65,18 @@ message GetThingResponse {
 """
 
 
+def write_protos(directory: Path) -> None:
+    """A copy of the common contracts with one service more."""
+    shutil.copytree(PROTOS / "llmlab" / "api" / "common", directory / "llmlab" / "api" / "common")
+    things = directory / "llmlab" / "api" / "things" / "v1"
+    things.mkdir(parents=True)
+    (things / "things.proto").write_text(EXAMPLE)
+
+
 @pytest.fixture
 def protos(tmp_path: Path) -> Path:
-    """A copy of the common contracts with one service more."""
-    shutil.copytree(PROTOS / "llmlab" / "api" / "common", tmp_path / "llmlab" / "api" / "common")
-    directory = tmp_path / "llmlab" / "api" / "things" / "v1"
-    directory.mkdir(parents=True)
-    (directory / "things.proto").write_text(EXAMPLE)
+    """Contracts without anything made from them."""
+    write_protos(tmp_path)
     return tmp_path
 
 
@@ -125,21 +130,32 @@ def test_the_reference_tells_all_of_a_contract(protos: Path) -> None:
     assert "| `size_m` | optional double | gt 0 | How big; in metres. |" in page
 
 
-@pytest.fixture
-def repository(protos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of its own that holds the copied contracts, which the command takes for the real one."""
-    root = tmp_path / "repository"
-    root.mkdir()
-    (protos / "llmlab").rename(tmp_path / "moved")
-    (root / "protos").mkdir()
-    (tmp_path / "moved").rename(root / "protos" / "llmlab")
+def take_for_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the command work on `root` instead of on the real repository."""
     monkeypatch.setattr(proto, "ROOT", root)
     monkeypatch.setattr(proto, "PROTOS", root / "protos")
     monkeypatch.delenv(proto.BASE_VARIABLE, raising=False)
-    proto.generate()
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own that holds the contracts and what is made from them; tests work on copies of it."""
+    root = tmp_path_factory.mktemp("generated")
+    write_protos(root / "protos")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        take_for_the_repository(root, monkeypatch)
+        proto.generate()
     git(root, "init", "--quiet")
     git(root, "add", "--all")
     git(root, "-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "--quiet", "--message", "First")
+    return root
+
+
+@pytest.fixture
+def repository(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the generated repository, which the command takes for the real one."""
+    root = shutil.copytree(generated, tmp_path / "repository")
+    take_for_the_repository(root, monkeypatch)
     return root
 
 
