@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -14,19 +14,14 @@ from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import tables
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
-from llmlab.cli.files import STANDARD_OUTPUT, written_file
+from llmlab.cli.downloads import FORMATS, download
+from llmlab.cli.files import STANDARD_OUTPUT
 from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.run_choice import pick_run
 from llmlab.cli.run_commands import RunId, Shown, tell_failures
-from llmlab.client import Client
 
 LIST_SHOWN_MAX = 50
-FORMATS = {
-    "csv": run_pb2.EXPORT_FORMAT_CSV,
-    "json": run_pb2.EXPORT_FORMAT_JSON,
-    "jsonl": run_pb2.EXPORT_FORMAT_JSON_LINES,
-}
 ORDERS = {
     "cell": run_pb2.RESULT_ORDER_CELL,
     "oldest": run_pb2.RESULT_ORDER_OLDEST_FIRST,
@@ -142,12 +137,16 @@ def _cell_status(state: str) -> run_pb2.CellStatus.ValueType:
 
 def export(
     run_id: RunId,
-    file_format: Annotated[str, typer.Option("--format", help="csv, json or jsonl.")] = "csv",
+    file_format: Annotated[str, typer.Option("--format", help="csv, json, jsonl or parquet.")] = "csv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent, or -.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Export all results of a run as CSV, JSON or JSON Lines."""
+    """Export all results of a run as CSV, JSON, JSON Lines or Parquet.
+
+    A broken export into a file goes on where it broke when the same command is given again.
+    """
 
     async def command() -> None:
         if file_format not in FORMATS:
@@ -155,19 +154,14 @@ def export(
         async with connect() as client:
             chosen = await pick_run(client, run_id)
             if output is None or str(output) == STANDARD_OUTPUT:
-                await _export_to(client, chosen.run_id, file_format, sys.stdout.buffer)
+                async for piece in client.export_results(run_id=chosen.run_id, file_format=FORMATS[file_format]):
+                    sys.stdout.buffer.write(piece.data)
+                sys.stdout.buffer.flush()
                 return
-            with written_file(output) as file:
-                written = await _export_to(client, chosen.run_id, file_format, file)
-            hint(f"{written:,} results written to {output}")
+            written = await download(client, chosen, file_format, output)
+            if as_json:
+                print_json({"run_id": chosen.run_id, "file": str(output), "results": written})
+            else:
+                hint(f"{written:,} results written to {output}")
 
     run_async(command())
-
-
-async def _export_to(client: Client, run_id: str, file_format: str, file: BinaryIO) -> int:
-    written = 0
-    async for piece in client.export_results(run_id=run_id, file_format=FORMATS[file_format]):
-        file.write(piece.data)
-        written = piece.results
-    file.flush()
-    return written

@@ -186,9 +186,13 @@ class Connection:
                 return
             except LlmlabError as error:
                 failures += 1
-                if failures > WATCH_ATTEMPTS_MAX or not (_resumable(error) or self._renewable(error)):
-                    raise
-            await asyncio.sleep(min(WATCH_BACKOFF_S * 2**failures, WATCH_BACKOFF_S_MAX))
+                await self._pause_before_resuming(error, failures)
+
+    async def _pause_before_resuming(self, error: LlmlabError, failures: int) -> None:
+        """Waits before a stream that was cut is taken up; raises the error where that would not help."""
+        if failures > WATCH_ATTEMPTS_MAX or not (_resumable(error) or self._renewable(error)):
+            raise error
+        await asyncio.sleep(min(WATCH_BACKOFF_S * 2**failures, WATCH_BACKOFF_S_MAX))
 
     async def _pages(
         self, service: str, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from llmlab.api.orchestrator.v1 import comparison_pb2, experiment_pb2, run_pb2
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
 from llmlab.client.connection import Connection
+from llmlab.client.errors import LlmlabError
 
 if TYPE_CHECKING:
     from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceAsyncStub
@@ -208,10 +210,39 @@ class OrchestratorCalls(Connection):
         return await self._unary("orchestrator", self._results.SummarizeRunBrands, request)
 
     async def export_results(
-        self, *, run_id: str = "", experiment_id: str = "", file_format: run_pb2.ExportFormat.ValueType
+        self,
+        *,
+        run_id: str = "",
+        experiment_id: str = "",
+        file_format: run_pb2.ExportFormat.ValueType,
+        resume_token: str = "",
     ) -> AsyncIterator[run_pb2.ExportResultsResponse]:
-        """Yields the pieces of an export file."""
+        """Yields the pieces of an export file; a stream that is cut goes on behind the last piece yielded.
+
+        Each piece ends with a whole result, so that `resume_token` of the last one goes on behind it later, too.
+
+        Raises:
+            LlmlabError: It is refused (WRONG_STATE where results have changed meanwhile), or nobody answered 30 times.
+        """
         results_filter = run_pb2.ResultFilter(run_id=run_id, experiment_id=experiment_id)
-        request = run_pb2.ExportResultsRequest(filter=results_filter, format=file_format)
-        async for piece in self._stream("orchestrator", self._results.ExportResults, request):
-            yield piece
+
+        def request() -> run_pb2.ExportResultsRequest:
+            return run_pb2.ExportResultsRequest(filter=results_filter, format=file_format, resume_token=resume_token)
+
+        failures = results = 0
+        while True:
+            pending = b""
+            try:
+                async with aclosing(self._stream("orchestrator", self._results.ExportResults, request())) as pieces:
+                    async for piece in pieces:
+                        pending += piece.data
+                        results = piece.results
+                        if piece.resume_token:
+                            failures, resume_token = 0, piece.resume_token
+                            piece.data, pending = pending, b""
+                            yield piece
+                yield run_pb2.ExportResultsResponse(data=pending, results=results)
+                return
+            except LlmlabError as error:
+                failures += 1
+                await self._pause_before_resuming(error, failures)

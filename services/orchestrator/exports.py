@@ -1,4 +1,4 @@
-"""Files of results: CSV, JSON and JSON Lines, written piece by piece from any number of rows.
+"""Files of results as text: CSV, JSON and JSON Lines, written piece by piece from any number of rows.
 
 Texts in CSV are guarded against spreadsheets that would take them for formulas, unless the guard is switched off. JSON
 is never altered.
@@ -64,17 +64,17 @@ def judgements_of(scores: Iterable[Score]) -> dict[str, dict[str, object]]:
 
 
 class ExportWriter(Protocol):
-    """Writes a file as a sequence of texts: `begin`, then `rows` any number of times, then `end`."""
+    """Writes a file piece by piece: `begin`, then `rows` any number of times, then `end`."""
 
-    def begin(self) -> str:
+    def begin(self) -> bytes:
         """What stands before the first row."""
         ...
 
-    def rows(self, rows: Iterable[ExportRow]) -> str:
-        """The text of these rows."""
+    def rows(self, rows: Sequence[ExportRow]) -> bytes:
+        """What these rows add to the file; it may come with later ones."""
         ...
 
-    def end(self) -> str:
+    def end(self) -> bytes:
         """What stands after the last row."""
         ...
 
@@ -124,18 +124,18 @@ class CsvWriter:
         self._scores = scores
         self._guard_formulas = guard_formulas
 
-    def begin(self) -> str:
+    def begin(self) -> bytes:
         """The header line."""
         names = [f"parameter.{name}" for name in self._parameters] + [f"score.{name}" for name in self._scores]
-        return csv_lines([[*_FIXED_COLUMNS, *names]])
+        return csv_lines([[*_FIXED_COLUMNS, *names]]).encode()
 
-    def rows(self, rows: Iterable[ExportRow]) -> str:
+    def rows(self, rows: Sequence[ExportRow]) -> bytes:
         """One line for each row."""
-        return csv_lines([self._cells(row) for row in rows])
+        return csv_lines([self._cells(row) for row in rows]).encode()
 
-    def end(self) -> str:
+    def end(self) -> bytes:
         """Nothing."""
-        return ""
+        return b""
 
     def _cells(self, row: ExportRow) -> list[object]:
         usage, timing = row.usage, row.timing
@@ -187,40 +187,41 @@ class CsvWriter:
 class JsonLinesWriter:
     """One JSON object a line."""
 
-    def begin(self) -> str:
+    def begin(self) -> bytes:
         """Nothing."""
-        return ""
+        return b""
 
-    def rows(self, rows: Iterable[ExportRow]) -> str:
+    def rows(self, rows: Sequence[ExportRow]) -> bytes:
         """One line for each row."""
-        return "".join(f"{_json(row)}\n" for row in rows)
+        return "".join(f"{_json(row)}\n" for row in rows).encode()
 
-    def end(self) -> str:
+    def end(self) -> bytes:
         """Nothing."""
-        return ""
+        return b""
 
 
 class JsonWriter:
     """One JSON array with an object for each result."""
 
-    def __init__(self) -> None:
-        self._separator = "\n"
+    def __init__(self, *, is_first: bool = True) -> None:
+        """`is_first`: no row stands before those to come."""
+        self._separator = "\n" if is_first else ",\n"
 
-    def begin(self) -> str:
+    def begin(self) -> bytes:
         """The opening bracket."""
-        return "["
+        return b"["
 
-    def rows(self, rows: Iterable[ExportRow]) -> str:
+    def rows(self, rows: Sequence[ExportRow]) -> bytes:
         """The objects, separated from those before."""
         pieces: list[str] = []
         for row in rows:
             pieces.append(self._separator + _json(row))
             self._separator = ",\n"
-        return "".join(pieces)
+        return "".join(pieces).encode()
 
-    def end(self) -> str:
+    def end(self) -> bytes:
         """The closing bracket."""
-        return "\n]\n"
+        return b"\n]\n"
 
 
 def _json(row: ExportRow) -> str:

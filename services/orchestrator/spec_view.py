@@ -76,6 +76,16 @@ class SpecView:
             self._parameters[model, point] = merged
         return merged
 
+    def parameter_values(self) -> dict[str, list[Value]]:
+        """Every parameter of a model or of the grid, with the values that it takes."""
+        found: dict[str, list[Value]] = {}
+        for model in self.spec.models:
+            for name, value in model.parameters.items():
+                found.setdefault(name, []).append(value)
+        for axis in self.spec.grid:
+            found.setdefault(axis.name, []).extend(axis.values)
+        return found
+
     def messages(self, prompt: int, row: int) -> RenderedMessages:
         """A prompt filled in with a row."""
         rendered = self._rendered.get((prompt, row))

@@ -36,22 +36,22 @@ def encode_page_token(fingerprint: bytes, key: Sequence[str | int]) -> str:
     return base64.urlsafe_b64encode(_checksum(fingerprint, body) + body).rstrip(b"=").decode()
 
 
-def decode_page_token(fingerprint: bytes, token: str) -> PageKey | None:
-    """The sort key inside the token; None for the empty token, the first page.
+def decode_page_token(fingerprint: bytes, token: str, field: str = "page_token") -> PageKey | None:
+    """The sort key inside the token; None for the empty token, the first page. `field` is where the token came.
 
-    Raises InvalidField("page_token", reason INVALID_PAGE_TOKEN) for any other text.
+    Raises InvalidField (reason INVALID_PAGE_TOKEN) for any other text.
     """
     if not token:
         return None
     try:
         if len(token) > MAX_PAGE_TOKEN_LENGTH:
-            raise _refusal()
+            raise _refusal(field)
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise _refusal() from None
+        raise _refusal(field) from None
     checksum, body = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
     if checksum != _checksum(fingerprint, body):
-        raise _refusal()
+        raise _refusal(field)
     return tuple(json.loads(body))
 
 
@@ -59,9 +59,9 @@ def _checksum(fingerprint: bytes, body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=_CHECKSUM_BYTES, key=fingerprint, person=b"llmlab-page").digest()
 
 
-def _refusal() -> InvalidField:
+def _refusal(field: str) -> InvalidField:
     return InvalidField(
-        "page_token",
-        "the page token is malformed or belongs to another filter; start again with an empty page_token",
+        field,
+        f"the token is malformed or belongs to another filter; start again with an empty {field}",
         "INVALID_PAGE_TOKEN",
     )

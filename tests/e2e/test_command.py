@@ -80,6 +80,26 @@ def test_results_carry_request_response_usage_cost_and_scores(home: Path, run_id
         assert {"quality", "on_topic"} <= {score["name"] for score in result["scores"]}
 
 
+def test_a_broken_export_goes_on_where_it_broke_and_an_unusable_one_begins_again(
+    home: Path, run_id: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.parquet"
+    assert (
+        typed("export", run_id, "--format", "parquet", "-o", str(target), "--json", home=home).json()["results"]
+        == CELLS
+    )
+    assert target.read_bytes()[:4] == b"PAR1"
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.resume"))
+    begun = {"run_id": run_id, "file_format": "csv", "bytes": 3, "results": 1, "resume_token": "no longer good"}
+    broken = tmp_path / "out.csv"
+    broken.with_name("out.csv.part").write_bytes(b"begun")
+    broken.with_name("out.csv.resume").write_text(json.dumps(begun))
+    finished = typed("export", run_id, "-o", str(broken), home=home)
+    assert "Going on behind 1 results" in finished.notes
+    assert "begins again" in finished.notes
+    assert len(list(csv.DictReader(io.StringIO(broken.read_text(), newline="")))) == CELLS
+
+
 def test_two_models_are_compared_and_conversations_shown(home: Path, run_id: str) -> None:
     compared = typed("compare", "mock/small", "mock/large", "--run", run_id, "--differing", "1", home=home)
     assert compared.exit_code == 0, compared.notes

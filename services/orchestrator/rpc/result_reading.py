@@ -107,14 +107,20 @@ class ResultReader:
     async def stored(
         self, run: RunRecord, chosen: Filter, query: ResultQuery
     ) -> AsyncIterator[tuple[StoredResult, SpecView]]:
-        """A run's results, read page by page; the filter narrows the query."""
-        view = await self.view(run)
-        narrowed = chosen.narrowed(query, view)
-        while narrowed is not None:
-            page = await self._ledger.page_results(narrowed)
+        """A run's results, one by one; the filter narrows the query."""
+        async for page, view in self.stored_pages(run, chosen, query):
             for stored in page:
                 yield stored, view
-            narrowed = narrowed.behind(page[-1].record) if len(page) == narrowed.limit else None
+
+    async def stored_pages(
+        self, run: RunRecord, chosen: Filter, query: ResultQuery
+    ) -> AsyncIterator[tuple[list[StoredResult], SpecView]]:
+        """A run's results in the pages of a query, which the filter narrows."""
+        view = await self.view(run)
+        narrowed = chosen.narrowed(query, view)
+        if narrowed is not None:
+            async for page in self.pages(narrowed):
+                yield page, view
 
     async def pages(self, query: ResultQuery) -> AsyncIterator[list[StoredResult]]:
         """A run's results in the pages of a query, to the last."""

@@ -10,22 +10,21 @@ from llmlab.api.orchestrator.v1 import comparison_pb2 as cpb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceServicer
 from services.orchestrator.brands import BrandSummary, Names, Places, places_among, same_places
-from services.orchestrator.exports import CsvWriter, ExportWriter, JsonLinesWriter, JsonWriter
 from services.orchestrator.ports import Metrics
 from services.orchestrator.records import RunRecord
 from services.orchestrator.rpc.brand_messages import answer_brands, brands_message
 from services.orchestrator.rpc.comparing import Comparer
+from services.orchestrator.rpc.exporting import Exporter
 from services.orchestrator.rpc.result_messages import (
     attempt_message,
-    export_row,
     point_message,
     result_message,
     scores_of,
 )
-from services.orchestrator.rpc.result_reading import FULL_PAGE, ORDERS, PAGE, Filter, ResultReader
+from services.orchestrator.rpc.result_reading import ORDERS, PAGE, Filter, ResultReader
 from services.orchestrator.rpc.runs import run_message
 from services.orchestrator.spec_view import SpecView, SpecViews
-from services.orchestrator.store import Bodies, ResultOrder, ResultQuery, SqlLedger
+from services.orchestrator.store import ResultOrder, ResultQuery, SqlLedger
 from services.orchestrator.store.results import Position
 from services.orchestrator.summary import Summary
 from services.runtime.context import bearer_token, current_principal
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 _PAGE_SIZE_DEFAULT: Final = 100
 _PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
-_CHUNK_BYTES: Final = 256 * 1024
 
 
 class ResultServicer(ResultServiceServicer):
@@ -49,8 +47,8 @@ class ResultServicer(ResultServiceServicer):
         """`guard_formulas`: CSV cells that a spreadsheet would run as a formula get a quote in front."""
         self._ledger = ledger
         self._metrics = metrics
-        self._guard_formulas = guard_formulas
         self._reader = ResultReader(ledger, views)
+        self._exporter = Exporter(ledger, self._reader, guard_formulas=guard_formulas)
         self._comparer = Comparer(ledger, self._reader, metrics)
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
@@ -183,39 +181,9 @@ class ResultServicer(ResultServiceServicer):
         self, request: pb.ExportResultsRequest, context: Context
     ) -> AsyncIterator[pb.ExportResultsResponse]:
         """Streams results as a file."""
-        chosen = Filter(request.filter)
-        runs = await self._reader.runs(chosen)
-        writer = await self._writer(request.format, runs)
-        written = 0
-        pending = writer.begin().encode()
-        for run in runs:
-            query = ResultQuery(run.run_id, limit=FULL_PAGE, sequence_max=run.last_sequence, bodies=Bodies.ALL)
-            async for stored, view in self._reader.stored(run, chosen, query):
-                pending += writer.rows([export_row(stored, view)]).encode()
-                written += 1
-                while len(pending) >= _CHUNK_BYTES:
-                    yield pb.ExportResultsResponse(data=pending[:_CHUNK_BYTES], results=written)
-                    pending = pending[_CHUNK_BYTES:]
-        pending += writer.end().encode()
-        for start in range(0, max(len(pending), 1), _CHUNK_BYTES):
-            yield pb.ExportResultsResponse(data=pending[start : start + _CHUNK_BYTES], results=written)
-
-    async def _writer(self, file_format: pb.ExportFormat.ValueType, runs: Sequence[RunRecord]) -> ExportWriter:
-        if file_format == pb.EXPORT_FORMAT_JSON:
-            return JsonWriter()
-        if file_format == pb.EXPORT_FORMAT_JSON_LINES:
-            return JsonLinesWriter()
-        parameters: dict[str, None] = {}
-        scores: dict[str, None] = {}
-        for run in runs:
-            view = await self._reader.view(run)
-            for index in range(len(view.spec.models)):
-                parameters.update(dict.fromkeys(view.parameters(index, 0)))
-            # All answers of a run have the same scores: one that is scored tells their names.
-            query = ResultQuery(run.run_id, limit=1, scored_only=True)
-            for stored in await self._ledger.page_results(query):
-                scores.update(dict.fromkeys(score.name for score in scores_of(stored.bodies.scores)))
-        return CsvWriter(list(parameters), list(scores), guard_formulas=self._guard_formulas)
+        async with aclosing(self._exporter.export(request)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 def _brand_names(view: SpecView) -> Names:

@@ -72,6 +72,10 @@ class ResultQuery:
         """The page behind this one, which ended with `record`."""
         return replace(self, after=self.order.position(record))
 
+    def behind_cell(self, cell: int) -> ResultQuery:
+        """The page behind a cell, in the order of cells."""
+        return replace(self, after=(cell,))
+
 
 class StoredResult(NamedTuple):
     """A result with what was asked for of its bodies."""

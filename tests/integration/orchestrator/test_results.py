@@ -13,7 +13,9 @@ from llmlab.api.gateway.v1 import gateway_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
 from llmlab.api.orchestrator.v1 import comparison_pb2 as cpb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
+from services.orchestrator import parquet
 from services.orchestrator.calls import Answer, Failure, PlannedCall
+from services.orchestrator.rpc import exporting
 from services.orchestrator.rpc.specs import spec_message
 from tests.support.orchestrator import (
     answer,
@@ -204,3 +206,58 @@ async def test_a_run_is_summed_up_per_model_and_point(client: Client) -> None:
         score.HasField("against_best") for point in summary.points for score in point.scores if score.name == "is_fine"
     ]
     assert sorted(compared) == [False, True]
+
+
+@pytest.mark.parametrize("file_format", pb.ExportFormat.values()[1:])
+async def test_an_export_that_is_cut_anywhere_goes_on_to_the_same_file(
+    client: Client, file_format: pb.ExportFormat.ValueType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small pages and groups: the cuts fall between pages, in the middle of groups, and between two runs.
+    monkeypatch.setattr(exporting, "FULL_PAGE", 3)
+    monkeypatch.setattr(exporting, "CHUNK_BYTES", 600)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 5)
+    client.world.script = some_fail
+    experiment = await client.create(spec_message(study()))
+    for _ in range(2):
+        await client.watch((await client.start(experiment.experiment_id)).run_id)
+    chosen = pb.ResultFilter(experiment_id=experiment.experiment_id)
+
+    async def pieces(token: str = "") -> list[pb.ExportResultsResponse]:
+        request = pb.ExportResultsRequest(filter=chosen, format=file_format, resume_token=token)
+        return [piece async for piece in client.results.ExportResults(request)]
+
+    whole = await pieces()
+    data = b"".join(piece.data for piece in whole)
+    cuts = [number for number, piece in enumerate(whole) if piece.resume_token]
+    assert len(cuts) > 3
+    assert whole[-1].results == 32
+    # A run that is started in the meantime is not part of it.
+    await client.watch((await client.start(experiment.experiment_id)).run_id)
+    for cut in cuts:
+        rest = await pieces(whole[cut].resume_token)
+        assert b"".join(piece.data for piece in [*whole[: cut + 1], *rest]) == data
+        assert rest[-1].results == 32
+
+    other = pb.ExportResultsRequest(
+        filter=pb.ResultFilter(run_id="run_other"), format=file_format, resume_token=whole[cuts[0]].resume_token
+    )
+    assert (await refusal(client.results.ExportResults(other))).reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_an_export_whose_results_have_changed_is_not_taken_up(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "FULL_PAGE", 3)
+    monkeypatch.setattr(exporting, "CHUNK_BYTES", 600)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 5)
+    run = await client.finished()
+    chosen = pb.ResultFilter(run_id=run.run_id)
+    request = pb.ExportResultsRequest(filter=chosen, format=pb.EXPORT_FORMAT_PARQUET)
+    token = next(
+        each.resume_token
+        for each in [each async for each in client.results.ExportResults(request)]
+        if each.resume_token
+    )
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 4)  # as another version of the software would write it
+    request.resume_token = token
+    assert (await refusal(client.results.ExportResults(request))).reason == "WRONG_STATE"

@@ -1,9 +1,12 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
+from services.orchestrator import parquet
 from services.orchestrator.calls import Money, Timing, Usage
 from services.orchestrator.exports import CsvWriter, ExportRow, ExportWriter, JsonLinesWriter, JsonWriter
 
@@ -33,7 +36,7 @@ def row(cell: int, response: str = "fine") -> ExportRow:
 
 
 def write(writer: ExportWriter, *pages: list[ExportRow]) -> str:
-    return writer.begin() + "".join(writer.rows(page) for page in pages) + writer.end()
+    return (writer.begin() + b"".join(writer.rows(page) for page in pages) + writer.end()).decode()
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -86,3 +89,43 @@ def test_json_keeps_numbers_and_nulls_and_text_as_they_are() -> None:
     assert item["usage"]["input_tokens"] == 7
     assert item["timing"]["ttft_any_us"] is None
     assert item["request"][0]["text"] == 'Say "hi", please\nnow'
+
+
+def test_parquet_reads_back_with_types_and_in_bounded_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
+    writer = parquet.ParquetWriter(
+        {"temperature": [0, 1.5], "stop": [("a", "b"), "c"], "n": [1], "on": [True]}, ["words"]
+    )
+    rows = [replace(row(cell, f"answer {cell}"), scores={"words": cell / 2}, brands={"Acme": 2}) for cell in range(5)]
+    data = writer.begin() + writer.rows(rows[:3]) + writer.rows(rows[3:]) + writer.end()
+    file = pq.ParquetFile(io.BytesIO(data))
+    table = file.read()
+
+    assert file.num_row_groups == 3
+    assert table.column("response").to_pylist() == [f"answer {cell}" for cell in range(5)]
+    first = table.to_pylist()[0]
+    assert (first["parameter.temperature"], first["parameter.stop"], first["parameter.n"]) == (1.0, '["a", "b"]', None)
+    assert first["request"] == [{"role": "user", "text": 'Say "hi", please\nnow'}]
+    assert (first["brands"], first["ttft_any_us"], first["streamed"]) == ([("Acme", 2)], None, True)
+    assert str(first["create_time"]) == "2023-11-14 22:13:20.000001+00:00"
+    types = {field.name: str(field.type) for field in table.schema}
+    assert [types[f"parameter.{name}"] for name in ("temperature", "stop", "n", "on")] == [
+        "double",
+        "string",
+        "int64",
+        "bool",
+    ]
+    assert (types["cost_nano_usd"], types["score.words"]) == ("int64", "double")
+
+
+def test_an_empty_parquet_file_has_its_columns() -> None:
+    writer = parquet.ParquetWriter({}, ["words"])
+    assert pq.read_table(io.BytesIO(writer.begin() + writer.end())).column_names[-1] == "score.words"
+
+
+def test_the_same_results_are_the_same_parquet_bytes() -> None:
+    def written() -> bytes:
+        writer = parquet.ParquetWriter({"temperature": [1.0]}, [])
+        return writer.begin() + writer.rows([row(cell) for cell in range(50)]) + writer.end()
+
+    assert written() == written()

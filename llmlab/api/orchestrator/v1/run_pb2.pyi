@@ -163,6 +163,10 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """One JSON array of objects."""
     EXPORT_FORMAT_JSON_LINES: _ExportFormat.ValueType  # 3
     """One JSON object a line."""
+    EXPORT_FORMAT_PARQUET: _ExportFormat.ValueType  # 4
+    """Apache Parquet with typed columns, compressed with Zstandard. Taking it up again makes the file anew as far as it had come
+    and sends what follows; where results have changed meanwhile that is refused.
+    """
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """Formats of an export."""
@@ -175,6 +179,10 @@ EXPORT_FORMAT_JSON: ExportFormat.ValueType  # 2
 """One JSON array of objects."""
 EXPORT_FORMAT_JSON_LINES: ExportFormat.ValueType  # 3
 """One JSON object a line."""
+EXPORT_FORMAT_PARQUET: ExportFormat.ValueType  # 4
+"""Apache Parquet with typed columns, compressed with Zstandard. Taking it up again makes the file anew as far as it had come
+and sends what follows; where results have changed meanwhile that is refused.
+"""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 @_typing.final
@@ -1931,8 +1939,11 @@ class ExportResultsRequest(_message.Message):
 
     FILTER_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     format: Global___ExportFormat.ValueType
     """As what."""
+    resume_token: _builtins.str
+    """From a piece of an export of the same filter and format: the file goes on behind that piece. Empty for its beginning."""
     @_builtins.property
     def filter(self) -> Global___ResultFilter:
         """Which."""
@@ -1942,10 +1953,11 @@ class ExportResultsRequest(_message.Message):
         *,
         filter: Global___ResultFilter | None = ...,
         format: Global___ExportFormat.ValueType = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "format", b"format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "format", b"format", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1959,19 +1971,23 @@ class ExportResultsResponse(_message.Message):
 
     DATA_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """Its bytes, at most 256 KiB."""
     results: _builtins.int
     """Results written so far."""
+    resume_token: _builtins.str
+    """With which the export goes on behind this piece; empty in the middle of a result and at the end of the file."""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
         results: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "results", b"results", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -556,7 +556,8 @@ class ResultServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportResults(self, request, context):
-        """Streams the results of a run or of an experiment as a file.
+        """Streams the results of a run or of an experiment as a file: what was there when the export reached each run. A cut stream
+        is taken up with the last `resume_token` received, on any replica.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

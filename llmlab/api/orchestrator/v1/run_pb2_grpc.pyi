@@ -216,7 +216,9 @@ class ResultServiceStub:
     SummarizeRunBrands: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]
     """Sums up how visible the experiment's brands are in the answers of a run: by brand, prompt and model."""
     ExportResults: _grpc.UnaryStreamMultiCallable[_run_pb2.ExportResultsRequest, _run_pb2.ExportResultsResponse]
-    """Streams the results of a run or of an experiment as a file."""
+    """Streams the results of a run or of an experiment as a file: what was there when the export reached each run. A cut stream
+    is taken up with the last `resume_token` received, on any replica.
+    """
 
 @_typing.type_check_only
 class ResultServiceAsyncStub(ResultServiceStub):
@@ -236,7 +238,9 @@ class ResultServiceAsyncStub(ResultServiceStub):
     SummarizeRunBrands: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]  # type: ignore[assignment]
     """Sums up how visible the experiment's brands are in the answers of a run: by brand, prompt and model."""
     ExportResults: _aio.UnaryStreamMultiCallable[_run_pb2.ExportResultsRequest, _run_pb2.ExportResultsResponse]  # type: ignore[assignment]
-    """Streams the results of a run or of an experiment as a file."""
+    """Streams the results of a run or of an experiment as a file: what was there when the export reached each run. A cut stream
+    is taken up with the last `resume_token` received, on any replica.
+    """
 
 class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
     """Results of runs."""
@@ -295,6 +299,8 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.ExportResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_run_pb2.ExportResultsResponse], _abc.AsyncIterator[_run_pb2.ExportResultsResponse]]:
-        """Streams the results of a run or of an experiment as a file."""
+        """Streams the results of a run or of an experiment as a file: what was there when the export reached each run. A cut stream
+        is taken up with the last `resume_token` received, on any replica.
+        """
 
 def add_ResultServiceServicer_to_server(servicer: ResultServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
