@@ -56,8 +56,12 @@ def summary_table(summary: run_pb2.SummarizeRunResponse) -> Table:
 def explanations(summary: run_pb2.SummarizeRunResponse) -> list[str]:
     """Says what the table's marks mean, as far as it has them, and how large a difference the run could have shown."""
     told = ["Below each mean or median: its 95 % interval, or the 95th percentile (- where the answers are too few)."]
-    if any(point.cells_missing for point in summary.points):
-        told.append("In brackets: the mean if every answer that is missing had the worst or the best score.")
+    if missing := sum(point.cells_missing for point in summary.points):
+        total = sum(point.cells_total for point in summary.points)
+        told.append(
+            f"{missing:,} of {total:,} answers are missing: means are over the others. "
+            "In brackets: the mean if every missing one had the worst or the best score."
+        )
     score_names = shown_scores(summary.points)
     if not score_names or len(summary.points) < 2:
         return told

@@ -75,6 +75,8 @@ def score_subject(plan: Plan, subject: Subject) -> SampleScores:
             if isinstance(value, Absent):
                 absent.append((len(values), value.reason))
                 values.append(None)
+            elif value.is_integer():
+                values.append(value)
             elif math.isfinite(value):
                 values.append(round(value, DECIMALS))
             else:

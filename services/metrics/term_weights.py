@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import Stemmer
 
@@ -97,7 +98,7 @@ def _common_weights() -> dict[str, float]:
     return weights
 
 
-_WEIGHTS: Mapping[str, float] = _common_weights()
+_WEIGHTS: dict[str, float] = _common_weights()
 
 
 class _TermMemory(dict[str, str]):
@@ -126,16 +127,9 @@ class _PartsMemory(dict[str, tuple[str, ...]]):
 _PARTS = _PartsMemory()
 
 
-class _IdfMemory(dict[str, float]):
-    """Terms seen before and their inverse document frequency in general English; up to a limit."""
-
-    def __missing__(self, term: str) -> float:
-        if len(term) <= _STEM_LENGTH_MAX and len(self) < _MEMORY_LIMIT:
-            self[term] = _UNLISTED_WEIGHT
-        return _UNLISTED_WEIGHT
-
-
-_IDF = _IdfMemory(_WEIGHTS)
+def _idf_of_terms(terms: Iterable[str]) -> Iterator[float]:
+    """Each term's inverse document frequency in general English."""
+    return map(_WEIGHTS.get, terms, repeat(_UNLISTED_WEIGHT))
 
 
 def _with_pairs(words: Sequence[str]) -> Iterator[str]:
@@ -153,13 +147,18 @@ def _with_pairs(words: Sequence[str]) -> Iterator[str]:
         previous = word if unspaced else ""
 
 
-def count_terms(text: Text) -> Counter[str]:
+def terms_of_words(words: Sequence[str]) -> list[str]:
+    """The term of each word, "" where it tells nothing about the subject; a hyphenated word is one term."""
+    return list(map(_TERMS.__getitem__, words))
+
+
+def count_terms(text: Text, terms: Sequence[str] | None = None) -> Counter[str]:
     """How often each term occurs in `text`: stems of content words (Snowball, English), without function words.
 
-    The parts of a hyphenated word are terms of their own.
+    The parts of a hyphenated word are terms of their own. `terms` are those of the text's words, where they are known.
     """
     if text.raw.isascii() and "-" not in text.raw:
-        counts = Counter(terms_of_words(text.words))
+        counts = Counter(terms_of_words(text.words) if terms is None else terms)
         del counts[""]
         return counts
     spaced = text.raw.isascii() or not UNSPACED_CHARACTER.search(text.raw)
@@ -171,15 +170,23 @@ def count_terms(text: Text) -> Counter[str]:
     return counts
 
 
-def terms_of_words(words: Sequence[str]) -> list[str]:
-    """The term of each word, "" where it tells nothing about the subject; a hyphenated word is one term."""
-    return list(map(_TERMS.__getitem__, words))
-
-
 def total_weight(terms: Iterable[str]) -> float:
     """The sum of the terms' inverse document frequencies in general English."""
     # fsum is exact before its last rounding: the order of a set can't show in the result.
-    return math.fsum(map(_IDF.__getitem__, terms))
+    return math.fsum(_idf_of_terms(terms))
+
+
+def _weight(term: str, count: int) -> float:
+    return _WEIGHTS.get(term, _UNLISTED_WEIGHT) * (1.0 + math.log(count))
+
+
+def _norm(counts: Mapping[str, int]) -> float:
+    """The length of the vector of a text's term counts."""
+    weights = list(_idf_of_terms(counts))
+    for place, count in enumerate(counts.values()):
+        if count > 1:
+            weights[place] *= 1.0 + math.log(count)
+    return math.hypot(*weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +199,19 @@ class TermVector:
 
 def term_vector(counts: Mapping[str, int]) -> TermVector:
     """The vector of a text's term counts."""
-    weights = {
-        term: _IDF[term] if count == 1 else _IDF[term] * (1.0 + math.log(count)) for term, count in counts.items()
-    }
-    return TermVector(weights, math.hypot(*weights.values()))
+    return TermVector({term: _weight(term, count) for term, count in counts.items()}, _norm(counts))
 
 
-def cosine(left: TermVector, right: TermVector) -> float:
-    """The cosine of two texts' vectors, 0 (no shared term) to 1.
+def cosine(vector: TermVector, counts: Mapping[str, int]) -> float:
+    """The cosine of a text's vector and another text's term counts, 0 (no shared term) to 1.
 
     Raises:
         ValueError: one of them is empty, so that there is no angle.
     """
-    if not left.weights or not right.weights:
+    if not vector.weights or not counts:
         raise ValueError("a text without terms has no direction")
-    few, many = sorted((left.weights, right.weights), key=len)
     # fsum and hypot are exact before their last rounding: the order of the terms can't show in the result.
-    shared = math.fsum(weight * many[term] for term, weight in few.items() if term in many)
-    return min(1.0, shared / (left.norm * right.norm))
+    shared = math.fsum(
+        weight * _weight(term, counts[term]) for term, weight in vector.weights.items() if term in counts
+    )
+    return min(1.0, shared / (vector.norm * _norm(counts)))

@@ -12,6 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
 import regex
 
@@ -28,20 +29,20 @@ _HYPHENS = "-\u2010\u2011"
 
 # A point or comma inside a number belongs to it. It travels through the translation as a character that means nothing
 # else.
-_NUMBER_POINT = re.compile(r"[.,](?<=[0-9].)(?=[0-9])")
+_NUMBER_POINT = re.compile(r"([0-9])[.,](?=[0-9])")
 _NUMBER_POINT_MARK = "\x1f"
+_MARKED_NUMBER_POINT = rf"\1{_NUMBER_POINT_MARK}"
 # Stands between sentences while their words are split in one go. It is no white space, and no text keeps its own.
 _SENTENCE_MARK = "\x02"
 # What may stand inside a word, but not at its edges.
 _JOINERS = "'-."
-_JOINERS_AT_EDGES = tuple(edge for joiner in _JOINERS for edge in (f" {joiner}", f"{joiner} "))
 
 # Where a sentence may end: a line break with the space after it, or a run of terminators with the closing quotes and
 # Markdown emphasis after it. The pattern begins with one class of characters, which is what lets the search skip ahead
 # fast, and takes the whole run, so that nothing is scanned twice.
 _POSSIBLE_BREAK = re.compile(
-    r"""[\n.!?\u2026\u3002\uff01\uff1f\u0964\u061f]"""
-    r"""(?:(?<=\n)\s*+|(?<!\n)[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]*+[)\]"'*_\u201d\u2019\u00bb]*+)"""
+    r"""([\n.!?\u2026\u3002\uff01\uff1f\u0964\u061f]"""
+    r"""(?:(?<=\n)\s*+|(?<!\n)[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]*+[)\]"'*_\u201d\u2019\u00bb]*+))"""
 )
 _SPACE_FREE_TERMINATORS = frozenset("\u3002\uff01\uff1f\u0964\u061f")
 # What follows a line break that ends a sentence: a heading, list item, table row or quote.
@@ -94,19 +95,12 @@ def split_words(text: str) -> list[str]:
     "state-of-the-art"), so does a point or comma between digits ("3.14"). Each character of a script that is written
     without spaces is a word of its own.
     """
-    return _split_folded(text.replace(_SENTENCE_MARK, " ").casefold())
+    return split_words_by_sentence((text,))[0]
 
 
-def _split_folded(folded: str) -> list[str]:
-    """The words of a case-folded text; sentence marks that stand alone are kept as words."""
-    folded = _NUMBER_POINT.sub(_NUMBER_POINT_MARK, folded)
-    if "--" in folded:
-        folded = folded.replace("--", " ")
-    spaced = f" {folded.translate(_CHARACTERS)} "
-    if not any(edge in spaced for edge in _JOINERS_AT_EDGES):
-        return spaced.split()
-    stripped = [token.strip(_JOINERS) for token in spaced.split()]
-    return [word for word in stripped if word]
+def _has_joiner_at_edge(spaced: str) -> bool:
+    """Whether a word of `spaced` begins or ends with what may only stand inside it."""
+    return any(joiner in spaced and (f" {joiner}" in spaced or f"{joiner} " in spaced) for joiner in _JOINERS)
 
 
 def _ends_no_sentence(text: str, start: int, end: int) -> bool:
@@ -120,20 +114,21 @@ def _ends_no_sentence(text: str, start: int, end: int) -> bool:
     return numbers_an_item or token in _ABBREVIATIONS
 
 
-def _is_break(text: str, start: int, found: str, end: int) -> bool:
-    """Whether `found`, which ends at `end`, ends the sentence that began at `start`."""
+def _ends_plainly(before: str) -> bool:
+    """Whether what stands before a point ends in a word that is too long to be one of the abbreviations."""
+    ending = before[-4:]
+    return len(ending) == 4 and ending.isalpha() and ending.lower() not in _LONG_ABBREVIATION_ENDINGS
+
+
+def _is_break(text: str, start: int, before: str, found: str, end: int) -> bool:
+    """Whether `found`, which ends at `end` and stands after `before`, ends the sentence that began at `start`."""
     if found[0] == "\n":
         return found.count("\n") > 1 or _BLOCK_START.match(text, end) is not None
     if found[0] in _SPACE_FREE_TERMINATORS:
         return True
     if end < len(text) and not text[end].isspace():
         return False
-    if found != ".":
-        return True
-    ending = text[max(start, end - 5) : end - 1]
-    if len(ending) == 4 and ending.isalpha() and ending.lower() not in _LONG_ABBREVIATION_ENDINGS:
-        return True
-    return not _ends_no_sentence(text, start, end - 1)
+    return found != "." or _ends_plainly(before) or not _ends_no_sentence(text, start, end - 1)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -142,10 +137,12 @@ def split_sentences(text: str) -> list[str]:
     Headings, list items and table rows are sentences of their own. Common abbreviations and initials end none.
     """
     pieces: list[str] = []
-    start = 0
-    for match in _POSSIBLE_BREAK.finditer(text):
-        end = match.end()
-        if _is_break(text, start, match[0], end):
+    start = end = 0
+    # What stands between possible breaks, and those, by turns.
+    parts = _POSSIBLE_BREAK.split(text)
+    for before, found in zip(parts[::2], parts[1::2], strict=False):
+        end += len(before) + len(found)
+        if _is_break(text, start, before, found, end):
             pieces.append(text[start:end])
             start = end
     pieces.append(text[start:])
@@ -158,15 +155,16 @@ def split_words_by_sentence(sentences: Sequence[str]) -> list[list[str]]:
     """The words of each sentence, as `split_words` gives them, in one pass over all."""
     if not sentences:
         return []
-    marked = f" {_SENTENCE_MARK} ".join(sentence.replace(_SENTENCE_MARK, " ") for sentence in sentences)
-    tokens = _split_folded(marked.casefold())
-    tokens.append(_SENTENCE_MARK)
-    words: list[list[str]] = []
-    start = 0
-    for _ in sentences:
-        end = tokens.index(_SENTENCE_MARK, start)
-        words.append(tokens[start:end])
-        start = end + 1
+    marked = f" {_SENTENCE_MARK} ".join([sentence.replace(_SENTENCE_MARK, " ") for sentence in sentences])
+    folded = marked.casefold()
+    if any(map(folded.__contains__, string.digits)):
+        folded = _NUMBER_POINT.sub(_MARKED_NUMBER_POINT, folded)
+    if "--" in folded:
+        folded = folded.replace("--", " ")
+    spaced = f" {folded.translate(_CHARACTERS)} "
+    words = [part.split() for part in spaced.split(_SENTENCE_MARK)]
+    if _has_joiner_at_edge(spaced):
+        words = [[word for token in tokens if (word := token.strip(_JOINERS))] for tokens in words]
     return words
 
 
@@ -180,7 +178,7 @@ class Text:
     @cached_property
     def words(self) -> list[str]:
         """The words, case-folded; see `split_words`."""
-        return [word for words in self.words_by_sentence for word in words]
+        return list(chain.from_iterable(self.words_by_sentence))
 
     @cached_property
     def words_by_sentence(self) -> list[list[str]]:

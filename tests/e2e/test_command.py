@@ -54,6 +54,53 @@ def test_the_closing_table_shows_quality_latency_tokens_and_cost(home: Path, tmp
     assert f"{CELLS}/{CELLS}" in finished.notes
 
 
+LOSSY_STUDY = """
+name: lossy
+prompts: ["Explain {{{{topic}}}} in one sentence."]
+dataset: {{rows: [{rows}]}}
+models: [{{model: mock/instant, options: {{error_rate: {rate}, error_kinds: content_policy}}}}]
+grid: {{temperature: [0.0]}}
+scorers: [quality]
+"""
+LOSSY_CELLS = 40
+
+
+def test_lost_answers_widen_the_bounds_and_move_no_mean_silently(home: Path, tmp_path: Path) -> None:
+    found = {}
+    for rate in (0.0, 0.1):
+        study = tmp_path / f"{rate}.yaml"
+        rows = ", ".join(f"{{topic: subject {number}}}" for number in range(LOSSY_CELLS))
+        study.write_text(LOSSY_STUDY.format(rows=rows, rate=rate))
+        finished = typed("run", str(study), home=home)
+        (point,) = typed("run", str(study), "--json", home=home).json()["points"]
+        results = typed("results", "latest", "--json", "--limit", str(LOSSY_CELLS), home=home).json_lines()
+        scores = {
+            result.get("cell_index", 0): score["value"]
+            for result in results
+            for score in result.get("scores", ())
+            if score["name"] == "quality"
+        }
+        (estimate,) = (score["estimate"] for score in point["scores"] if score["name"] == "quality")
+        found[rate] = (finished, point, estimate, scores)
+
+    _, _, whole, every = found[0.0]
+    finished, point, estimate, kept = found[0.1]
+    lost = LOSSY_CELLS - len(kept)
+    assert 2 <= lost <= 8
+    assert (point["cells_missing"], estimate["missing"], estimate["count"]) == (lost, lost, len(kept))
+    assert f"{lost} of {LOSSY_CELLS} answers are missing" in finished.notes
+    # The mean is that of what is there, which is what the same cells had in the run without failures.
+    assert kept == {cell: every[cell] for cell in kept}
+    assert estimate["value"] == pytest.approx(sum(kept.values()) / len(kept))
+    # The bounds are those with every lost answer at 0 and at 1, and hold the mean that was lost.
+    assert "low_if_missing" not in whole
+    assert estimate["low_if_missing"] == pytest.approx(sum(kept.values()) / LOSSY_CELLS)
+    assert estimate["high_if_missing"] == pytest.approx((sum(kept.values()) + lost) / LOSSY_CELLS)
+    assert estimate["low_if_missing"] < whole["value"] < estimate["high_if_missing"]
+    shown = f"({estimate['low_if_missing']:.2f}-{estimate['high_if_missing']:.2f})"
+    assert shown in finished.output, finished.output
+
+
 def test_a_watcher_of_an_ended_run_sees_every_event_once_in_order(home: Path, run_id: str) -> None:
     events = typed("watch", run_id, "--json", home=home).json_lines()
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))

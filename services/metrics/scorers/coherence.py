@@ -5,12 +5,15 @@ habits is a component between 0 and 1; the score is their weighted mean. In anot
 holds, and the others have nothing to find fault with.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import accumulate, compress, count
 
 from services.metrics.declarations import Absent, NoParameters, Scorer, Subject, Value, unit
-from services.metrics.term_weights import terms_of_words, total_weight
+from services.metrics.scorers.relevance import answer_word_terms
+from services.metrics.term_weights import total_weight
 
 ONE_SENTENCE = Absent("the answer has fewer than two sentences")
 
@@ -36,9 +39,6 @@ _DETERMINERS = {
     **dict.fromkeys("the its their his her both".split(), _DEFINITE),
     **dict.fromkeys("a an some many several most".split(), _INDEFINITE),
 }
-_NEVER = -1_000_000_000
-# A demonstrative points no further back than this many sentences.
-_DEMONSTRATIVE_REACH = 2
 
 _LAST_RANK = 3
 _RANKS = {
@@ -47,6 +47,7 @@ _RANKS = {
     **dict.fromkeys("third thirdly".split(), 2),
     **dict.fromkeys("finally lastly last eventually end conclusion overall summary".split(), _LAST_RANK),
 }
+_RANKED_WORDS = frozenset(_RANKS)
 # A marker of order stands among the first words of its sentence.
 _MARKER_WORDS = 4
 
@@ -67,8 +68,8 @@ class _Share:
 class _Discourse:
     """What the sentences read so far have brought up."""
 
-    last_sentence: dict[str, int] = field(default_factory=dict)
-    """Of each term, the last sentence that had it."""
+    named: set[str] = field(default_factory=set)
+    """Every term."""
     introduced: dict[str, int] = field(default_factory=dict)
     """Of each noun with an indefinite article, the first sentence that had it so."""
     definite: list[tuple[str, int, bool]] = field(default_factory=list)
@@ -79,25 +80,24 @@ class _Discourse:
     """The content of the sentence before."""
     before_that: AbstractSet[str] = frozenset()
 
-    def read(self, number: int, kinds: Sequence[int | None], terms: Sequence[str]) -> None:
-        """Reads the sentence of this number: the kind of determiner and the term of each of its words."""
-        for kind, noun in zip(kinds, terms[1:], strict=False):
-            if kind and noun:
-                self._determine(number, kind, noun)
-        content = set(terms)
-        content.discard("")
+    def read(self, number: int, nouns: Iterable[tuple[int, str]], content: set[str]) -> None:
+        """Reads the sentence of this number: its nouns, each after the kind of its determiner, and all its terms."""
+        for kind, noun in nouns:
+            self._determine(number, kind, noun)
         if number:
             shared = content & self.before | content & self.before_that
             self.cohesions.append(total_weight(shared) / total_weight(content) if shared else 0.0)
         self.before_that, self.before = self.before, content
-        self.last_sentence.update(dict.fromkeys(content, number))
+        self.named |= content
 
     def _determine(self, number: int, kind: int, noun: str) -> None:
         if kind == _INDEFINITE:
             self.introduced.setdefault(noun, number)
+        elif kind == _DEFINITE:
+            self.definite.append((noun, number, noun in self.named))
         else:
-            reach = _DEMONSTRATIVE_REACH if kind == _DEMONSTRATIVE else number
-            self.definite.append((noun, number, number - self.last_sentence.get(noun, _NEVER) <= reach))
+            # "This" and its like point no further back than two sentences.
+            self.definite.append((noun, number, noun in self.before or noun in self.before_that))
 
     def cohesion(self) -> _Share:
         """How much of the sentences' weight was in the two before them."""
@@ -144,7 +144,7 @@ def _order(ranks: Sequence[int | None]) -> _Share:
 
 def _rank(words: Sequence[str]) -> int | None:
     opening = words[:_MARKER_WORDS]
-    if _RANKS.keys().isdisjoint(opening):
+    if _RANKED_WORDS.isdisjoint(opening):
         return None
     return min(_RANKS[word] for word in opening if word in _RANKS)
 
@@ -155,19 +155,35 @@ def _mean(components: Iterable[tuple[float, _Share]]) -> float:
     return sum(weight * value for weight, value in defined) / sum(weight for weight, _ in defined)
 
 
+def _nouns(ends: Sequence[int], words: Sequence[str], terms: Sequence[str]) -> list[list[tuple[int, str]]]:
+    """Of each sentence, given where they end: the terms that follow a determiner, each after its kind."""
+    kinds = list(map(_DETERMINERS.get, words))
+    for end in ends:
+        kinds[end - 1] = None  # the next word is another sentence's
+    nouns: list[list[tuple[int, str]]] = [[] for _ in ends]
+    for place, kind, noun in compress(zip(count(), kinds, terms[1:], strict=False), kinds):
+        if kind and noun:
+            nouns[bisect_right(ends, place)].append((kind, noun))
+    return nouns
+
+
+def _read(sentences: Sequence[Sequence[str]], words: Sequence[str], terms: Sequence[str]) -> _Discourse:
+    """What the sentences bring up, given the words of each, and all words with their terms."""
+    discourse = _Discourse()
+    ends = list(accumulate(map(len, sentences)))
+    for number, nouns in enumerate(_nouns(ends, words, terms)):
+        content = set(terms[ends[number] - len(sentences[number]) : ends[number]])
+        content.discard("")
+        discourse.read(number, nouns, content)
+    return discourse
+
+
 def coherence(subject: Subject) -> Value:
     """The coherence of the answer's sentences; absent where there are fewer than two."""
     sentences = subject.answer.words_by_sentence
     if len(sentences) < 2:
         return ONE_SENTENCE
-    words = subject.answer.words
-    terms, kinds = terms_of_words(words), list(map(_DETERMINERS.get, words))
-    discourse = _Discourse()
-    start = 0
-    for number, sentence in enumerate(sentences):
-        end = start + len(sentence)
-        discourse.read(number, kinds[start:end], terms[start:end])
-        start = end
+    discourse = _read(sentences, subject.answer.words, subject.once(answer_word_terms))
     return _mean(
         (
             (_COHESION_WEIGHT, discourse.cohesion()),

@@ -31,16 +31,24 @@ _CODE_LINE = regex.compile(
 _SERIES_CHARACTERS = 2_000
 
 
+def _most_in_series(sentences: Sequence[str]) -> int:
+    """The most items that one of the sentences parts by commas, "and" or "or"."""
+    most = 0
+    for sentence in sentences:
+        # No more breaks than this can be in it, which is told much faster than how many there are.
+        if sentence.count(",") + sentence.count("and") + sentence.count("or") < most:
+            continue
+        if len(sentence) <= _SERIES_CHARACTERS:
+            most = max(most, len(_SERIES_BREAK.split(sentence)))
+    return most
+
+
 def _items_listed(subject: Subject) -> int:
     """The most items that the answer can be said to list: of a list, of ordinals, of paragraphs, or within commas."""
     answer = subject.answer
     listed = subject.once(read_structure).list_items
     ordinals = len(_ORDINALS.intersection(answer.word_counts))
-    series = max(
-        (len(_SERIES_BREAK.split(sentence)) for sentence in answer.sentences if len(sentence) <= _SERIES_CHARACTERS),
-        default=0,
-    )
-    return max(listed, ordinals, series, answer.paragraphs)
+    return max(listed, ordinals, _most_in_series(answer.sentences), answer.paragraphs)
 
 
 def _has_length(answer: Text, length: Length) -> bool:

@@ -1,7 +1,8 @@
 """How varied the answer's words are."""
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from services.metrics.declarations import (
     Absent,
@@ -21,6 +22,9 @@ _MTLD_THRESHOLD_PERCENT = 72
 # McCarthy and Jarvis advise against MTLD on shorter texts.
 _MTLD_WORDS_MIN = 50
 _HDD_DRAWS = 42
+# Texts of the same length share their chances; of words that occur more often they are found anew.
+_HDD_LENGTHS_KEPT = 1_024
+_HDD_OCCURRENCES_KEPT = 64
 
 NO_WORDS = Absent("the answer has no words")
 NO_PAIRS = Absent("the answer has fewer than two words")
@@ -56,25 +60,34 @@ def mtld(words: Sequence[str]) -> Value:
     return (len(words) / forward + len(words) / backward) / 2.0
 
 
-def hdd(word_counts: Mapping[str, int]) -> Value:
-    """HD-D: the type-token ratio to expect in 42 words drawn without replacement (McCarthy and Jarvis 2007).
+def _drawn_chances(words: int, occurrences_max: int) -> list[float]:
+    """How likely 42 draws from so many words hold a word that occurs 0, 1, 2 ... times among them.
 
     A word that occurs f times among N is missed by all draws with probability C(N - f, 42) / C(N, 42), built up here
     factor by factor over f.
     """
-    total = sum(word_counts.values())
-    if total < _HDD_DRAWS:
-        return TOO_SHORT_FOR_HDD
-    words_with_frequency = Counter(word_counts.values())
-    expected_types = 0.0
+    chances = [0.0]
     missed = 1.0
-    frequency = 0
-    for target in sorted(words_with_frequency):
-        while frequency < target:
-            missed *= max(0, total - _HDD_DRAWS - frequency) / (total - frequency)
-            frequency += 1
-        expected_types += words_with_frequency[target] * (1.0 - missed)
-    return expected_types / _HDD_DRAWS
+    for occurrences in range(occurrences_max):
+        missed *= max(0, words - _HDD_DRAWS - occurrences) / (words - occurrences)
+        chances.append(1.0 - missed)
+    return chances
+
+
+@lru_cache(maxsize=_HDD_LENGTHS_KEPT)
+def _kept_chances(words: int) -> list[float]:
+    return _drawn_chances(words, min(words, _HDD_OCCURRENCES_KEPT))
+
+
+def hdd(word_counts: Mapping[str, int]) -> Value:
+    """HD-D: the type-token ratio to expect in 42 words drawn without replacement (McCarthy and Jarvis 2007)."""
+    counts = word_counts.values()
+    words = sum(counts)
+    if words < _HDD_DRAWS:
+        return TOO_SHORT_FOR_HDD
+    most = max(counts)
+    chances = _kept_chances(words) if most <= _HDD_OCCURRENCES_KEPT else _drawn_chances(words, most)
+    return math.fsum(map(chances.__getitem__, counts)) / _HDD_DRAWS
 
 
 def answer_mtld(subject: Subject) -> Value:

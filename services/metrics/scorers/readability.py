@@ -72,7 +72,7 @@ def prose_counts(subject: Subject) -> ProseCounts | Absent:
         words=len(words),
         sentences=len(subject.answer.sentences),
         syllables=sum(syllables),
-        polysyllables=sum(map(_POLYSYLLABLE_MIN.__le__, syllables)),
+        polysyllables=len(syllables) - sum(map(syllables.count, range(1, _POLYSYLLABLE_MIN))),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from services.metrics.declarations import Absent, NoParameters, Scorer, Subject, Value, unit
-from services.metrics.term_weights import TermVector, cosine, count_terms, term_vector
+from services.metrics.term_weights import TermVector, cosine, count_terms, term_vector, terms_of_words
 from services.metrics.text import Text
 
 NO_PROMPT = Absent("the sample has no prompt")
@@ -27,9 +27,14 @@ def _prompt_vector(prompt: Text) -> TermVector:
     return _kept_vector(prompt.raw) if len(prompt.raw) <= _KEPT_PROMPT_CHARACTERS else term_vector(count_terms(prompt))
 
 
+def answer_word_terms(subject: Subject) -> list[str]:
+    """The term of each of the answer's words; see `terms_of_words`."""
+    return terms_of_words(subject.answer.words)
+
+
 def answer_terms(subject: Subject) -> Counter[str]:
     """How often each term occurs in the answer."""
-    return count_terms(subject.answer)
+    return count_terms(subject.answer, subject.once(answer_word_terms))
 
 
 def relevance(subject: Subject) -> Value:
@@ -40,7 +45,7 @@ def relevance(subject: Subject) -> Value:
     if not prompt.weights:
         return NO_PROMPT_TERMS
     answer = subject.once(answer_terms)
-    return cosine(prompt, term_vector(answer)) if answer else NO_ANSWER_TERMS
+    return cosine(prompt, answer) if answer else NO_ANSWER_TERMS
 
 
 def _relevance(subject: Subject, _: NoParameters) -> Sequence[Value]:

@@ -1,7 +1,11 @@
 import math
 import pickle
+import random
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +21,16 @@ from services.metrics.scoring import (
     score_subject,
 )
 from services.runtime.errors import InvalidField
+
+HELD_OUT_TEXTS = Path(__file__).parents[3] / "bench" / "texts" / "answers_held_out.yaml"
+# What stands between and within words in odd texts.
+ODD_PIECES = [
+    *" \n\t.,!?'\"-()*#|`",
+    *(" ", " ", " ", ". ", ", ", "\n\n", "\n- ", "\n1. ", " -- ", "--", "\r\n", "e.g. ", "Dr. ", "approx. ", "3.14 "),
+    *("1,000 ", "the ", "this ", "a ", "First ", "Finally ", "I can't help ", "'tis ", "state-of-the-art "),
+    *("\u6771", "\u4eac", "\u3002", "\u0e01", "\u0301", "\u00df", "\u0130", "\u2019", "\u2014", "\u2026", "\u05d0"),
+    *("\x00", "\x02", "\x1f", "\xa0", "\u2028", "\u1e9e", "\uff11", "\u0661", "\U0001f600"),
+]
 
 REFERENCE_SPECS = tuple(
     freeze_spec(spec)
@@ -119,6 +133,22 @@ def test_known_answer_gives_known_numbers() -> None:
     )
     (scores,) = score_samples((), [sample(answer, "Which caf\u00e9s open early in \u6771\u4eac?", (), "STOP")])
     assert one(scores) == GOLDEN
+
+
+# Of every score of the texts below; another one means that scores changed, and their scorers' versions have to.
+SCORES_DIGEST = "e2a926be6d9fb3af0a3ccc8b99c52f8dd76fc22fbe760868d1d98da0714879ef"
+
+
+def test_many_answers_give_known_numbers() -> None:
+    pairs = yaml.safe_load(HELD_OUT_TEXTS.read_text(encoding="utf-8"))
+    samples = [sample(pair["answer"], pair["prompt"], (), "STOP") for pair in pairs]
+    source = random.Random(5)
+    pieces = [*ODD_PIECES, *(word for pair in pairs for word in pair["answer"].split())]
+    for pair in pairs * 3:
+        odd = "".join(piece for _ in range(120) for piece in (source.choice(pieces), source.choice(ODD_PIECES)))
+        samples.append(sample(odd, pair["prompt"], (), "LENGTH"))
+    scores = [(scored.values, scored.absent) for scored in score_samples((), samples)]
+    assert sha256(repr(scores).encode()).hexdigest() == SCORES_DIGEST
 
 
 def test_a_plan_is_made_once() -> None:
