@@ -143,11 +143,11 @@ def _line(brand: str, prompt: str, model: str, shown: brands_pb2.BrandFigures) -
         for estimate in estimates
         for end in ("value", "low", "high")
     ]
-    names = [_guarded(name) for name in (brand, prompt, model)]
+    names = [guarded(name) for name in (brand, prompt, model)]
     counts = [getattr(shown, name) for name in _COUNTS]
     return [*names, *counts, *ends, " ".join(map(str, shown.positions))]
 
 
-def _guarded(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
+def guarded(text: str) -> str:
+    """Writes a text so that no spreadsheet takes it for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

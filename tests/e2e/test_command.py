@@ -199,6 +199,28 @@ def test_a_brand_study_ends_with_its_brands(home: Path) -> None:
     assert "stripe.com" in [each["domain"] for each in summary["domains"]]
 
 
+def test_a_trend_over_runs_says_what_is_within_noise(home: Path, tmp_path: Path) -> None:
+    runs = []
+    for text in ("Use Acme.", "Acme is fine.", "Use Globex."):
+        study = tmp_path / "trend.yaml"
+        model = f"{{model: mock/instant, options: {{text: {text}}}}}"
+        study.write_text(f'name: x\nprompts: ["Which one?"]\nmodels: [{model}]\nbrands: [Acme, Globex]\nrepeats: 20\n')
+        runs.append(typed("run", str(study), "--json", home=home).json()["run"]["run_id"])
+    trend = typed("brands", *reversed(runs), "--json", home=home).json()
+    assert [step["run"]["run_id"] for step in trend["runs"]] == runs
+    changes = [
+        [brand.get("change", {}) for brand in step["brands"]] for step in (*trend["runs"], trend["first_to_last"])
+    ]
+    assert [[each.get("difference") for each in step] for step in changes] == [[None] * 2, [0, 0], [-1, 1], [-1, 1]]
+    assert [[each.get("within_noise") for each in step] for step in changes[1:]] == [[True] * 2, [None] * 2, [None] * 2]
+    shown = typed("brands", *runs, home=home)
+    assert ("within noise" in shown.output, "-100 points" in shown.output) == (True, True), shown.output
+    rows = list(csv.DictReader(io.StringIO(typed("brands", *runs, "--format", "csv", home=home).output, newline="")))
+    assert [row["within_noise"] for row in rows] == ["", "", "true", "true", "false", "false"]
+    for wrong in ((runs[0], runs[0]), (*runs, "--against", runs[0])):
+        assert typed("brands", *wrong, home=home).exit_code == 2
+
+
 def test_a_study_takes_its_brands_from_a_brand_set(home: Path, tmp_path: Path) -> None:
     file, study = ROOT / "examples" / "brand-set.yaml", tmp_path / "study.yaml"
     study.write_text('name: x\nprompts: ["PayPal?"]\nmodels: [mock/instant]\nbrand_set: payments\n')
