@@ -16,7 +16,7 @@ from rich.table import Table
 
 from llmlab.api.metrics.v1 import brands_pb2
 from llmlab.api.orchestrator.v1 import run_pb2
-from llmlab.cli import brand_tables
+from llmlab.cli import brand_tables, figures
 from llmlab.cli.app import EXIT_USAGE, CommandError
 from llmlab.cli.plain import to_plain
 from llmlab.client import Client
@@ -111,7 +111,7 @@ def _rate(brand: brands_pb2.BrandVisibility | None) -> tuple[str, str, str]:
         return ("-", "-", "-")
     rate = brand.figures.mention_rate
     interval = f"{rate.low * 100:.0f}-{rate.high * 100:.0f} %" if rate.HasField("low") and rate.HasField("high") else ""
-    return (str(brand.figures.answers), brand_tables.percent(rate), interval)
+    return (str(brand.figures.answers), figures.percent(rate), interval)
 
 
 def _change(brand: brands_pb2.BrandVisibility | None) -> tuple[str, str, str]:

@@ -204,7 +204,9 @@ def test_a_trend_over_runs_says_what_is_within_noise(home: Path, tmp_path: Path)
     for text in ("Use Acme.", "Acme is fine.", "Use Globex."):
         study = tmp_path / "trend.yaml"
         model = f"{{model: mock/instant, options: {{text: {text}}}}}"
-        study.write_text(f'name: x\nprompts: ["Which one?"]\nmodels: [{model}]\nbrands: [Acme, Globex]\nrepeats: 20\n')
+        rows = ", ".join(f"{{use: {number}}}" for number in range(20))
+        asked = f'prompts: ["Which one for {{{{use}}}}?"]\ndataset: {{rows: [{rows}]}}\n'
+        study.write_text(f"name: x\n{asked}models: [{model}]\nbrands: [Acme, Globex]\n")
         runs.append(typed("run", str(study), "--json", home=home).json()["run"]["run_id"])
     trend = typed("brands", *reversed(runs), "--json", home=home).json()
     assert [step["run"]["run_id"] for step in trend["runs"]] == runs
@@ -215,8 +217,8 @@ def test_a_trend_over_runs_says_what_is_within_noise(home: Path, tmp_path: Path)
     assert [[each.get("within_noise") for each in step] for step in changes[1:]] == [[True] * 2, [None] * 2, [None] * 2]
     shown = typed("brands", *runs, home=home)
     assert ("within noise" in shown.output, "-100 points" in shown.output) == (True, True), shown.output
-    rows = list(csv.DictReader(io.StringIO(typed("brands", *runs, "--format", "csv", home=home).output, newline="")))
-    assert [row["within_noise"] for row in rows] == ["", "", "true", "true", "false", "false"]
+    lines = csv.DictReader(io.StringIO(typed("brands", *runs, "--format", "csv", home=home).output, newline=""))
+    assert [line["within_noise"] for line in lines] == ["", "", "true", "true", "false", "false"]
     for wrong in ((runs[0], runs[0]), (*runs, "--against", runs[0])):
         assert typed("brands", *wrong, home=home).exit_code == 2
 
