@@ -72,13 +72,13 @@ class AnomalySearch:
             spend = await self._store.hourly_spend(search, of)
             # A tenth of a second of work: calls go on meanwhile.
             found += await asyncio.to_thread(self._judge, spend, search.from_us)
-        found.sort(key=lambda draft: (draft.start_us, draft.provider, draft.model))
-        for draft in found:
+        untold = await self._store.untold(search, found)
+        for draft in untold:
             # Before they are on record: an alert is raised once however often it is tried, so a crash loses none.
             await self.tell(search.project_id, draft)
-        if not await self._store.record(search, found) or not found:
+        if not await self._store.record(search, untold) or not untold:
             return
-        self._found.add(len(found))
+        self._found.add(len(untold))
         self._hints.publish(self._store.topic(search.project_id))
 
     async def tell(self, project_id: str, draft: AnomalyDraft) -> None:

@@ -1,8 +1,9 @@
 """Anomalies of a project's spending: which series are watched, and how their hours are judged.
 
 Watched are the hours (UTC) of the whole project, of its providers and of its models, those that spent most in the last
-week. An hour is judged once, some time after its end, by the weeks before it; usage reported later than that is
-history for later hours and changes no judgement.
+week. An hour is judged some time after its end, by the weeks before it, and again each hour until it is two days old:
+usage that is reported late can make an anomaly of it. What was told stays as it was told; usage that comes still later
+is history for other hours.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ HOUR_US: Final = 3_600_000_000
 HISTORY_HOURS: Final = 6 * 168
 """What a series is judged by."""
 LOOK_BACK_HOURS: Final = 48
-"""How far back hours are judged that nobody has judged yet, as after a stop of the service."""
+"""How far back hours are judged, for usage that is reported late, and after a stop of the service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,11 @@ _DUE: Final = (
     .limit(bindparam("max_projects"))
 )
 _SEARCH: Final = select(anomaly_searches).where(anomaly_searches.c.project_id == bindparam("project_id"))
+DraftKey = tuple[int, str, str]
+"""The hour, the provider and the model, by which an anomaly is on record once."""
+_TOLD: Final = select(anomalies.c.start_us, anomalies.c.provider, anomalies.c.model).where(
+    anomalies.c.project_id == bindparam("project_id"), anomalies.c.start_us >= bindparam("from_us")
+)
 _FIRST: Final = select(func.min(anomalies.c.sequence)).where(anomalies.c.project_id == bindparam("project_id"))
 _AFTER: Final = (
     select(anomalies)
@@ -49,7 +54,7 @@ _AFTER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DueSearch:
-    """A project whose hours from `from_us` to before `until_us` have not been judged."""
+    """A project with an hour before `until_us` that has not been judged; those from `from_us` on are judged again."""
 
     project_id: str
     judged_until_us: int
@@ -59,7 +64,7 @@ class DueSearch:
     @property
     def from_us(self) -> int:
         """Hours that are long gone are not judged."""
-        return max(self.judged_until_us, self.until_us - LOOK_BACK_HOURS * HOUR_US)
+        return self.until_us - LOOK_BACK_HOURS * HOUR_US
 
 
 class AnomalyStore:
@@ -94,6 +99,11 @@ class AnomalyStore:
         start_us = search.from_us - HISTORY_HOURS * HOUR_US
         window = Window(start_us, search.until_us)
         return HourlySpend(of, start_us, await self._database.read(series_of, search.project_id, of, window, HOUR_US))
+
+    async def untold(self, search: DueSearch, found: list[AnomalyDraft]) -> list[AnomalyDraft]:
+        """Those that are not on record, in the order of their hours and series."""
+        told = await self._database.read(_told, search)
+        return sorted([draft for draft in found if _key_of(draft) not in told], key=_key_of)
 
     async def record(self, search: DueSearch, found: list[AnomalyDraft]) -> bool:
         """Write what a search has found; False when another replica has been faster, and nothing is written."""
@@ -142,6 +152,15 @@ class AnomalyStore:
     def is_last(self, event: Anomaly) -> bool:
         """A project has always another anomaly to come."""
         return False
+
+
+def _told(connection: Connection, search: DueSearch) -> set[DraftKey]:
+    named = {"project_id": search.project_id, "from_us": search.from_us}
+    return {(row.start_us, row.provider, row.model) for row in connection.execute(_TOLD, named)}
+
+
+def _key_of(draft: AnomalyDraft) -> DraftKey:
+    return draft.start_us, draft.provider, draft.model
 
 
 def _split(model: str) -> tuple[str, str]:

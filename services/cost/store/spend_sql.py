@@ -3,6 +3,9 @@
 It has three sources: buckets that are added or taken out, events of times that are finer than the view's buckets, and
 the tail of events that are not folded into the views yet. Numbers of our own making stand in its text, everything that
 a caller says is bound.
+
+Of thousands of groups by their cost only the money is summed for all of them, to find those of the page; these few are
+then looked up again for their counts.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +25,10 @@ from services.runtime.errors import ResourceExhausted
 
 _SLOT: Final = "slot"
 _COST: Final = "cost_nano_usd"
+_CROWDED: Final = frozenset({"user_id", "key_id", "run_id"})
+"""Columns of so many values that together with another they make thousands of groups."""
+_LOOKED_UP_MAX: Final = 250
+"""Groups that are looked up again for less than it costs to sum up everything of every group."""
 _MONEY: Final = ("calls", "unpriced_calls", _COST)
 _FIRST_AND_LAST: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
     usage_events.c.project_id == bindparam("project_id")
@@ -69,8 +76,8 @@ class SpendReader:
     def totals(self, slots: Sequence[Slot]) -> list[Sums]:
         """The sums of each slot, each call once."""
 
-        def statement(source: str) -> str:
-            return f"SELECT {_SLOT}, {_sums(SUMMED)} FROM ({source}) AS parts GROUP BY {_SLOT}"  # noqa: S608
+        def statement(sources: _Sources) -> str:
+            return f"SELECT {_SLOT}, {_sums(SUMMED)} FROM ({sources.union()}) AS parts GROUP BY {_SLOT}"  # noqa: S608
 
         found = {row[_SLOT]: sums_of(row) for row in self._run(slots, (), _COST, statement, {})}
         return [found.get(slot.number) or Sums() for slot in slots]
@@ -80,9 +87,9 @@ class SpendReader:
         key = _keys(query.group_by)[place]
         named = {"limit": limit, "from_key": from_key}
 
-        def statement(source: str) -> str:
+        def statement(sources: _Sources) -> str:
             return (
-                f"SELECT {key} FROM ({source}) AS parts WHERE {key} >= :from_key"  # noqa: S608 - our own names
+                f"SELECT {key} FROM ({sources.union()}) AS parts WHERE {key} >= :from_key"  # noqa: S608 - our own names
                 f" GROUP BY {key} ORDER BY {key} LIMIT :limit"
             )
 
@@ -116,15 +123,24 @@ class SpendReader:
                 named["after_cost"] = position.pop(0)
             named |= {f"after_{index}": value for index, value in enumerate(position)}
             after = f" AND {_after(keys, query.order)}"
-        sums = _compared_sums() if query.compare else _sums(SUMMED)
         grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
-        order = ", ".join([f"{_COST} DESC"] * (query.order is Order.COST) + keys) or _COST
+        order = f" ORDER BY {', '.join([f'{_COST} DESC'] * (query.order is Order.COST) + keys) or _COST}"
 
-        def statement(source: str) -> str:
-            return (
-                f"SELECT * FROM (SELECT {', '.join([*keys, sums])} FROM ({source}) AS parts{grouped}) AS sums"  # noqa: S608
-                f" WHERE ({_anything(compare=query.compare)}){after} ORDER BY {order} LIMIT :limit"
+        def sums_of_groups(names: Sequence[str], source: str) -> str:
+            sums = _compared_sums(names) if query.compare else _sums(names)
+            return f"SELECT {', '.join([*keys, sums])} FROM ({source}) AS parts{grouped}"  # noqa: S608 - our own names
+
+        def statement(sources: _Sources) -> str:
+            two_steps = query.order is Order.COST and limit <= _LOOKED_UP_MAX and sources.finds_groups(keys)
+            groups = sums_of_groups(_MONEY if two_steps else SUMMED, sources.union())
+            page = (
+                f"SELECT * FROM ({groups}) AS sums WHERE ({_anything(compare=query.compare)}){after}"  # noqa: S608
+                f"{order} LIMIT :limit"
             )
+            if not two_steps:
+                return page
+            sources.set_page(keys, page)
+            return sums_of_groups(SUMMED, sources.union_of_page(keys)) + order
 
         columns = [key for key in keys if key != _SLOT]
         cost = SPLIT if query.tag_share is TagShare.SPLIT else _COST
@@ -136,7 +152,7 @@ class SpendReader:
         slots: Sequence[Slot],
         columns: Sequence[str],
         cost: str,
-        statement: Callable[[str], str],
+        statement: "Callable[[_Sources], str]",
         named: Mapping[str, Any],
         ranged: str = "",
     ) -> list[RowMapping]:
@@ -145,7 +161,8 @@ class SpendReader:
             folded, closed_us = self._progress()
             sources = _Sources(self._connection, slots, columns, cost, tuple(self._filter), ranged)
             self._collect(sources, closed_us)
-            whole = text(sources.tables() + statement(sources.union()))
+            selection = statement(sources)
+            whole = text(sources.tables() + selection)
             entry = {"tag_entry": tag_entry(self._filter.get(TAG, ""))}
             bound = {"project_id": self._project_id, **self._filter, **entry, **named, "folded": folded}
             with following_indexes(self._connection):
@@ -196,6 +213,9 @@ class _Sources:
         self._slots = slots
         self._tables: list[str] = []
         self._parts: list[str] = []
+        """From what the slot, the sign and the values are selected."""
+        self._view: View | None = None
+        self._filtered = filtered
         self._columns = "".join(f", {name}" for name in columns)
         self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
         self._tagged = TAG in (*columns, *filtered)
@@ -214,7 +234,41 @@ class _Sources:
 
     def union(self) -> str:
         """All rows to sum, with their slot and their sign."""
-        return " UNION ALL ".join(self._parts)
+        return self._selected(self._parts)
+
+    def finds_groups(self, keys: Sequence[str]) -> bool:
+        """Whether a group is found by the key of the view, and there are many more than a page has."""
+        if self._view is None or len(keys) < 2 or not _CROWDED & {*keys}:
+            return False
+        wanted = {*keys, *self._filtered} - {_SLOT}
+        return wanted == set(self._view.columns[: len(wanted)])
+
+    def set_page(self, keys: Sequence[str], page: str) -> None:
+        """Add the table of the groups that are wanted."""
+        columns = ", ".join(f"{key} AS page_{key}" for key in keys)
+        self._tables.append(f"page AS MATERIALIZED (SELECT {columns} FROM ({page}) AS found)")  # noqa: S608
+
+    def union_of_page(self, keys: Sequence[str]) -> str:
+        """The rows of these groups alone."""
+        assert self._view is not None
+        of_page = ", ".join(f"page_{key}" for key in keys)
+        # A test, so that nobody makes a join of it: PostgreSQL thinks these tables small, and would compare each pair.
+        wanted = f"WHERE (({', '.join(keys)}) IN (SELECT {of_page} FROM page)) IS TRUE"  # noqa: S608 - our own names
+        listed = f"page JOIN buckets ON page_{_SLOT} = {_SLOT}" if _SLOT in keys else "page CROSS JOIN buckets"
+        same = "".join(f" AND view.{key} = page_{key}" for key in keys if key != _SLOT)
+        # The first part is that of the view.
+        others = [f"{part} {wanted}" for part in self._parts[1:]]
+        return self._selected([self._found(self._view, listed, same), *others])
+
+    def _selected(self, parts: Iterable[str]) -> str:
+        return " UNION ALL ".join(f"SELECT slot, sign{self._columns}, {self._summed} FROM {part}" for part in parts)  # noqa: S608
+
+    def _found(self, view: View, listed: str, same: str = "") -> str:
+        condition = (
+            "view.project_id = :project_id AND view.grain = buckets.grain AND view.bucket_us = buckets.start_us"
+            f"{same}{self._wanted}"
+        )
+        return each_found(self._connection, listed, view.table, "view", condition)
 
     def add_view(self, view: View, times: tuple[int, int], *, closed_us: int, now_us: int) -> None:
         """The buckets that make up the slots, and the folded events where a bucket would be too wide.
@@ -236,12 +290,8 @@ class _Sources:
                 spans.setdefault((span.start_us, span.end_us), []).append(f"{span.sign}, {slot.number}")
         if buckets:
             self._tables.append(f"buckets(grain, start_us, sign, slot) AS (VALUES {', '.join(buckets)})")
-            condition = (
-                "view.project_id = :project_id AND view.grain = buckets.grain AND view.bucket_us = buckets.start_us"
-                f"{self._wanted}"
-            )
-            rows = each_found(self._connection, "buckets", view.table, "view", condition)
-            self._parts.append(f"SELECT slot, sign{self._columns}, {self._summed} FROM {rows}")  # noqa: S608
+            self._parts.append(self._found(view, "buckets"))
+            self._view = view
         self._add_spans(spans, folded_only=True)
 
     def add_slots(self) -> None:
@@ -261,25 +311,19 @@ class _Sources:
         folded = " AND events.sequence + 0 <= :folded" if folded_only else ""
         source = self._events_of_spans(f"{folded}{self._wanted_events}")
         self._add_grouped("times", {"number": "spans.number"}, "true", source)
-        self._parts.append(
-            f"SELECT slot, sign{self._columns}, {self._summed} FROM times"  # noqa: S608 - our own names
-            " JOIN uses ON uses.number = times.number"
-        )
+        self._parts.append("times JOIN uses ON uses.number = times.number")
 
     def _events_of_spans(self, wanted: str = "") -> str:
         return each_found(self._connection, "spans", "usage_events", "events", _IN_SPANS + wanted, order="occurred_us")
 
     def add_tail(self) -> None:
         """The events that are not folded yet, by the quarter of an hour: slots may be many, but begin with one."""
-        slots = ", ".join(f"({slot.start_us}, {slot.end_us}, {slot.number})" for slot in self._slots)
+        slots = ", ".join(f"({slot.start_us}, {slot.end_us}, 1, {slot.number})" for slot in self._slots)
         condition = f"events.project_id = :project_id AND events.sequence > :folded{self._wanted_events}"
-        self._tables.append(f"slots(start_us, end_us, slot) AS (VALUES {slots})")
+        self._tables.append(f"slots(start_us, end_us, sign, slot) AS (VALUES {slots})")
         quarter = f"(events.occurred_us - events.occurred_us % {QUARTER_US})"
         self._add_grouped("tail", {"at_us": quarter}, condition, "usage_events AS events")
-        self._parts.append(
-            f"SELECT slot, 1 AS sign{self._columns}, {self._summed} FROM tail"  # noqa: S608 - our own names
-            " JOIN slots ON tail.at_us >= slots.start_us AND tail.at_us < slots.end_us"
-        )
+        self._parts.append("tail JOIN slots ON tail.at_us >= slots.start_us AND tail.at_us < slots.end_us")
 
     def _add_grouped(self, name: str, keys: Mapping[str, str], condition: str, source: str) -> None:
         """A table of sums of events; with a tag, of a row for each of their tags."""
@@ -334,11 +378,11 @@ def _sums(names: Iterable[str]) -> str:
     return ", ".join(f"CAST(sum(sign * {name}) AS bigint) AS {name}" for name in names)
 
 
-def _compared_sums() -> str:
+def _compared_sums(names: Iterable[str]) -> str:
     def of_slot(number: int, name: str, label: str) -> str:
         return f"CAST(sum(CASE WHEN {_SLOT} = {number} THEN sign * {name} ELSE 0 END) AS bigint) AS {label}"
 
-    now = [of_slot(0, name, name) for name in SUMMED]
+    now = [of_slot(0, name, name) for name in names]
     return ", ".join(now + [of_slot(1, name, f"before_{name}") for name in _MONEY])
 
 

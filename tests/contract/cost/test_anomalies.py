@@ -57,7 +57,7 @@ def weeks(spike_hours_ago: int = 0) -> list[UsageReport]:
     return [hour(ago, 60 if ago == spike_hours_ago else 4 * noise.uniform(0.9, 1.1)) for ago in range(504, 0, -1)]
 
 
-async def test_hours_are_judged_once_and_late_usage_changes_no_judgement(
+async def test_late_usage_makes_an_anomaly_of_its_hour_and_changes_nothing_that_was_told(
     cost: Cost, insights: Callable[[SearchPolicy], Insights]
 ) -> None:
     await cost.books.report(PROJECT, weeks(spike_hours_ago=2))
@@ -66,9 +66,17 @@ async def test_hours_are_judged_once_and_late_usage_changes_no_judgement(
     assert {(one.found.series, one.found.start_us) for one in before} == {
         (series, ORIGIN_US - 2 * HOUR_US) for series in ("project", "acme", "acme/flat")
     }
+    # An hour that was told already, and a quiet one of the day before.
     await cost.books.report(PROJECT, [hour(2, 300, "late"), hour(30, 500, "later")])
     cost.clock.advance(3_600)
-    assert await ours.found() == before
+    after = await ours.found()
+    assert [one for one in after if one.sequence <= len(before)] == before
+    late = [one for one in after if one.sequence > len(before)]
+    assert {(one.found.series, one.found.start_us) for one in late} == {
+        (series, ORIGIN_US - 30 * HOUR_US) for series in ("project", "acme", "acme/flat")
+    }
+    cost.clock.advance(3_600)
+    assert await ours.found() == after
 
 
 async def test_an_hour_waits_for_usage_that_is_reported_late(

@@ -22,8 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Anomaly(_message.Message):
-    """An hour in which spending was not what the hours before it let expect. An hour is judged once, some time after its end
-    (15 minutes by default); usage that is reported later changes what is expected of the hours that follow, not the judgement.
+    """An hour in which spending was not what the hours before it let expect. An hour is judged some time after its end (15
+    minutes by default), and again each hour until it is two days old, so that usage that is reported late is found too. What
+    was told stays as it was told.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
