@@ -42,10 +42,11 @@ ENV PYTHONPATH=/opt/llmlab \
     LLMLAB_HOST=0.0.0.0 \
     LLMLAB_HOME=/var/lib/llmlab \
     LLMLAB_HEALTH_PORT=7400 \
+    LLMLAB_TELEMETRY_PORT=7401 \
     LLMLAB_LOG_FORMAT=json
 WORKDIR /var/lib/llmlab
 USER 10001:10001
-EXPOSE 7400 7410 7411 7412 7413 7414
+EXPOSE 7400 7401 7410 7411 7412 7413 7414
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-m", "services.runtime.launch", "health"]

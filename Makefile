@@ -16,12 +16,12 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	prices bench chaos-budget test-peers compose-up compose-down compose-logs compose-test certs check clean
+	prices bench chaos-budget test-peers compose-up compose-down compose-logs compose-test k8s-check rolling-test certs check clean
 
 ## help: list the targets
 help:
 	@echo "llmlab: make <target>"
-	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^## \([a-z0-9-]*\): \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 
 ## setup: make .venv with everything in requirements.txt (done by the other targets when needed)
 setup: .venv/.installed
@@ -105,6 +105,15 @@ compose-test: setup
 	@LLMLAB_TEST_COMPOSE='$(if $(BASE_IMAGE),{"LLMLAB_BASE_IMAGE": "$(BASE_IMAGE)"$(COMMA) "COMPOSE_FILE": "docker-compose.yml:deploy/compose/packages.yaml"$(COMMA) "LLMLAB_PIP_CONFIG": "$(PIP_CONFIG)"},{})' \
 		$(PY) -m pytest tests/compose -p no:randomly -s $(ARGS)
 
+## k8s-check: build deploy/k8s, validate it against Kubernetes' schemas, scan its posture (tools go into .venv-k8s)
+k8s-check: setup
+	@sh tools/kubernetes_tools.sh
+	@$(PY) -m tools.kubernetes
+
+## rolling-test: restart every service under load, two processes each; then upgrade them from an earlier commit (FROM=HEAD~1)
+rolling-test: setup
+	@LLMLAB_TEST_ROLLING="$(or $(FROM),HEAD~1)" $(PY) -m pytest tests/rolling -p no:randomly -s $(ARGS)
+
 ## certs: make or renew certificates for mutual TLS between the services, in ./certs (DAYS=90)
 certs: setup
 	@$(PY) -m tools.certs $(if $(DAYS),--days $(DAYS),)
@@ -135,6 +144,6 @@ check: lint type imports proto-check coverage
 
 ## clean: remove .venv, caches and build leftovers; stops nothing and keeps data
 clean:
-	@rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
+	@rm -rf .venv .venv-peers .venv-k8s .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
 	@rm -rf *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,6 +20,8 @@ from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 METADATA_BYTES_MAX = 64 * 1024
+RECONNECT_MS = 100
+RECONNECT_MS_MAX = 2_000
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 RETRY_ATTEMPTS_MAX = 4
@@ -73,6 +75,11 @@ _OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.service_config", _service_config()),
     # Or else a client finds a service down because another client of this process did a moment ago.
     ("grpc.use_local_subchannel_pool", 1),
+    # A server that was restarted has to be found again before the next one goes, as in a rolling restart.
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
+    ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_MAX),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+    ("grpc.dns_min_time_between_resolutions_ms", RECONNECT_MS_MAX),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),

@@ -17,6 +17,7 @@ from typing import Any
 from services.gateway.attempts import Attempt
 from services.gateway.cost_port import AMBIGUOUS_CODES, CostPort, Reservation, Settlement
 from services.gateway.failures import CallFailed, Failure, refused
+from services.gateway.figures import AttemptFigures
 from services.gateway.hold_policy import HoldPolicy
 from services.gateway.late_bills import Bill, JournalFull, LateBills
 from services.gateway.layer import Around
@@ -60,6 +61,7 @@ class Accounting:
         self._clock = clock
         self._limits = limits or AccountingLimits()
         self._later: set[asyncio.Task[None]] = set()
+        self._figures = AttemptFigures()
 
     def held(self, attempt: Attempt) -> Around[Reservation | None]:
         """Money is held inside; afterwards it is settled where the attempt was dispatched, and released where not.
@@ -79,6 +81,7 @@ class Accounting:
 
     async def _leave(self, attempt: Attempt, unheld: Reservation | None) -> None:
         if attempt.dispatched:
+            self._figures.ended(attempt)
             failpoint("gateway.before_settle")
             if self._settles_afterwards(attempt):
                 self._begin_later(self._settle(attempt, unheld), f"settle {attempt.attempt_id}")
@@ -164,6 +167,7 @@ class Accounting:
             return
         try:
             attempt.cost = await self._cost.settle(attempt.owner, settlement)
+            self._figures.settled(attempt)
         except DomainError as error:
             if error.code not in AMBIGUOUS_CODES:
                 _log.error("the cost service refused to settle %s: %s", attempt.attempt_id, error.message)

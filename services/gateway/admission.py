@@ -81,6 +81,11 @@ class Admission:
         self._max_calls = max_calls
         self._active: dict[tuple[str, str], ActiveCall] = {}
 
+    @property
+    def under_way(self) -> int:
+        """Calls that have begun and not ended."""
+        return len(self._active)
+
     def admitted(self, owner: Owner, call: Call) -> _Place:
         """The call is under way inside, for `with`.
 

@@ -241,6 +241,8 @@ class Breaker:
             )
 
     def _change(self, state: BreakerState) -> None:
+        open_before, open_now = (each is not BreakerState.CLOSED for each in (self._state, state))
+        telemetry.level("breakers_open").add(open_now - open_before)
         self._state = state
         self._era += 1
         self._probes = 0

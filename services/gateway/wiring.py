@@ -41,6 +41,7 @@ from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.journal import BillJournal
+from services.runtime import telemetry
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.backoff import Backoff
 from services.runtime.channel import open_channel
@@ -63,6 +64,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
         accounting = await stack.enter_async_context(_accounting(settings))
         admission = Admission(settings.max_concurrent_calls)
+        stack.enter_context(telemetry.gauge("calls_in_progress", lambda: admission.under_way, service=settings.service))
         limit_store, cache_store, breakers = await stack.enter_async_context(_shared_stores(settings))
         limits = RateLimits(limit_store, SYSTEM_CLOCK, _limit_rules(settings))
         cache_rules = CacheRules(settings.cache_ttl_s, settings.cache_answer_max_bytes)

@@ -58,6 +58,9 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
     peer_base_ms: int = Field(100, ge=1, description="Longest first wait while another service is away; it doubles.")
     peer_cap_ms: int = Field(5_000, ge=1, description="Longest wait while another service is away.")
 
+    backlog_interval_s: float = Field(
+        15.0, gt=0, description="How often telemetry counts the cells of unfinished runs."
+    )
     spec_views_max: int = Field(32, ge=1, description="Decoded experiments that are kept for lists and watchers.")
     csv_guard_formulas: bool = Field(
         default=True, description="Put a ' before CSV texts that a spreadsheet would run as a formula."

@@ -24,6 +24,7 @@ from services.orchestrator.rpc.runs import RunServicer
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.spec_view import SpecViews
 from services.orchestrator.store import SqlLedger
+from services.orchestrator.store.backlog import watched_backlog
 from services.orchestrator.store.brand_sets import SqlBrandSets
 from services.orchestrator.watch import RunEvents
 from services.orchestrator.worker import Worker, WorkerPorts
@@ -63,6 +64,8 @@ async def build(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_service_database(settings))
         ledger = SqlLedger(database)
+        if settings.api and settings.telemetry_port is not None:
+            await stack.enter_async_context(watched_backlog(database, settings.backlog_interval_s))
         hints = await stack.enter_async_context(open_hints(settings.redis_url, settings.service))
         if peers is None:
             peers = await _connect(settings, stack, clock)

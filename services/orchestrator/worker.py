@@ -25,6 +25,7 @@ from services.orchestrator.resolving import wait_for
 from services.orchestrator.states import ENDED
 from services.orchestrator.topics import WORK_TOPIC
 from services.orchestrator.writer import LedgerWriter
+from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
 from services.runtime.hints import Hints
@@ -100,6 +101,8 @@ class Incarnation:
         self._pulse_now = asyncio.Event()
         # Between a claim and its lane the worker holds cells that no lane knows: nobody looks meanwhile.
         self._claiming = asyncio.Lock()
+        self._inherited = telemetry.counter("ranges_taken_over")
+        self._dead = telemetry.counter("workers_found_dead")
         self._look_for_new = True
         self._draining = False
         self._background: set[asyncio.Future[None]] = set()
@@ -179,6 +182,7 @@ class Incarnation:
         others = await self._ports.ledger.other_workers(self._id)
         dead = [other for other in others if await self._ports.liveness.is_dead(other)]
         if dead:
+            self._dead.add(len(dead))
             _log.info("taking over from %d workers that are gone", len(dead))
             await self._ports.ledger.forget_workers(dead)
             self._look_for_new = True
@@ -221,6 +225,7 @@ class Incarnation:
         )
         async with self._claiming:
             claims = await self._ports.ledger.claim(request)
+            self._inherited.add(sum(claim.inherited for claim in claims))
             for claim in claims:
                 await self._take_on(claim)
             await self._ask_for_slots()

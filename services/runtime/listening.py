@@ -14,26 +14,35 @@ def listen(
 ) -> int:
     """Have `server` listen on the port that `field` of the settings names; returns the port. Raises SettingsError."""
     port: int = getattr(settings, field)
-    host = f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host
-    address = f"{host}:{port}"
+    address = f"{_bracketed(settings.host)}:{port}"
     try:
         _try_to_listen(settings.host, port)
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
     except (OSError, RuntimeError):
-        variable = settings.variable(field)
-        raise SettingsError(
-            f"{variable}: cannot listen on {address}; the port is taken, or the address is not this "
-            f"machine's. Stop what listens there, or set {variable} to another port (0: any free one)"
-        ) from None
+        raise listening_error(settings, field) from None
+
+
+def listening_error(settings: ServiceSettings, field: str) -> SettingsError:
+    """What to say where the port that `field` names cannot be had."""
+    variable = settings.variable(field)
+    address = f"{_bracketed(settings.host)}:{getattr(settings, field)}"
+    return SettingsError(
+        f"{variable}: cannot listen on {address}; the port is taken, or the address is not this "
+        f"machine's. Stop what listens there, or set {variable} to another port (0: any free one)"
+    )
 
 
 def host_for_clients(settings: ServiceSettings) -> str:
     """The host by which a client on this machine reaches the server."""
     if settings.host in ("0.0.0.0", "::", "[::]"):  # noqa: S104 (compared, not bound)
         return "127.0.0.1"
-    return f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host
+    return _bracketed(settings.host)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def _try_to_listen(host: str, port: int) -> None:

@@ -26,6 +26,7 @@ from services.runtime.listening import host_for_clients, listen
 from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.server_info import ServerInfoServicer
 from services.runtime.settings import ServiceSettings, SettingsError
+from services.runtime.telemetry_port import open_telemetry_port
 from services.runtime.tls import server_credentials
 
 # After the grace period, answers that are being written get this long to leave.
@@ -45,6 +46,8 @@ class RunningServer:
     load: OverloadStage
     health_port: int | None = None
     """Where probes are answered without TLS; None where no such port is set."""
+    telemetry_port: int | None = None
+    """Where Prometheus reads; None where no such port is set."""
     reload: Callable[[], None] | None = None
     """Reads again what may change while it runs; None where there is nothing of the kind."""
 
@@ -90,6 +93,8 @@ async def serve(
     async with AsyncExitStack() as stack:
         if settings.telemetry:
             await stack.enter_async_context(watch_loop_lag(settings.service, settings.loop_lag_interval_s))
+        telemetry_port = await stack.enter_async_context(open_telemetry_port(settings))
+        stack.enter_context(telemetry.gauge("rpcs_in_progress", lambda: load.in_progress, service=settings.service))
         health_port = await stack.enter_async_context(open_health_port(settings, health))
         await server.start()
         stack.push_async_callback(_stop, server, health, load, settings.grace_s)
@@ -100,6 +105,7 @@ async def serve(
             health=health,
             load=load,
             health_port=health_port,
+            telemetry_port=telemetry_port,
         )
         _log.info("%s listens on %s", settings.service, running.address)
         yield running

@@ -97,6 +97,9 @@ class ServiceSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG logs every RPC.")
     log_format: Literal["text", "json"] = Field("text", description="One line or one JSON object per record.")
+    telemetry_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of GET /metrics for Prometheus, without TLS; empty: none."
+    )
     telemetry: bool = Field(
         default=True, description="Count RPCs and measure their time and the loop's lag in process."
     )

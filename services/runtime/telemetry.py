@@ -1,4 +1,4 @@
-"""Figures of this process: counters and histograms that benches, tests and exporters read with `snapshot()`.
+"""Figures of this process: counters, levels and histograms, for benches and tests (`snapshot()`) and for Prometheus.
 
 _HOLDS = telemetry.counter("holds", outcome="refused")     # once, where the thing is wired
 _HOLDS.add(1)                                              # on the hot path: one addition
@@ -7,6 +7,8 @@ _HOLDS.add(1)                                              # on the hot path: on
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 MAX_SERIES = 10_000
@@ -17,7 +19,7 @@ BUCKETS: tuple[float, ...] = tuple(0.01 * float(2**power) for power in range(24)
 
 
 class Counter:
-    """A sum that grows, or a level that goes up and down."""
+    """A sum that grows, or, made by `level`, a figure that goes up and down."""
 
     __slots__ = ("value",)
 
@@ -59,8 +61,11 @@ class Histogram:
 
 
 _Labels = tuple[tuple[str, str], ...]
-_counters: dict[tuple[str, _Labels], Counter] = {}
-_histograms: dict[tuple[str, _Labels], Histogram] = {}
+_Key = tuple[str, _Labels]
+_counters: dict[_Key, Counter] = {}
+_levels: dict[_Key, Counter] = {}
+_gauges: dict[_Key, Callable[[], float]] = {}
+_histograms: dict[_Key, Histogram] = {}
 
 
 class _Switch:
@@ -74,14 +79,35 @@ def enable(*, on: bool) -> None:
 
 def counter(name: str, **labels: str) -> Counter:
     """The counter of this name and these labels; always the same object. Ask once, keep it."""
-    key = (name, tuple(sorted(labels.items())))
-    found = _counters.get(key)
+    return _kept(_counters, (name, tuple(sorted(labels.items()))))
+
+
+def level(name: str, **labels: str) -> Counter:
+    """A figure that goes up and down by `add`; otherwise as a counter."""
+    return _kept(_levels, (name, tuple(sorted(labels.items()))))
+
+
+def _kept(series: dict[_Key, Counter], key: _Key) -> Counter:
+    found = series.get(key)
     if found is not None:
         return found
     made = Counter()
-    if _Switch.on and len(_counters) < MAX_SERIES:
-        _counters[key] = made
+    if _Switch.on and len(series) < MAX_SERIES:
+        series[key] = made
     return made
+
+
+@contextmanager
+def gauge(name: str, read: Callable[[], float], **labels: str) -> Iterator[None]:
+    """A figure that is asked for when somebody looks, during the context; it costs nothing between."""
+    key = (name, tuple(sorted(labels.items())))
+    if _Switch.on:
+        _gauges[key] = read
+    try:
+        yield
+    finally:
+        if _gauges.get(key) is read:
+            del _gauges[key]
 
 
 def histogram(name: str, **labels: str) -> Histogram:
@@ -98,7 +124,8 @@ def histogram(name: str, **labels: str) -> Histogram:
 
 def snapshot() -> dict[str, Any]:
     """All series as plain values: {"rpcs{code=OK,method=CostService/Hold}": 12, "rpc_ms{...}": {"count": ...}}."""
-    figures: dict[str, Any] = {_series(*key): found.value for key, found in _counters.items()}
+    figures: dict[str, Any] = {_series(*key): found.value for key, found in (*_counters.items(), *_levels.items())}
+    figures |= {_series(*key): read() for key, read in _gauges.items()}
     for key, found in _histograms.items():
         figures[_series(*key)] = {
             "count": found.count,
@@ -110,9 +137,17 @@ def snapshot() -> dict[str, Any]:
     return figures
 
 
+def series() -> tuple[dict[_Key, float], dict[_Key, float], dict[_Key, Histogram]]:
+    """Counters, levels with gauges, and histograms, each by name and labels."""
+    counters = {key: found.value for key, found in _counters.items()}
+    levels = {key: found.value for key, found in _levels.items()}
+    return counters, levels | {key: read() for key, read in _gauges.items()}, dict(_histograms)
+
+
 def reset() -> None:
     """Forget all series. Objects that are kept elsewhere go on counting, unseen: for benches and tests."""
     _counters.clear()
+    _levels.clear()
     _histograms.clear()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,40 @@ async def wait_for(client: Client, run_id: str, done: int) -> None:
     async for event in client.watch_run(run_id):
         if event.HasField("progress") and event.progress.statistics.cells_done >= done:
             return
+
+
+def test_every_process_tells_its_figures(home: Path) -> None:
+    ask = "import os, urllib.request as u; print(u.urlopen(f'http://127.0.0.1:{os.environ[\"LLMLAB_TELEMETRY_PORT\"]}/metrics').read().decode())"
+    texts = {
+        service: compose.compose("exec", "--no-TTY", service, "python3", "-c", ask, capture=True)
+        for service in ("identity", "cost", "metrics", "gateway", "gateway-2", "orchestrator", "worker", "worker-2")
+    }
+    resident = {
+        service: round(float(re.findall(r"^llmlab_resident_memory_bytes\S* (\S+)$", text, re.MULTILINE)[0]) / 1e6)
+        for service, text in texts.items()
+    }
+    tell({"resident_mb": resident})
+    assert "llmlab_cells_open 0" in texts["orchestrator"]
+    assert "llmlab_spend_nano_usd_total" in texts["gateway"]
+
+
+def test_the_data_can_be_dumped_and_restored(home: Path) -> None:
+    user = ("--username=llmlab", *(["--host=127.0.0.1", "--port=17432"] if os.environ.get("LLMLAB_BASE_IMAGE") else []))
+    inside = (
+        "exec",
+        "--no-TTY",
+        "--env",
+        f"PGPASSWORD={compose.environment()['LLMLAB_POSTGRES_PASSWORD']}",
+        "postgres",
+    )
+    before = len(llmlab("runs", "--json", home=home).json_lines())
+    dump = "/tmp/llmlab.dump"
+    compose.compose(*inside, "pg_dump", *user, "--format=custom", f"--file={dump}", "llmlab")
+    services = ("gateway", "gateway-2", "orchestrator", "worker", "worker-2", "metrics", "cost", "identity")
+    compose.compose("stop", *services)
+    compose.compose(*inside, "pg_restore", *user, "--dbname=llmlab", "--clean", "--if-exists", dump)
+    compose.compose("up", "--detach", "--wait", "--no-build")
+    assert len(llmlab("runs", "--json", home=home).json_lines()) == before
 
 
 def test_the_first_process_of_a_container_obeys_sigterm(home: Path) -> None:

@@ -11,6 +11,7 @@ from services.cost.alerting.alerts import Alert, AlertDraft, AlertKind, AlertLim
 from services.cost.alerting.deliveries import DeliveryState
 from services.cost.store.alert_tables import alert_counters, alerts, deliveries, webhooks
 from services.cost.store.webhook_rows import webhook_of
+from services.runtime import telemetry
 from services.runtime.database import Database
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
@@ -76,6 +77,8 @@ class AlertWriter:
         if len(self._known) + len(keys) > KNOWN_MAX:
             self._known.clear()
         self._known.update(keys)
+        for key in keys:
+            telemetry.counter("alerts", kind=key[1].value).add()
         for project_id in {key[0] for key in keys}:
             self._hints.publish(alerts_topic(project_id))
         self._hints.publish(DELIVERIES_TOPIC)

@@ -3,10 +3,16 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, select, text, update
 
+from services.cost.settings import CostSettings
+from services.cost.wiring import build as build_cost
 from services.runtime.database import Database
 from services.runtime.dialects import DatabaseOptions
 from services.runtime.errors import Conflict, Unavailable
@@ -14,6 +20,7 @@ from services.runtime.exchange import Exchange, Question
 from tests.support.databases import create_tables
 from tests.support.postgres import PostgresServer
 
+Status = health_pb2.HealthCheckResponse
 METADATA = MetaData()
 ROWS = Table("rows", METADATA, Column("id", Text, primary_key=True), Column("amount", BigInteger, nullable=False))
 LOCKED = select(ROWS.c.amount).where(ROWS.c.id == "total").with_for_update()
@@ -224,3 +231,28 @@ async def test_a_commit_that_unlocks_early_is_over_when_it_is_durable(
     # "total" is the number of the rows beside it: what is lost is lost from some point on.
     assert max(kept) == len(kept) - 1
     assert set(answered) <= set(kept)
+
+
+async def test_probes_tell_the_truth_when_the_database_stops(server: PostgresServer) -> None:
+    settings = CostSettings(
+        database_url=server.url, port=0, health_port=0, health_interval_s=0.05, auth_service_key=SecretStr("5e" * 32)
+    )
+    async with build_cost(settings) as running:
+
+        async def becomes(name: str, wanted: int) -> None:
+            """Follows the health of a name until it is as wanted."""
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{running.health_port}") as channel:
+                stub: Any = health_pb2_grpc.HealthStub(channel)
+                async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=30):
+                    if answer.status == wanted:
+                        return
+
+        await becomes("readiness", Status.SERVING)
+        server.stop()
+        try:
+            await becomes("readiness", Status.NOT_SERVING)
+            await becomes("liveness", Status.SERVING)
+        finally:
+            server.start()
+        await becomes("readiness", Status.SERVING)
+        await becomes("liveness", Status.SERVING)

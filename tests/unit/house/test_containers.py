@@ -33,7 +33,7 @@ def dockerfile() -> str:
 
 def processes(stack: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The containers of the image."""
-    return {name: service for name, service in stack["services"].items() if "llmlab" in service["image"]}
+    return {name: service for name, service in stack["services"].items() if "LLMLAB_IMAGE" in service["image"]}
 
 
 def test_the_image_takes_its_base_and_runs_without_rights(dockerfile: str) -> None:
@@ -60,8 +60,8 @@ def locked(name: str) -> dict[str, str]:
 
 def test_the_image_exposes_the_ports_of_the_settings(dockerfile: str) -> None:
     (exposed,) = re.findall(r"^EXPOSE (.*)$", dockerfile, re.MULTILINE)
-    (health,) = re.findall(r"LLMLAB_HEALTH_PORT=(\d+)", dockerfile)
-    assert exposed.split() == [health, *map(str, sorted(DEFAULT_PORTS.values()))]
+    own = re.findall(r"LLMLAB_(?:HEALTH|TELEMETRY)_PORT=(\d+)", dockerfile)
+    assert exposed.split() == [*own, *map(str, sorted(DEFAULT_PORTS.values()))]
 
 
 def test_every_process_is_a_command_of_the_image(stack: dict[str, Any]) -> None:
