@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	prices bench chaos-budget test-peers compose-up compose-down compose-logs compose-test k8s-check rolling-test certs check clean
+	prices bench chaos-budget simulate test-peers compose-up compose-down compose-logs compose-test k8s-check rolling-test certs check clean
 
 ## help: list the targets
 help:
@@ -133,6 +133,11 @@ bench: setup
 ## chaos-budget: kill the cost service and its database under load; no budget may be overspent (SEEDS=20)
 chaos-budget: setup
 	@$(PY) -m bench.chaos_budget --seeds $(or $(SEEDS),20)
+
+## simulate: runs in virtual time under seeded faults (SEEDS=10000, FIRST=0); `make simulate FIRST=17 SEEDS=1` replays seed 17
+simulate: setup
+	@LLMLAB_TEST_SIMULATION_SEEDS=$(or $(SEEDS),10000) LLMLAB_TEST_SIMULATION_FIRST=$(or $(FIRST),0) \
+		$(PY) -m pytest -q -n $(JOBS) -p no:randomly --show-capture=no tests/simulation/test_runs.py $(ARGS)
 
 ## test-peers: run the gateway against a LiteLLM proxy, which is put into .venv-peers first (2 minutes; not part of check)
 test-peers: setup

@@ -17,6 +17,7 @@ from llmlab.cli import (
     compare_command,
     estimate_command,
     insight_commands,
+    plan_command,
     price_commands,
     provider_commands,
     report_command,
@@ -36,6 +37,7 @@ SERVICES = "Services"
 # Each command: where `llmlab --help` lists it, and an example of how it is typed.
 COMMANDS = (
     (STUDIES, server_commands.demo, "llmlab demo --print > study.yaml"),
+    (STUDIES, plan_command.plan, "llmlab plan study.yaml"),
     (STUDIES, run_commands.run, "llmlab run study.yaml --study 2"),
     (STUDIES, run_commands.watch, "llmlab watch latest"),
     (STUDIES, run_commands.runs, "llmlab runs --limit 5"),

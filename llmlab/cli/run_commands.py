@@ -16,6 +16,7 @@ from llmlab.cli.brand_set_commands import find_brand_set
 from llmlab.cli.connection import connect
 from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
+from llmlab.cli.plan_command import confirm
 from llmlab.cli.progress import follow
 from llmlab.cli.run_choice import pick_run
 from llmlab.cli.studies import load_study
@@ -32,11 +33,13 @@ def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
     study: Annotated[str, typer.Option(help="Which study of the file, by name or number.")] = "",
     detach: Annotated[bool, typer.Option("--detach", help="Start it and leave; needs running services.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, whatever it may cost.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a study: check it, follow it, and show what came out.
 
-    A study is a YAML file; `llmlab demo --print` prints one to begin with.
+    A study is a YAML file; `llmlab demo --print` prints one to begin with. A study that may cost more than $1 is asked
+    about first; `llmlab plan` says what it would come to.
     """
 
     async def command() -> None:
@@ -45,6 +48,7 @@ def run(
         async with connect() as client:
             await find_brand_set(client, chosen.spec)
             experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
+            await confirm(client, experiment.experiment_id, yes=yes)
             started = await client.start_run(experiment.experiment_id)
             hint(f"Run {started.run_id}: {experiment.cells:,} cells")
             if not detach:

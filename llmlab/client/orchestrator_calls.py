@@ -76,6 +76,19 @@ class OrchestratorCalls(Connection):
         )
         await self._unary("orchestrator", self._experiments.DeleteExperiment, request)
 
+    async def plan_experiment(
+        self,
+        *,
+        experiment_id: str = "",
+        spec: experiment_pb2.ExperimentSpec | None = None,
+        limits: experiment_pb2.RunLimits | None = None,
+    ) -> experiment_pb2.PlanExperimentResponse:
+        """Says what a run of an experiment, or of a spec that is not stored, would come to; nothing is spent."""
+        request = experiment_pb2.PlanExperimentRequest(spec=spec, limits=limits)
+        if spec is None:
+            request.experiment_id = experiment_id
+        return await self._unary("orchestrator", self._experiments.PlanExperiment, request)
+
     async def start_run(
         self, experiment_id: str, *, limits: experiment_pb2.RunLimits | None = None, request_id: str = ""
     ) -> run_pb2.Run:

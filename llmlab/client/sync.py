@@ -105,6 +105,7 @@ class SyncClient:
     list_experiments = _iterating(Client.list_experiments)
     update_experiment = _blocking(Client.update_experiment)
     delete_experiment = _blocking(Client.delete_experiment)
+    plan_experiment = _blocking(Client.plan_experiment)
     start_run = _blocking(Client.start_run)
     get_run = _blocking(Client.get_run)
     list_runs = _iterating(Client.list_runs)

@@ -52,6 +52,8 @@ class KnownModels:
     names: frozenset[str]
     not_configured: dict[str, str]
     places: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    output_limits: dict[str, int] = field(default_factory=dict)
+    """Output tokens of a call that states no limit, by model."""
 
 
 class Gateway(Protocol):
@@ -160,6 +162,27 @@ class Bills(Protocol):
 
     async def settle(self, project_id: str, settlements: Sequence[Settlement]) -> list[Money | DomainError]:
         """Settle up to 256 attempts; the error of each that is refused. Raises DomainError."""
+        ...
+
+
+class CallKind(NamedTuple):
+    """Calls that are alike: `output_tokens` are expected of one, at most `output_limit` are possible."""
+
+    model: str
+    input_tokens: int
+    output_limit: int
+    output_tokens: int
+    calls: int
+
+
+class Prices(Protocol):
+    """Says what calls would cost."""
+
+    async def estimate(self, token: str, kinds: Sequence[CallKind]) -> dict[CallKind, tuple[int, int] | None]:
+        """What all calls of each kind are expected to cost and can cost at most, nano-USD; with the caller's token.
+
+        None where the model has no price. Raises DomainError.
+        """
         ...
 
 

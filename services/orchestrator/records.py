@@ -85,6 +85,14 @@ class ResultRecord(NamedTuple):
     created_us: int
 
 
+class AnswerSample(NamedTuple):
+    """How long an answer is and how long it took."""
+
+    cell: int
+    output_tokens: int
+    latency_us: int
+
+
 class ResultBodies(NamedTuple):
     """The encoded bodies of a result; empty where there is none. Only adapters read them."""
 

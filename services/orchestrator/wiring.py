@@ -14,7 +14,9 @@ from services.orchestrator.peers.cost import GrpcBills
 from services.orchestrator.peers.gateway import GrpcGateway
 from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
 from services.orchestrator.peers.metrics import GrpcMetrics
-from services.orchestrator.ports import Bills, Gateway, Identity, Metrics
+from services.orchestrator.peers.prices import GrpcPrices
+from services.orchestrator.planning import Planner
+from services.orchestrator.ports import Bills, Gateway, Identity, Metrics, Prices
 from services.orchestrator.records import RunEvent
 from services.orchestrator.rpc.brand_sets import BrandSetServicer
 from services.orchestrator.rpc.codec import answer_text
@@ -48,6 +50,7 @@ class Peers:
     metrics: Metrics
     bills: Bills
     identity: Identity
+    prices: Prices
     verifier: TokenVerifier | None
 
 
@@ -100,7 +103,9 @@ async def build(
             cells_setting=settings.variable("max_cells_per_run"),
         )
         servicers = [
-            ExperimentServicer(ledger, brand_sets, admission, clock),
+            ExperimentServicer(
+                ledger, brand_sets, admission, Planner(ledger, views, peers.gateway, peers.prices), clock
+            ),
             BrandSetServicer(brand_sets, peers.metrics, clock),
             RunServicer(ledger, admission, peers.identity, views, watching, hints, clock),
             ResultServicer(ledger, peers.metrics, views, guard_formulas=settings.csv_guard_formulas),
@@ -129,6 +134,7 @@ async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock:
         metrics=GrpcMetrics(metrics, minter, tokens, timeout_s=settings.judging_timeout_ms / 1_000),
         bills=GrpcBills(cost, minter),
         identity=GrpcIdentity(identity, minter),
+        prices=GrpcPrices(cost),
         verifier=verifier,
     )
 

@@ -46,7 +46,7 @@ from services.orchestrator.experiment import (
     PromptTemplate,
     ScorerTarget,
 )
-from services.orchestrator.ports import KnownModels, NotSent, RunCredential, Sample, ScorerGroup, ScoringRun
+from services.orchestrator.ports import CallKind, KnownModels, NotSent, RunCredential, Sample, ScorerGroup, ScoringRun
 from services.orchestrator.rpc.codec import answer_body
 from services.orchestrator.scores import ScorerDeclaration
 from services.runtime.errors import DomainError, InvalidField, Unavailable
@@ -207,6 +207,21 @@ class WorldBills:
         for item in settlements:
             self._world.holds[item.attempt_id] = AttemptState.SETTLED
         return [PRICE for _ in settlements]
+
+
+class WorldPrices:
+    """Prices of a World: a nano-dollar a token of input, two a token of output; none for mock/large."""
+
+    async def estimate(self, token: str, kinds: Sequence[CallKind]) -> dict[CallKind, tuple[int, int] | None]:
+        return {
+            kind: None
+            if kind.model == "mock/large"
+            else (
+                kind.calls * (kind.input_tokens + 2 * kind.output_tokens),
+                kind.calls * (kind.input_tokens + 2 * kind.output_limit),
+            )
+            for kind in kinds
+        }
 
 
 def _scores(sample: Sample) -> bytes:

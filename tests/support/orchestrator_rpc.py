@@ -27,6 +27,7 @@ from tests.support.orchestrator import (
     WorldGateway,
     WorldIdentity,
     WorldMetrics,
+    WorldPrices,
     study,
 )
 
@@ -98,7 +99,7 @@ async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
         log_level="ERROR",
         **more,
     )
-    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), identity, verifier=None)
+    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), identity, WorldPrices(), verifier=None)
     async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
         stubs = ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel)
         yield Client(*stubs, world, identity)

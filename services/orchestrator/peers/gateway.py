@@ -120,6 +120,7 @@ class GrpcGateway:
         names: set[str] = set()
         not_configured: dict[str, str] = {}
         places: dict[str, tuple[str, ...]] = {}
+        output_limits: dict[str, int] = {}
         page_token = ""
         while True:
             request = pb.ListModelsRequest(page_size=_MODELS_PAGE, page_token=page_token)
@@ -132,11 +133,12 @@ class GrpcGateway:
                     places[model.name] = tuple(place.model for place in model.deployments)
                     continue
                 names.add(model.name)
+                output_limits[model.name] = model.default_max_output_tokens
                 if not model.configured:
                     not_configured[model.name] = model.missing_setting
             page_token = page.next_page_token
             if not page_token:
-                return KnownModels(frozenset(names), not_configured, places)
+                return KnownModels(frozenset(names), not_configured, places, output_limits)
 
 
 def _base(plan: CallPlan) -> pb.Call:

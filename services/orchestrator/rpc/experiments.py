@@ -11,12 +11,16 @@ from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceServ
 from services.orchestrator.admission import Admission
 from services.orchestrator.brand_sets import decode_brands
 from services.orchestrator.experiment import ExperimentSpec
+from services.orchestrator.planning import Planner
 from services.orchestrator.records import ExperimentRecord
 from services.orchestrator.rpc.codec import payload_of, timestamp_of
-from services.orchestrator.rpc.specs import spec_message, spec_of
+from services.orchestrator.rpc.plans import plan_message
+from services.orchestrator.rpc.specs import limits_of, spec_message, spec_of
 from services.orchestrator.spec_codec import decode_spec
+from services.orchestrator.spec_view import SpecView
 from services.orchestrator.store import SqlLedger
 from services.orchestrator.store.brand_sets import SqlBrandSets
+from services.orchestrator.validation import check_limits
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal
 from services.runtime.errors import InvalidField, NotFound
@@ -38,10 +42,13 @@ _DESCRIPTION_MAX: Final = 4_000
 class ExperimentServicer(ExperimentServiceServicer):
     """Serves llmlab.api.orchestrator.v1.ExperimentService."""
 
-    def __init__(self, ledger: SqlLedger, brand_sets: SqlBrandSets, admission: Admission, clock: Clock) -> None:
+    def __init__(
+        self, ledger: SqlLedger, brand_sets: SqlBrandSets, admission: Admission, planner: Planner, clock: Clock
+    ) -> None:
         self._ledger = ledger
         self._brand_sets = brand_sets
         self._admission = admission
+        self._planner = planner
         self._clock = clock
 
     async def CreateExperiment(
@@ -130,6 +137,22 @@ class ExperimentServicer(ExperimentServiceServicer):
         encoded = await self._ledger.get_spec(project_id, experiment.spec_hash)
         experiment.spec.CopyFrom(await asyncio.to_thread(_spec, encoded))
         return pb.UpdateExperimentResponse(experiment=experiment)
+
+    async def PlanExperiment(self, request: pb.PlanExperimentRequest, context: Context) -> pb.PlanExperimentResponse:
+        """Says what a run would come to."""
+        project_id, token = current_principal().project_id, bearer_token()
+        wanted = limits_of(request.limits)
+        check_limits(wanted, "limits")
+        if request.HasField("spec"):
+            admitted = await self._admission.admit(await self._spec_of(project_id, request.spec), token)
+            encoded, spec_hash = admitted.encoded, admitted.spec_hash
+        else:
+            experiment = await self._ledger.get_experiment(project_id, request.experiment_id)
+            spec_hash = experiment.spec_hash
+            encoded = await self._ledger.get_spec(project_id, spec_hash)
+        view = await asyncio.to_thread(SpecView, encoded)
+        limits = view.spec.limits.overridden_by(wanted).in_force()
+        return plan_message(await self._planner.plan(project_id, view, spec_hash, limits, token))
 
     async def DeleteExperiment(
         self, request: pb.DeleteExperimentRequest, context: Context

@@ -17,7 +17,7 @@ from services.orchestrator.ledger import (
     SweptBill,
     Write,
 )
-from services.orchestrator.records import AttemptRecord, ExperimentRecord, RunEvent, RunRecord
+from services.orchestrator.records import AnswerSample, AttemptRecord, ExperimentRecord, RunEvent, RunRecord
 from services.orchestrator.states import RunStatus
 from services.orchestrator.store import (
     bills,
@@ -248,6 +248,15 @@ class SqlLedger:
         return await self._database.write(write)
 
     # -- results and events
+
+    async def sample_answers(self, run_id: str, cells: list[int]) -> list[AnswerSample]:
+        """How long the answers of some cells of a run are, of those that have one."""
+
+        def read(connection: Connection) -> list[AnswerSample]:
+            rows = connection.execute(self._statements.sampled_answers, {"of_run": run_id, "cells": cells})
+            return [AnswerSample(*row) for row in rows]
+
+        return await self._database.read(read)
 
     async def page_results(self, query: ResultQuery) -> list[StoredResult]:
         """One page of a run's results."""

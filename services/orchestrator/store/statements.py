@@ -94,6 +94,9 @@ class Statements:
         self.recorded_calls = select(t.attempts.c.cell, t.attempts.c.attempt).where(
             t.attempts.c.run_id == _RUN, database.among(t.attempts.c.cell, "cells")
         )
+        self.sampled_answers = select(t.results.c.cell, t.results.c.output_tokens, t.results.c.latency_us).where(
+            *results, _IS_DONE
+        )
         self.ended_cells = select(t.results.c.cell).where(*results)
         self.unscored_cells = select(t.results.c.cell).where(*unscored)
         self.mark_scored = update(t.results).where(*unscored).values(scored=True)

@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from llmlab.api.common.v1 import content_pb2 as _content_pb2
 from llmlab.api.common.v1 import value_pb2 as _value_pb2
 from llmlab.api.metrics.v1 import brands_pb2 as _brands_pb2
@@ -23,6 +24,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ForecastBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ForecastBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ForecastBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FORECAST_BASIS_UNSPECIFIED: _ForecastBasis.ValueType  # 0
+    """Never sent."""
+    FORECAST_BASIS_SAME_STUDY: _ForecastBasis.ValueType  # 1
+    """Answers of the model to the same prompts."""
+    FORECAST_BASIS_SAME_MODEL: _ForecastBasis.ValueType  # 2
+    """Answers of the model to other prompts: the interval is a quarter to four times of what is expected."""
+    FORECAST_BASIS_ASSUMED: _ForecastBasis.ValueType  # 3
+    """Nothing has been measured: the interval reaches from one token to the limit of the output."""
+
+class ForecastBasis(_ForecastBasis, metaclass=_ForecastBasisEnumTypeWrapper):
+    """What a forecast rests on."""
+
+FORECAST_BASIS_UNSPECIFIED: ForecastBasis.ValueType  # 0
+"""Never sent."""
+FORECAST_BASIS_SAME_STUDY: ForecastBasis.ValueType  # 1
+"""Answers of the model to the same prompts."""
+FORECAST_BASIS_SAME_MODEL: ForecastBasis.ValueType  # 2
+"""Answers of the model to other prompts: the interval is a quarter to four times of what is expected."""
+FORECAST_BASIS_ASSUMED: ForecastBasis.ValueType  # 3
+"""Nothing has been measured: the interval reaches from one token to the limit of the output."""
+Global___ForecastBasis: _TypeAlias = ForecastBasis  # noqa: Y015
 
 @_typing.final
 class ExperimentSpec(_message.Message):
@@ -712,3 +741,175 @@ class DeleteExperimentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteExperimentResponse: _TypeAlias = DeleteExperimentResponse  # noqa: Y015
+
+@_typing.final
+class PlanExperimentRequest(_message.Message):
+    """Asks what a run would come to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.str
+    """An experiment."""
+    @_builtins.property
+    def spec(self) -> Global___ExperimentSpec:
+        """A spec that is not stored; checked as on creation."""
+
+    @_builtins.property
+    def limits(self) -> Global___RunLimits:
+        """Limits for this run; zero fields keep the experiment's."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: _builtins.str = ...,
+        spec: Global___ExperimentSpec | None = ...,
+        limits: Global___RunLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "limits", b"limits", "spec", b"spec", "study", b"study"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "limits", b"limits", "spec", b"spec", "study", b"study"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_study: _TypeAlias = _typing.Literal["experiment_id", "spec"]  # noqa: Y015
+    _WhichOneofArgType_study: _TypeAlias = _typing.Literal["study", b"study"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_study) -> _WhichOneofReturnType_study | None: ...
+
+Global___PlanExperimentRequest: _TypeAlias = PlanExperimentRequest  # noqa: Y015
+
+@_typing.final
+class ForecastAmount(_message.Message):
+    """An amount that is expected, and an interval in which the actual one lies in at least 90 % of studies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.int
+    """The lower end."""
+    expected: _builtins.int
+    """What is expected."""
+    high: _builtins.int
+    """The upper end."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.int = ...,
+        expected: _builtins.int = ...,
+        high: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecastAmount: _TypeAlias = ForecastAmount  # noqa: Y015
+
+@_typing.final
+class ModelForecast(_message.Message):
+    """What one model of a study would come to; attempts that fail and are paid for come on top."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    WORST_CASE_NANO_USD_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    MEASURED_ANSWERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    cells: _builtins.int
+    """Its cells."""
+    worst_case_nano_usd: _builtins.int
+    """What it can cost at most, nano-USD: each answer as long as its limit, each token at its dearest."""
+    basis: Global___ForecastBasis.ValueType
+    """What this rests on."""
+    measured_answers: _builtins.int
+    """How many answers were measured."""
+    @_builtins.property
+    def input_tokens(self) -> Global___ForecastAmount:
+        """Tokens of all its prompts: one for every 4 bytes is expected, one for every 6 and every 2 are the ends."""
+
+    @_builtins.property
+    def output_tokens(self) -> Global___ForecastAmount:
+        """Tokens of all its answers."""
+
+    @_builtins.property
+    def cost_nano_usd(self) -> Global___ForecastAmount:
+        """What it costs, nano-USD; absent without a price."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        cells: _builtins.int = ...,
+        input_tokens: Global___ForecastAmount | None = ...,
+        output_tokens: Global___ForecastAmount | None = ...,
+        cost_nano_usd: Global___ForecastAmount | None = ...,
+        worst_case_nano_usd: _builtins.int = ...,
+        basis: Global___ForecastBasis.ValueType = ...,
+        measured_answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_nano_usd", b"cost_nano_usd", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "cells", b"cells", "cost_nano_usd", b"cost_nano_usd", "input_tokens", b"input_tokens", "measured_answers", b"measured_answers", "model", b"model", "output_tokens", b"output_tokens", "worst_case_nano_usd", b"worst_case_nano_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelForecast: _TypeAlias = ModelForecast  # noqa: Y015
+
+@_typing.final
+class PlanExperimentResponse(_message.Message):
+    """What a run would come to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELLS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    WORST_CASE_NANO_USD_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    cells: _builtins.int
+    """Its cells, exactly."""
+    worst_case_nano_usd: _builtins.int
+    """What they can cost at most together, nano-USD."""
+    duration_s: _builtins.int
+    """How long it takes under its limits, seconds; absent where no answer has been timed and no rate decides."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelForecast]:
+        """Each model, in the order of the spec."""
+
+    @_builtins.property
+    def cost_nano_usd(self) -> Global___ForecastAmount:
+        """What all models with a price cost together, nano-USD."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to think of first, for a person."""
+
+    def __init__(
+        self,
+        *,
+        cells: _builtins.int = ...,
+        models: _abc.Iterable[Global___ModelForecast] | None = ...,
+        cost_nano_usd: Global___ForecastAmount | None = ...,
+        worst_case_nano_usd: _builtins.int = ...,
+        duration_s: _builtins.int | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "cost_nano_usd", b"cost_nano_usd", "duration_s", b"duration_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "cells", b"cells", "cost_nano_usd", b"cost_nano_usd", "duration_s", b"duration_s", "models", b"models", "warnings", b"warnings", "worst_case_nano_usd", b"worst_case_nano_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_s: _TypeAlias = _typing.Literal["duration_s"]  # noqa: Y015
+    _WhichOneofArgType__duration_s: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_s) -> _WhichOneofReturnType__duration_s | None: ...
+
+Global___PlanExperimentResponse: _TypeAlias = PlanExperimentResponse  # noqa: Y015

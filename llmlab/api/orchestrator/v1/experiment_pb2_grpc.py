@@ -55,6 +55,11 @@ class ExperimentServiceStub:
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.UpdateExperimentRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.UpdateExperimentResponse.FromString,
                 _registered_method=True)
+        self.PlanExperiment = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.ExperimentService/PlanExperiment',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.PlanExperimentRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.PlanExperimentResponse.FromString,
+                _registered_method=True)
         self.DeleteExperiment = channel.unary_unary(
                 '/llmlab.api.orchestrator.v1.ExperimentService/DeleteExperiment',
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.DeleteExperimentRequest.SerializeToString,
@@ -94,6 +99,15 @@ class ExperimentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanExperiment(self, request, context):
+        """Says what a run of an experiment, or of a spec that is not stored, would come to, before anything is spent: its exact number
+        of cells, tokens and money with an interval per model, how long it would take, and what to think of first. It rests on
+        prices, on the size of the prompts and on the answers that the project's runs have had so far. Nothing is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteExperiment(self, request, context):
         """Deletes an experiment with its ended runs and their results. Refused with WRONG_STATE while a run is under way.
         """
@@ -123,6 +137,11 @@ def add_ExperimentServiceServicer_to_server(servicer, server):
                     servicer.UpdateExperiment,
                     request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.UpdateExperimentRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.UpdateExperimentResponse.SerializeToString,
+            ),
+            'PlanExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanExperiment,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.PlanExperimentRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.PlanExperimentResponse.SerializeToString,
             ),
             'DeleteExperiment': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteExperiment,
@@ -239,6 +258,33 @@ class ExperimentService:
             '/llmlab.api.orchestrator.v1.ExperimentService/UpdateExperiment',
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.UpdateExperimentRequest.SerializeToString,
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.UpdateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.ExperimentService/PlanExperiment',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.PlanExperimentRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_experiment__pb2.PlanExperimentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class ExperimentServiceStub:
     """Lists the project's experiments, newest first, without their specs."""
     UpdateExperiment: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.UpdateExperimentRequest, _experiment_pb2.UpdateExperimentResponse]
     """Changes the named fields. Runs keep the spec that they were started with."""
+    PlanExperiment: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.PlanExperimentRequest, _experiment_pb2.PlanExperimentResponse]
+    """Says what a run of an experiment, or of a spec that is not stored, would come to, before anything is spent: its exact number
+    of cells, tokens and money with an interval per model, how long it would take, and what to think of first. It rests on
+    prices, on the size of the prompts and on the answers that the project's runs have had so far. Nothing is stored.
+    """
     DeleteExperiment: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]
     """Deletes an experiment with its ended runs and their results. Refused with WRONG_STATE while a run is under way."""
 
@@ -57,6 +62,11 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     """Lists the project's experiments, newest first, without their specs."""
     UpdateExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.UpdateExperimentRequest, _experiment_pb2.UpdateExperimentResponse]  # type: ignore[assignment]
     """Changes the named fields. Runs keep the spec that they were started with."""
+    PlanExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.PlanExperimentRequest, _experiment_pb2.PlanExperimentResponse]  # type: ignore[assignment]
+    """Says what a run of an experiment, or of a spec that is not stored, would come to, before anything is spent: its exact number
+    of cells, tokens and money with an interval per model, how long it would take, and what to think of first. It rests on
+    prices, on the size of the prompts and on the answers that the project's runs have had so far. Nothing is stored.
+    """
     DeleteExperiment: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]  # type: ignore[assignment]
     """Deletes an experiment with its ended runs and their results. Refused with WRONG_STATE while a run is under way."""
 
@@ -94,6 +104,17 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.UpdateExperimentResponse, _abc.Awaitable[_experiment_pb2.UpdateExperimentResponse]]:
         """Changes the named fields. Runs keep the spec that they were started with."""
+
+    @_abc_1.abstractmethod
+    def PlanExperiment(
+        self,
+        request: _experiment_pb2.PlanExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_experiment_pb2.PlanExperimentResponse, _abc.Awaitable[_experiment_pb2.PlanExperimentResponse]]:
+        """Says what a run of an experiment, or of a spec that is not stored, would come to, before anything is spent: its exact number
+        of cells, tokens and money with an interval per model, how long it would take, and what to think of first. It rests on
+        prices, on the size of the prompts and on the answers that the project's runs have had so far. Nothing is stored.
+        """
 
     @_abc_1.abstractmethod
     def DeleteExperiment(
