@@ -115,6 +115,7 @@ def main() -> int:
         "relevance": relevance_figures(answers),
         "coherence": coherence_figures([each["answer"] for each in answers]),
         "refusal": refusal_figures(texts("refusals_held_out")),
+        "refusal_fresh": refusal_figures(texts("refusals_fresh")),
         "completeness": completeness_figures(texts("completeness_held_out")),
     }
     for name, figure in figures.items():

@@ -42,6 +42,17 @@ class MetricsCalls(Connection):
         request = metrics_pb2.ScoreBatchRequest(samples=samples, scorers=scorers)
         return list((await self._unary("metrics", self._metrics.ScoreBatch, request)).samples)
 
+    async def score_run_batch(
+        self, run_id: str, samples: Iterable[metrics_pb2.Sample], scorers: Iterable[metrics_pb2.ScorerSpec]
+    ) -> list[metrics_pb2.SampleScores]:
+        """Scores several answers, also by scorers that call models, whose bills carry the run's id.
+
+        A sample's id is the index of its cell. What is asked for again is paid for again only where an answer was lost.
+        """
+        run = metrics_pb2.ScoringRun(run_id=run_id)
+        request = metrics_pb2.ScoreRunBatchRequest(run=run, samples=samples, scorers=scorers)
+        return list((await self._unary("metrics", self._metrics.ScoreRunBatch, request)).samples)
+
     async def score_stream(
         self, samples: AsyncIterable[metrics_pb2.Sample], scorers: Iterable[metrics_pb2.ScorerSpec] = ()
     ) -> AsyncIterator[metrics_pb2.SampleScores]:

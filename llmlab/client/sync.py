@@ -142,6 +142,7 @@ class SyncClient:
     list_providers = _iterating(Client.list_providers)
     score = _blocking(Client.score)
     score_batch = _blocking(Client.score_batch)
+    score_run_batch = _blocking(Client.score_run_batch)
     score_stream = _iterating(Client.score_stream)
     list_scorers = _iterating(Client.list_scorers)
     summarize = _blocking(Client.summarize)

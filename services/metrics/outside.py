@@ -21,8 +21,9 @@ _ABSENT_CODES: Final = frozenset({"PERMISSION_DENIED", "FAILED_PRECONDITION", "N
 class Origin:
     """On whose behalf answers are scored, and where they come from."""
 
-    token: str
+    token: str = ""
     run_id: str = ""
+    """The run that pays for calls of models; empty where none may be called."""
     sample_ids: tuple[str, ...] = ()
     calls_at_once_max: int = 0
     """Calls under way; 0 leaves it to the scorer's own limit."""
@@ -86,10 +87,16 @@ class Scoring:
     async def score(
         self, specs: Sequence[ScorerSpec], samples: Sequence[SampleTexts], origin: Origin
     ) -> tuple[Plan, list[Outcome]]:
-        """As Engine.score; `origin.sample_ids` may be empty. Raises also what an outside scorer raises."""
+        """As Engine.score; `origin.sample_ids` may be empty where no scorer calls a model.
+
+        Raises:
+            InvalidField: also for a scorer that calls a model, where no run would bear its bill.
+            DomainError: what an outside scorer raises.
+        """
         plan = self.plan(specs)
         if not any(scorer.outside for scorer, _ in plan.steps):
             return await self._engine.score(specs, samples)
+        _check_payer(plan, origin)
         inside = [spec for spec, (scorer, _) in zip(specs, plan.steps, strict=True) if not scorer.outside]
         outcomes = await self._inside(inside, samples)
         ids = origin.sample_ids or ("",) * len(samples)
@@ -121,6 +128,18 @@ class Scoring:
                 raise
             absent = Absent(f"{error.reason}: {error.message}")
             return [OutsideScores((absent,) * len(scorer.scores))] * len(asked)
+
+
+def _check_payer(plan: Plan, origin: Origin) -> None:
+    """Refuses to call models for answers that no run has: what is sent again would be paid for again."""
+    paid = next((scorer.name for scorer, _ in plan.steps if scorer.needs_model), "")
+    if not paid:
+        return
+    if not origin.run_id:
+        raise InvalidField("run", f"the scorer {paid!r} calls a model, which a run pays for: ask ScoreRunBatch")
+    ids = origin.sample_ids
+    if len(set(ids)) < len(ids) or not all(each.isascii() and each.isdecimal() for each in ids):
+        raise InvalidField("samples", f"the scorer {paid!r} needs distinct sample ids, each the index of a run's cell")
 
 
 def _is_scored(outcome: Outcome) -> bool:

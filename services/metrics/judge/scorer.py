@@ -14,7 +14,6 @@ from services.metrics.judge.run_calls import RunCalls
 from services.metrics.outside import Asked, Origin, OutsideScores
 from services.metrics.scorers.judge import JudgeParameters
 from services.metrics.scoring import Detail
-from services.runtime.errors import InvalidField
 
 TEXT_CHARACTERS_MAX: Final = 100_000
 """Longest prompt, answer or reference that is shown to a judge."""
@@ -41,8 +40,7 @@ class JudgeScorer:
     async def score(
         self, origin: Origin, label: str, parameters: JudgeParameters, samples: Sequence[Asked]
     ) -> list[OutsideScores]:
-        """See OutsideScorer.score. Raises InvalidField where there is no run: nothing would bound what is paid."""
-        _check_run(origin, samples)
+        """See OutsideScorer.score."""
         judged = {
             asked.sample_id: Judged(asked.sample_id, prompt, answer, references[0] if references else "")
             for asked in samples
@@ -67,16 +65,6 @@ class JudgeScorer:
         verdicts = await judge_by_rubric(calls, origin.token, judge, rubric, answers)
         scores = {verdict.answer_id: _scores(verdict, rubric.threshold) for verdict in verdicts}
         return [scores.get(asked.sample_id, _TOO_LONG) for asked in samples]
-
-
-def _check_run(origin: Origin, samples: Sequence[Asked]) -> None:
-    if not origin.run_id:
-        raise InvalidField(
-            "run", "the scorer 'judge' is paid by a run; give one, or judge single answers with JudgeByRubric"
-        )
-    ids = {asked.sample_id for asked in samples}
-    if len(ids) < len(samples) or not all(each.isascii() and each.isdecimal() for each in ids):
-        raise InvalidField("samples", "the scorer 'judge' needs distinct sample ids, each the index of a run's cell")
 
 
 def _score_set(label: str, parameters: JudgeParameters) -> str:

@@ -44,7 +44,7 @@ class MetricsServicer(MetricsServiceServicer):
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Scores one answer."""
         specs, samples = read_specs(request.scorers), [read_sample(request.sample)]
-        plan, (outcome,) = await self._scoring.score(specs, samples, Origin(bearer_token()))
+        plan, (outcome,) = await self._scoring.score(specs, samples, Origin())
         if isinstance(outcome, DomainError):
             raise outcome
         scored = template_of(plan)
@@ -57,12 +57,14 @@ class MetricsServicer(MetricsServiceServicer):
         if request.validate_only:
             self._scoring.plan(specs)
             return pb.ScoreBatchResponse()
-        origin = _origin(request.run, request.samples)
-        return pb.ScoreBatchResponse(samples=await self._score(specs, request.samples, origin))
+        if request.HasField("run"):
+            raise InvalidField("run", "answers of a run are scored by ScoreRunBatch")
+        return pb.ScoreBatchResponse(samples=await self._score(specs, request.samples, Origin()))
 
     async def ScoreRunBatch(self, request: pb.ScoreRunBatchRequest, context: Context) -> pb.ScoreRunBatchResponse:
         """Scores several answers of a run, at its expense."""
-        origin = _origin(request.run, request.samples)
+        ids = tuple(sample.sample_id for sample in request.samples)
+        origin = Origin(bearer_token(), request.run.run_id, ids, request.run.calls_at_once_max)
         samples = await self._score(read_specs(request.scorers), request.samples, origin)
         return pb.ScoreRunBatchResponse(samples=samples)
 
@@ -76,7 +78,7 @@ class MetricsServicer(MetricsServiceServicer):
                 specs = read_specs(message.scorers)
             elif message.scorers:
                 raise InvalidField("scorers", "only the first message of a stream chooses the scorers")
-            yield pb.ScoreStreamResponse(samples=await self._score(specs, message.samples, Origin(bearer_token())))
+            yield pb.ScoreStreamResponse(samples=await self._score(specs, message.samples, Origin()))
 
     async def _score(
         self, specs: Sequence[ScorerSpec], samples: Sequence[pb.Sample], origin: Origin
@@ -120,8 +122,3 @@ class MetricsServicer(MetricsServiceServicer):
     async def Rank(self, request: stats.RankRequest, context: Context) -> stats.RankResponse:
         """Ranks players by their games."""
         return ranking_message(await self._statistics.rank(await read_games(request), request.confidence))
-
-
-def _origin(run: pb.ScoringRun, samples: Sequence[pb.Sample]) -> Origin:
-    ids = tuple(sample.sample_id for sample in samples)
-    return Origin(bearer_token(), run.run_id, ids, run.calls_at_once_max)

@@ -117,7 +117,7 @@ def _completeness(subject: Subject, _: NoParameters) -> Sequence[Value]:
 
 COMPLETENESS = Scorer(
     name="completeness",
-    version="1",
+    version="2",
     description="Whether the answer does everything countable that an English prompt asks for, and is not cut off.",
     citation="Our own definition, after the verifiable instructions of IFEval (J. Zhou et al. 2023): "
     "services/metrics/asks.py.",

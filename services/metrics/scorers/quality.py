@@ -106,7 +106,7 @@ def _quality(subject: Subject, parameters: QualityParameters) -> Sequence[Value]
 
 QUALITY = Scorer(
     name="quality",
-    version="2",
+    version="3",
     description="One figure for how good the answer is: the weighted mean of normalised scores that are defined.",
     citation="Our own definition; weights and normalisation are the parameters' descriptions.",
     scores=(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,19 @@ from services.metrics.wiring import build
 from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import call_metadata, open_channel
 from services.runtime.errors import DomainError, ResourceExhausted, WrongState
-from services.runtime.status import code_of, status_of, trailing_metadata
+from services.runtime.status import code_of, error_from_rpc, status_of, trailing_metadata
+from tests.support.hostile_texts import HOSTILE_TEXTS
+
+CALLS_AT_ONCE = 2
 
 
 def letters(text: str) -> list[float]:
     """A vector that counts some letters."""
     return [float(text.lower().count(letter)) for letter in "abc"]
+
+
+async def nothing() -> None:
+    """What happens at the gateway while it answers."""
 
 
 @dataclass
@@ -36,9 +44,11 @@ class LetterGateway(GatewayServiceServicer):
     vector: Callable[[str], list[float]] = letters
     requests: list[gateway_pb2.EmbedRequest] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    meanwhile: Callable[[], Awaitable[None]] = nothing
 
     async def Embed(self, request: Any, context: Any) -> gateway_pb2.EmbedResponse:  # noqa: N802
         self.requests.append(request)
+        await self.meanwhile()
         self.tokens.append(str(dict(context.invocation_metadata()).get("authorization", "")))
         refusal = self.refuse(request)
         if refusal is not None:
@@ -56,13 +66,17 @@ class Laboratory:
     metrics: Any
     token: str
 
-    async def score(self, name: str, *samples: pb.Sample, run_id: str = "") -> list[pb.Score]:
-        spec = pb.ScorerSpec(name=name, parameters={"model": Value(string_value="mock/instant")})
-        request = pb.ScoreBatchRequest(samples=samples, scorers=[spec])
-        if run_id:
-            request.run.run_id = run_id
-        answer = await self.metrics.ScoreBatch(request, metadata=call_metadata(self.token))
+    async def score(self, name: str, *samples: pb.Sample) -> list[pb.Score]:
+        request = pb.ScoreRunBatchRequest(samples=samples, scorers=[spec(name)])
+        request.run.run_id = "run_1"
+        for cell, sample in enumerate(request.samples):
+            sample.sample_id = str(cell)
+        answer = await self.metrics.ScoreRunBatch(request, metadata=call_metadata(self.token))
         return [score for sample in answer.samples for score in sample.scores]
+
+
+def spec(name: str) -> pb.ScorerSpec:
+    return pb.ScorerSpec(name=name, parameters={"model": Value(string_value="mock/instant")})
 
 
 @pytest.fixture
@@ -72,7 +86,8 @@ async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
     add_GatewayServiceServicer_to_server(gateway, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    own = settings.model_copy(update={"gateway_target": f"127.0.0.1:{port}"})
+    changes = {"gateway_target": f"127.0.0.1:{port}", "embedding_calls_at_once": CALLS_AT_ONCE}
+    own = settings.model_copy(update=changes)
     token = ServiceTokenMinter.from_settings(own).token("prj_1", permissions=["READ", "CALL"])
     try:
         async with build(own) as metrics, open_channel(metrics.address, own) as channel:
@@ -151,9 +166,55 @@ async def test_a_request_of_a_run_that_is_sent_again_uses_few_ids(laboratory: La
         return None
 
     laboratory.gateway.refuse = once
-    sample = pb.Sample(sample_id="7", prompt="a", answer="a")
-    scores = [(await laboratory.score("relevance_embedding", sample, run_id="run_1"))[0] for _ in range(4)]
+    sample = pb.Sample(prompt="a", answer="a")
+    scores = [(await laboratory.score("relevance_embedding", sample))[0] for _ in range(4)]
     assert [score.HasField("value") for score in scores] == [True, True, True, False]
     assert {request.run_id for request in laboratory.gateway.requests} == {"run_1"}
     assert sorted(call_id.rpartition(".")[2] for call_id in used) == ["1", "2", "3"]
-    assert all(call_id.startswith("run_1/7/") for call_id in used)
+    assert all(call_id.startswith("run_1/0/") for call_id in used)
+
+
+@pytest.mark.parametrize("name", ["relevance_embedding", "judge"])
+async def test_without_a_run_no_model_is_called(laboratory: Laboratory, name: str) -> None:
+    sample, scorer, metadata = pb.Sample(prompt="a", answer="b"), spec(name), call_metadata(laboratory.token)
+    if name == "judge":
+        scorer.parameters["rubric"].string_value = "R"
+    run = pb.ScoringRun(run_id="run_1")
+    for call in (
+        laboratory.metrics.Score(pb.ScoreRequest(sample=sample, scorers=[scorer]), metadata=metadata),
+        laboratory.metrics.ScoreBatch(pb.ScoreBatchRequest(samples=[sample], scorers=[scorer]), metadata=metadata),
+        laboratory.metrics.ScoreBatch(pb.ScoreBatchRequest(samples=[sample], run=run), metadata=metadata),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        error = error_from_rpc(caught.value)
+        assert ([each.field for each in error.violations], "ScoreRunBatch" in error.message) == (["run"], True)
+    assert laboratory.gateway.requests == []
+
+
+async def test_no_more_calls_are_under_way_than_allowed(laboratory: Laboratory) -> None:
+    under_way = most = 0
+    all_allowed = asyncio.Event()
+
+    async def meanwhile() -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == CALLS_AT_ONCE:
+            all_allowed.set()
+        await all_allowed.wait()
+        under_way -= 1
+
+    laboratory.gateway.meanwhile = meanwhile
+    samples = [pb.Sample(prompt=f"a{number}", answer=f"b{number}") for number in range(256)]
+    await laboratory.score("relevance_embedding", *samples)
+    assert (len(laboratory.gateway.requests), most) == (4, CALLS_AT_ONCE)
+
+
+async def test_hostile_texts_have_a_score_or_a_reason(laboratory: Laboratory) -> None:
+    samples = [pb.Sample(prompt=text, answer=text, references=[text]) for text in HOSTILE_TEXTS]
+    for name in ("relevance_embedding", "embedding_similarity", "coherence_embedding"):
+        scores = await laboratory.score(name, *samples)
+        assert len(scores) == len(samples)
+        assert all(score.HasField("value") != bool(score.absent_reason) for score in scores)
+        assert all(math.isfinite(score.value) for score in scores)

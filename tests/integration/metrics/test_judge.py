@@ -25,6 +25,7 @@ from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import call_metadata, open_channel
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
+from tests.support.hostile_texts import HOSTILE_TEXTS
 
 
 class ScriptedGateway(GatewayServiceServicer):
@@ -221,7 +222,8 @@ class RunScoring:
             "scorers": [metrics_pb2.ScorerSpec(name="length"), judge, metrics_pb2.ScorerSpec(name="finished")],
             "run": metrics_pb2.ScoringRun(run_id="run_1"),
         }
-        if "run" in changes or "validate_only" in changes:
+        if "validate_only" in changes:
+            del request["run"]
             asked: Any = metrics_pb2.ScoreBatchRequest(**(request | changes))
             return await self.stub.ScoreBatch(asked, metadata=self.laboratory.metadata)
         asked = metrics_pb2.ScoreRunBatchRequest(**(request | changes))
@@ -347,6 +349,17 @@ async def test_wrong_requests_cost_nothing(
     error = await refusal(run_scoring.batch(parameters, **changes))
     assert getattr(error, "field", "") == field or error.metadata.get("field") == field
     assert not run_scoring.calls
+
+
+async def test_hostile_texts_have_a_verdict_or_a_reason(run_scoring: RunScoring) -> None:
+    samples = [
+        metrics_pb2.Sample(sample_id=str(cell), prompt=text, answer=text, references=[text])
+        for cell, text in enumerate(HOSTILE_TEXTS)
+    ]
+    scored = await run_scoring.batch({"samples": 2}, samples=samples)
+    scores = [_by_name(sample)["judge"] for sample in scored.samples]
+    assert [bool(score.judgement.samples) or bool(score.absent_reason) for score in scores] == [True] * len(samples)
+    assert {score.value for score in scores if not score.absent_reason} == {0.9}
 
 
 async def test_validating_asks_nobody(run_scoring: RunScoring) -> None:

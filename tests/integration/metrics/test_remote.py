@@ -24,6 +24,7 @@ from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import call_metadata, open_channel
 from services.runtime.settings import SettingsError, load_settings
 from services.runtime.status import error_from_rpc
+from tests.support.hostile_texts import HOSTILE_TEXTS
 
 Script = Callable[[scorer_pb2.ScoreAnswersRequest, Any], Awaitable[scorer_pb2.ScoreAnswersResponse]]
 
@@ -124,6 +125,11 @@ async def test_no_more_batches_are_under_way_than_allowed(laboratory: Laboratory
     laboratory.server.script = count
     assert [score.value for score in only(await laboratory.score(*["x"] * 18))] == [1] * 18
     assert most == 2
+
+
+async def test_hostile_texts_come_to_the_server_as_they_are(laboratory: Laboratory) -> None:
+    scores = only(await laboratory.score(*HOSTILE_TEXTS))
+    assert [score.value for score in scores] == [len(text.split()) for text in HOSTILE_TEXTS]
 
 
 @pytest.mark.parametrize(

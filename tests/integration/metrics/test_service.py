@@ -18,6 +18,7 @@ from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import call_metadata
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
+from tests.support.hostile_texts import HOSTILE_TEXTS
 
 if TYPE_CHECKING:
     from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceAsyncStub
@@ -179,8 +180,7 @@ async def test_size_of_a_batch_is_limited(metrics: MetricsServiceAsyncStub, read
 
 
 async def test_hostile_texts(metrics: MetricsServiceAsyncStub, reader: Metadata) -> None:
-    hostile = ["", " " * 1_000, "x" * 100_000, "\n" * 100_000, "\x00" * 1_000, "```" * 10_000, "a." * 50_000]
-    samples = [pb.Sample(prompt=text, answer=text, references=[text]) for text in hostile]
+    samples = [pb.Sample(prompt=text, answer=text, references=[text]) for text in HOSTILE_TEXTS]
     scorers = [
         *(pb.ScorerSpec(name=name) for name in ("exact_match", "token_f1", "contains", "structure", "relevance")),
         pb.ScorerSpec(name="regex", parameters={"pattern": Value(string_value="(x+x+)+y")}),

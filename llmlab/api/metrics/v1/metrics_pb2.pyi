@@ -21,6 +21,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _Direction:
@@ -341,8 +346,9 @@ class ScoreBatchRequest(_message.Message):
         """By what; 0 - 32 with distinct labels. None means the default reference-free set."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def run(self) -> Global___ScoringRun:
-        """The run that the answers belong to, their `sample_id` being their cell's index. Needed by `judge`."""
+        """Refused: answers of a run are scored by ScoreRunBatch."""
 
     def __init__(
         self,

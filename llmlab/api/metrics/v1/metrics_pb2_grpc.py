@@ -91,15 +91,14 @@ class MetricsServiceServicer:
 
     def ScoreBatch(self, request, context):
         """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
-        pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
-        that left before is not made again under its id.
+        call models (`needs_model`) are refused here: ScoreRunBatch has them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ScoreRunBatch(self, request, context):
-        """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+        """Scores 1 - 256 answers of a run, also by scorers that call models, with a credential that may call, and at its expense.
         As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

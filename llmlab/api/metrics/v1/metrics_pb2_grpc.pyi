@@ -38,11 +38,10 @@ class MetricsServiceStub:
     """Scores one answer."""
     ScoreBatch: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ScoreBatchRequest, _metrics_pb2.ScoreBatchResponse]
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
-    pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
-    that left before is not made again under its id.
+    call models (`needs_model`) are refused here: ScoreRunBatch has them.
     """
     ScoreRunBatch: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ScoreRunBatchRequest, _metrics_pb2.ScoreRunBatchResponse]
-    """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+    """Scores 1 - 256 answers of a run, also by scorers that call models, with a credential that may call, and at its expense.
     As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
     """
     ScoreStream: _grpc.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]
@@ -70,11 +69,10 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """Scores one answer."""
     ScoreBatch: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ScoreBatchRequest, _metrics_pb2.ScoreBatchResponse]  # type: ignore[assignment]
     """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
-    pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
-    that left before is not made again under its id.
+    call models (`needs_model`) are refused here: ScoreRunBatch has them.
     """
     ScoreRunBatch: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ScoreRunBatchRequest, _metrics_pb2.ScoreRunBatchResponse]  # type: ignore[assignment]
-    """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+    """Scores 1 - 256 answers of a run, also by scorers that call models, with a credential that may call, and at its expense.
     As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
     """
     ScoreStream: _aio.StreamStreamMultiCallable[_metrics_pb2.ScoreStreamRequest, _metrics_pb2.ScoreStreamResponse]  # type: ignore[assignment]
@@ -111,8 +109,7 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metrics_pb2.ScoreBatchResponse, _abc.Awaitable[_metrics_pb2.ScoreBatchResponse]]:
         """Scores 1 - 256 answers with the same scorers; a sample that can't be scored says so and spoils no other. Scorers that
-        pay for their calls (`judge`) are for answers of a run: a request that is sent again uses the same call ids, and a call
-        that left before is not made again under its id.
+        call models (`needs_model`) are refused here: ScoreRunBatch has them.
         """
 
     @_abc_1.abstractmethod
@@ -121,7 +118,7 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metrics_pb2.ScoreRunBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metrics_pb2.ScoreRunBatchResponse, _abc.Awaitable[_metrics_pb2.ScoreRunBatchResponse]]:
-        """Scores 1 - 256 answers of a run by scorers that call models, with the run's own credential, which may call and no more.
+        """Scores 1 - 256 answers of a run, also by scorers that call models, with a credential that may call, and at its expense.
         As ScoreBatch otherwise. Sent again, it uses the same call ids: a call that left before is not made again under its id.
         """
 
