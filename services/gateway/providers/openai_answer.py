@@ -25,6 +25,7 @@ from services.gateway.chunks import (
 from services.gateway.failures import CallFailed, Failure, ProviderFault, classify, retry_after_of
 from services.gateway.providers.http_call import parse_json
 from services.gateway.providers.json_fields import count_of, object_of, objects_of, text_of, value_of
+from services.gateway.providers.same_but_text import SameButText
 from services.gateway.providers.sse import SseEvent
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage
@@ -56,6 +57,7 @@ class OpenAiDecoder:
     """Reads one answer; one instance per call."""
 
     __slots__ = (
+        "_alike",
         "_called",
         "_counted",
         "_details",
@@ -71,6 +73,7 @@ class OpenAiDecoder:
         """`names_finish` False: the server's "[DONE]" after its usage says that the answer is whole."""
         self.done = False
         self._names_finish = names_finish
+        self._alike = SameButText("content")
         self._started = False
         self._called = False
         self._counted = False
@@ -81,6 +84,9 @@ class OpenAiDecoder:
 
     def stream_event(self, event: SseEvent, into: list[Event]) -> None:
         """Append what one `data:` event means. Raises CallFailed where it reports an error."""
+        if not event.event and (text := self._alike.text(event.data)):
+            into.append(TextDelta(text))
+            return
         if event.data.startswith(b"[DONE]"):
             self.done = True
             if self._counted and not (self._names_finish or self._finished):
@@ -92,6 +98,7 @@ class OpenAiDecoder:
         if not isinstance(chunk, dict):
             return
         if self._started and (text := _nothing_but_text(chunk)):
+            self._alike.learn(event.data, text)
             into.append(TextDelta(text))
             return
         raise_if_error(chunk)

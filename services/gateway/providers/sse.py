@@ -29,7 +29,7 @@ class SseParser:
     An event that the stream ends in the middle of is never given, as the specification demands.
     """
 
-    __slots__ = ("_at_start", "_data", "_event", "_held", "_max_event_bytes", "_pending", "_skip_newline")
+    __slots__ = ("_at_start", "_between", "_data", "_event", "_held", "_max_event_bytes", "_pending", "_skip_newline")
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes
@@ -39,12 +39,15 @@ class SseParser:
         self._event = b""
         self._skip_newline = False
         self._at_start = True
+        # Nothing of an event has come: a piece is likely to be a whole one.
+        self._between = True
 
     def feed(self, piece: bytes) -> list[SseEvent]:
         """The events completed by these bytes. Raises SseEventTooLarge."""
-        if self._is_one_event(piece):
+        if self._between and self._is_one_event(piece):
             self._at_start = False
             return [SseEvent(b"", piece[6:-2])]
+        self._between = False
         piece = self._with_unix_newlines(piece)
         self._held += len(piece)
         if self._held > self._max_event_bytes and self._held - piece.rfind(b"\n") > self._max_event_bytes:
@@ -63,16 +66,13 @@ class SseParser:
         self._held = len(self._pending[0]) + sum(map(len, self._data))
         if self._held > self._max_event_bytes:
             raise SseEventTooLarge(f"a server-sent event is larger than {self._max_event_bytes} bytes")
+        self._between = not (self._held or self._data or self._event or self._skip_newline)
         return events
 
     def _is_one_event(self, piece: bytes) -> bool:
         """Whether the bytes are one whole event of one line of data, as most pieces of most streams are."""
         return (
-            not self._held
-            and not self._data
-            and not self._event
-            and not self._skip_newline
-            and piece.startswith(b"data: ")
+            piece.startswith(b"data: ")
             and piece.find(b"\n") == len(piece) - 2
             and piece.endswith(b"\n\n")
             and b"\r" not in piece
