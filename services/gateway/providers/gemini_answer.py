@@ -11,6 +11,7 @@ back to where they were (a tool call without its signature is refused), each bec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ from services.gateway.chunks import (
     UsageSoFar,
 )
 from services.gateway.failures import CallFailed, Failure, classify
+from services.gateway.providers.gemini_arguments import StreamedArguments
 from services.gateway.providers.gemini_errors import error_of, gemini_fault
 from services.gateway.providers.http_call import parse_json
 from services.gateway.providers.json_fields import count_of, object_of, objects_of, text_of, value_of
@@ -73,7 +75,7 @@ _PASSED_ON = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse
 class GeminiDecoder:
     """Reads one answer; one instance per call."""
 
-    __slots__ = ("_id", "_started", "_thinking", "_tools", "_usage", "done")
+    __slots__ = ("_id", "_open", "_started", "_thinking", "_tools", "_usage", "done")
 
     def __init__(self) -> None:
         # No event says that nothing more comes: a stream ends where its body does.
@@ -83,6 +85,8 @@ class GeminiDecoder:
         self._usage: dict[str, Any] = {}
         self._tools = 0
         self._thinking = False
+        # The arguments of a call that is not whole yet.
+        self._open: StreamedArguments | None = None
 
     def stream_event(self, event: SseEvent, into: list[Event]) -> None:
         """Append what one event means. Raises CallFailed where it reports an error."""
@@ -134,7 +138,9 @@ class GeminiDecoder:
         if text_of(call.get("name")):
             if signature:
                 into.append(_kept(call_signature=signature))
-            into.append(self._tool_call(call))
+            self._tool_call(call, into)
+        elif "functionCall" in part:
+            self._more_of_call(call, into)
         elif any(name in part for name in _PASSED_ON):
             into.append(_kept(part=part))
         else:
@@ -151,13 +157,33 @@ class GeminiDecoder:
             into.append(_kept())
         self._thinking = False
 
-    def _tool_call(self, call: dict[str, Any]) -> ToolCallDelta:
-        """Calls come whole. Most have no id; one of ours then lets a result name the call that it belongs to."""
+    def _tool_call(self, call: dict[str, Any], into: list[Event]) -> None:
+        """A call begins. Most have no id; one of ours then lets a result name the call that it belongs to."""
+        self._end_call(into)
         index = self._tools
         self._tools += 1
-        arguments = orjson.dumps(object_of(call.get("args"))).decode()
         call_id = text_of(call.get("id")) or f"{self._id or 'call'}-{index}"
-        return ToolCallDelta(index, call_id, text_of(call.get("name")), arguments)
+        begun = ToolCallDelta(index, call_id, text_of(call.get("name")))
+        arguments = StreamedArguments(object_of(call.get("args")))
+        arguments.take_all(objects_of(call.get("partialArgs")))
+        if call.get("willContinue") is True:
+            into.append(begun)
+            self._open = arguments
+        else:
+            into.append(replace(begun, arguments_json=arguments.json))
+
+    def _more_of_call(self, call: dict[str, Any], into: list[Event]) -> None:
+        """Most calls come whole; Vertex AI sends the arguments in pieces where it is asked to."""
+        if self._open is None:
+            return
+        self._open.take_all(objects_of(call.get("partialArgs")))
+        if call.get("willContinue") is not True:
+            self._end_call(into)
+
+    def _end_call(self, into: list[Event]) -> None:
+        if self._open is not None:
+            into.append(ToolCallDelta(self._tools - 1, arguments_json=self._open.json))
+            self._open = None
 
     def _take_usage(self, usage: dict[str, Any], into: list[Event]) -> None:
         """Their figures are cumulative: later ones replace earlier ones. Some answers have none, only who pays."""
@@ -175,6 +201,7 @@ class GeminiDecoder:
             message = f"the provider ended the answer with {word}{': ' if said else ''}{said}; try again"
             raise CallFailed(Failure("PROVIDER_ERROR", message, dispatched=True))
         self._end_thought(into)
+        self._end_call(into)
         finish = FINISH_REASONS.get(word, FinishReason.STOP)
         into.append(Finished(FinishReason.TOOL_CALLS if self._tools and finish is FinishReason.STOP else finish))
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.calls import ReasoningPart, TextPart, ToolCallPart
-from services.gateway.chunks import FinishReason, UsageSoFar
+from services.gateway.chunks import Event, FinishReason, UsageSoFar
 from services.gateway.collector import Collector
 from services.gateway.failures import CallFailed
 from services.gateway.providers.gemini_answer import GeminiDecoder, gemini_usage
+from services.gateway.providers.sse import SseEvent
 from services.gateway.usage import TokenUsage
 
 
@@ -46,6 +48,50 @@ def test_a_signature_stays_beside_its_part() -> None:
         ReasoningPart("", b'{"format":"gemini","part":{"text":"","thoughtSignature":"b"}}'),
         ReasoningPart("", b'{"format":"gemini","part":{"toolResponse":{"id":"x"},"thoughtSignature":"c"}}'),
     )
+
+
+def streamed(*calls: dict[str, Any], finish: str = "STOP") -> tuple[ToolCallPart, ...]:
+    """The tool calls of a stream that has each of these as a part of its own."""
+    answer, decoder, events = Collector(), GeminiDecoder(), list[Event]()
+    for call in calls:
+        body = {"candidates": [{"content": {"parts": [{"functionCall": call}]}}], "responseId": "r"}
+        decoder.stream_event(SseEvent(b"", orjson.dumps(body)), events)
+    decoder.stream_event(SseEvent(b"", orjson.dumps({"candidates": [{"finishReason": finish}]})), events)
+    answer.add(events)
+    assert answer.finish_reason is FinishReason.TOOL_CALLS
+    return tuple(part for part in answer.parts() if isinstance(part, ToolCallPart))
+
+
+def pieces(*named: tuple[str, Any], more: bool = True) -> dict[str, Any]:
+    kinds = {str: "stringValue", float: "numberValue", bool: "boolValue", type(None): "nullValue"}
+    partial = [{"jsonPath": path, kinds[type(value)]: value, "willContinue": True} for path, value in named]
+    return {"partialArgs": partial, "willContinue": more}
+
+
+def test_arguments_that_vertex_streams_are_put_together() -> None:
+    calls = streamed(
+        {"name": "look", "willContinue": True},
+        pieces(("$.city", "New"), ("$.days", 3.5)),
+        pieces(("$.city", " York"), ("$.at[1].name", "b"), ("$['a.b']", True)),
+        pieces(("$.at[0]", None), ("$.at[1].name", "c"), more=False),
+        {"name": "hear", "args": {"x": 1}, "willContinue": True},
+        {},
+        {"name": "feel", **pieces(("$.soft", True))},
+    )
+    assert [(call.id, call.name) for call in calls] == [("r-0", "look"), ("r-1", "hear"), ("r-2", "feel")]
+    assert [orjson.loads(call.arguments_json) for call in calls] == [
+        {"city": "New York", "days": 3.5, "at": [None, {"name": "bc"}], "a.b": True},
+        {"x": 1},
+        {"soft": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "$", "city", "$..city", "$.at[*]", "$.at[10000]", "$[0]", "$.city.name", "$" + ".a" * 101]
+)
+def test_an_argument_without_a_place_is_an_error(path: str) -> None:
+    with pytest.raises(CallFailed, match="place that cannot be read"):
+        streamed({"name": "look", "willContinue": True}, pieces(("$.city", "x"), (path, "y")))
 
 
 def test_a_signature_on_a_thought_ends_it() -> None:
