@@ -65,6 +65,8 @@ class Database:
         self._clock = clock
         self._commits = telemetry.counter("commits", schema=schema)
         self._rows = telemetry.counter("rows_inserted", schema=schema)
+        self._read_ms = telemetry.histogram("database_ms", schema=schema, kind="read")
+        self._write_ms = telemetry.histogram("database_ms", schema=schema, kind="write")
         self._closing = ExitStack()
         self._dialect: Dialect
         if self.url.get_backend_name() == "sqlite":
@@ -256,6 +258,7 @@ class Database:
         """In a thread: run the transaction, again where that is safe and helps."""
         for attempt in range(1, self.options.max_attempts + 1):
             committing = False
+            began_s = monotonic()
             try:
                 with engine.connect() as connection:
                     transaction, commit = begin(connection, deadline)
@@ -264,6 +267,7 @@ class Database:
                     commit()
                 if write:
                     self._commits.add()
+                (self._write_ms if write else self._read_ms).record((monotonic() - began_s) * 1_000)
                 return result
             except DBAPIError as error:
                 fault = self._dialect.fault_of(error, write=write)

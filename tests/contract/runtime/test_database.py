@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from services.runtime import telemetry
 from services.runtime.clock import ManualClock
 from services.runtime.database import Database
 from services.runtime.dialects import DatabaseOptions
@@ -64,7 +65,10 @@ async def test_a_write_commits_and_returns_what_its_function_returns(database: D
         put(connection, second, -1)
         return connection.execute(select(func.count()).select_from(ITEMS)).scalar_one()
 
+    times = telemetry.histogram("database_ms", schema=database.schema, kind="write")
+    before = times.count
     assert await database.write(add, "a", "b") == 2
+    assert times.count == before + 1
     assert await database.read(amounts) == {"a": 2**62, "b": -1}
 
 
