@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_SERIES = 10_000
 """Series (name and labels) a process keeps; later ones are dropped, so that a wild label cannot fill the memory."""
@@ -137,11 +137,21 @@ def snapshot() -> dict[str, Any]:
     return figures
 
 
-def series() -> tuple[dict[_Key, float], dict[_Key, float], dict[_Key, Histogram]]:
-    """Counters, levels with gauges, and histograms, each by name and labels."""
+class Series(NamedTuple):
+    """All series at one moment, each by name and labels."""
+
+    counters: dict[_Key, float]
+    levels: dict[_Key, float]
+    """With the gauges."""
+    histograms: dict[_Key, Histogram]
+    """They go on counting."""
+
+
+def series() -> Series:
+    """All series of this process; quick, for the event loop's thread, which makes them."""
     counters = {key: found.value for key, found in _counters.items()}
     levels = {key: found.value for key, found in _levels.items()}
-    return counters, levels | {key: read() for key, read in _gauges.items()}, dict(_histograms)
+    return Series(counters, levels | {key: read() for key, read in _gauges.items()}, dict(_histograms))
 
 
 def reset() -> None:

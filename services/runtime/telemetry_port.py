@@ -63,7 +63,7 @@ class _Readers:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_response(head))
+                writer.write(await _response(head))
                 await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError) as error:
             _log.debug("a reader of telemetry went away: %s", error)
@@ -72,14 +72,16 @@ class _Readers:
             writer.close()
 
 
-def _response(head: bytes) -> bytes:
+async def _response(head: bytes) -> bytes:
     method, _, rest = head.partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0]
     if method not in {b"GET", b"HEAD"}:
         return _message("405 Method Not Allowed", "only GET\n")
     if path != b"/metrics":
         return _message("404 Not Found", "see /metrics\n")
-    return _message("200 OK", "" if method == b"HEAD" else exposition())
+    if method == b"HEAD":
+        return _message("200 OK", "")
+    return _message("200 OK", await asyncio.to_thread(exposition, telemetry.series()))
 
 
 def _message(status: str, text: str) -> bytes:

@@ -51,7 +51,7 @@ async def test_prometheus_reads_what_the_process_counts() -> None:
             b"x" * 20_000: b"",
         }.items():
             assert (await asked(echo.server.telemetry_port, refused))[0] == expected
-    assert "resident_memory_bytes" not in exposition()
+    assert "resident_memory_bytes" not in exposition(telemetry.series())
 
 
 async def test_readers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_every_kind_of_series_has_its_form() -> None:
     telemetry.level("breakers_open").add(-1)
     telemetry.histogram("wait_ms").record(0.015)
     with telemetry.gauge("load", lambda: 0.5, service="x"):
-        text = exposition()
+        text = exposition(telemetry.series())
     assert r'llmlab_holds_total{reason="a \"quoted\"\nline\\"} 2' in text
     assert "# TYPE llmlab_breakers_open gauge\nllmlab_breakers_open 0\n" in text
     assert 'llmlab_load{service="x"} 0.5\n' in text
