@@ -15,10 +15,14 @@ import signal
 import sys
 from types import FrameType
 
-from services.runtime.settings import DEFAULT_PORTS
+# Nothing else is imported here: containers run `health` every few seconds, and settings take half a second to load.
 
 COMMANDS: dict[str, str] = {
-    **{service: f"services.{service}" for service in DEFAULT_PORTS},
+    "gateway": "services.gateway",
+    "orchestrator": "services.orchestrator",
+    "metrics": "services.metrics",
+    "cost": "services.cost",
+    "identity": "services.identity",
     "worker": "services.orchestrator",
     "migrate": "services.runtime.migrate_services",
     "owner": "services.identity.owner",
