@@ -48,6 +48,6 @@ WORKDIR /var/lib/llmlab
 USER 10001:10001
 EXPOSE 7400 7401 7410 7411 7412 7413 7414
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python3", "-m", "services.runtime.launch", "health"]
 ENTRYPOINT ["python3", "-m", "services.runtime.launch"]
