@@ -88,7 +88,7 @@ def test_the_containers_have_no_more_rights_than_they_need(home: Path) -> None:
 
 
 def test_the_sample_study_runs(home: Path) -> None:
-    done = llmlab("run", "examples/sweep.yaml", "--json", home=home)
+    done = llmlab("run", "examples/sweep.yaml", "--json", "--yes", home=home)
     assert done.exit_code == 0, done.notes
     assert len(llmlab("runs", "--json", home=home).json_lines()) >= 1
 
@@ -97,7 +97,7 @@ async def test_a_gateway_and_a_worker_may_be_killed(home: Path, tmp_path: Path) 
     study = tmp_path / "study.yaml"
     study.write_text(STUDY % ", ".join(f"{{n: {number}}}" for number in range(CELLS // 10)))
     environ = {**os.environ, "LLMLAB_HOME": str(home)}
-    command = [sys.executable, "-m", "llmlab.cli", "run", str(study), "--json"]
+    command = [sys.executable, "-m", "llmlab.cli", "run", str(study), "--json", "--yes"]
     process = await asyncio.create_subprocess_exec(*command, env=environ, cwd=ROOT, stdout=subprocess.DEVNULL)
     endpoints, api_key = find_credentials(home, {})
     async with Client(endpoints or Endpoints(), api_key=api_key or "") as client, asyncio.timeout(120):
