@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -119,7 +119,8 @@ class Subject:
         """`find(self)`, computed on the first call and remembered. `find` has to be a pure module-level function."""
         if find not in self._findings:
             self._findings[find] = find(self)
-        return cast("T", self._findings[find])
+        finding: T = self._findings[find]
+        return finding
 
 
 @dataclass(frozen=True, slots=True)

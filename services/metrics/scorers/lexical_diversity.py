@@ -19,6 +19,7 @@ from services.metrics.scorers.ngrams import distinct_pairs, distinct_words
 
 # The threshold 0.72 in whole numbers, so that no rounding decides where a factor ends.
 _MTLD_THRESHOLD_PERCENT = 72
+_MTLD_REPEATED_PERCENT = 100 - _MTLD_THRESHOLD_PERCENT
 # McCarthy and Jarvis advise against MTLD on shorter texts.
 _MTLD_WORDS_MIN = 50
 _HDD_DRAWS = 42
@@ -37,14 +38,16 @@ def mtld_factors(words: Iterable[str]) -> float:
     """How many stretches, the last one in part, it takes until the type-token ratio falls below 0.72; one direction."""
     factors = 0.0
     seen: set[str] = set()
-    start = end = 0
+    start = end = repeated = 0
     for end, word in enumerate(words, start=1):
         if word not in seen:
             seen.add(word)
-        elif 100 * len(seen) < _MTLD_THRESHOLD_PERCENT * (end - start):
+            continue
+        repeated += 1
+        if 100 * repeated > _MTLD_REPEATED_PERCENT * (end - start):
             factors += 1.0
             seen.clear()
-            start = end
+            start, repeated = end, 0
     if end > start:
         factors += (1.0 - len(seen) / (end - start)) / (1.0 - _MTLD_THRESHOLD_PERCENT / 100)
     return factors

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from pydantic import Field
 
@@ -48,6 +49,16 @@ class QualityParameters(Parameters):
     lexical_diversity: float = _weight(0.1, "Weight of min(1, MTLD / 80).")
     structure: float = _weight(0.05, "Weight of structure.well_formed.")
 
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """The weights of answers that have a reference, by component."""
+        return {name: getattr(self, name) for name in COMPONENTS}
+
+    @cached_property
+    def weights_without_reference(self) -> dict[str, float]:
+        """The weights of other answers, of whose correctness nothing is known."""
+        return {name: weight for name, weight in self.weights.items() if name != "correctness"}
+
 
 def _capped(value: Value, full: float) -> Value:
     return value if isinstance(value, Absent) else min(1.0, max(0.0, value / full))
@@ -91,7 +102,7 @@ COMPONENTS: dict[str, Callable[[Subject], Value]] = {
 
 
 def _quality(subject: Subject, parameters: QualityParameters) -> Sequence[Value]:
-    weights = {name: getattr(parameters, name) for name in COMPONENTS if name != "correctness" or subject.references}
+    weights = parameters.weights if subject.references else parameters.weights_without_reference
     total = math.fsum(weights.values())
     if not total:
         return (NO_WEIGHTS, NO_WEIGHTS)
