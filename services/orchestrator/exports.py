@@ -48,12 +48,13 @@ class ExportRow:
 
 
 def judgements_of(scores: Iterable[Score]) -> dict[str, dict[str, object]]:
-    """Verdict, interval and cost of each score that a model gave."""
+    """Verdict, interval, reasons and cost of each score that a model gave."""
     return {
         score.name: {
             "verdict": score.verdict,
             "low": score.low,
             "high": score.high,
+            "reasons": list(score.reasons),
             "cost_nano_usd": score.cost.nano_usd,
             "unpriced_calls": score.cost.unpriced_calls,
             "absent_reason": score.absent_reason,

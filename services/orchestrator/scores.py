@@ -39,3 +39,5 @@ class Score:
     low: float | None = None
     """The lower end of the 95 % interval of a judge's score."""
     high: float | None = None
+    reasons: tuple[str, ...] = ()
+    """What a judge gave as its reasons, each time that it was asked and answered."""

@@ -83,6 +83,10 @@ def test_a_judge_is_paid_by_its_run_and_a_spent_budget_makes_scores_absent(tmp_p
         assert verdicts > 0
         spent = typed("spend", "--by", "run", "--json", home=home).json()["rows"][0]
         assert (spent["calls"], spent["cost"]["cost_nano_usd"]) == (16 + 48, answers + verdicts)
+        exported = typed("export", "latest", "--format", "json", home=home).json()
+        judgements = [each["judgements"]["judge"] for each in exported]
+        assert [(len(each["reasons"]), all(each["reasons"])) for each in judgements] == [(3, True)] * 16
+        assert sum(each["cost_nano_usd"] for each in judgements) == verdicts
 
         limited = ("create", "--limit", "0.01usd", "--period", "total", "--tag", "feature=judge")
         assert typed("budgets", *limited, home=home).exit_code == 0

@@ -162,7 +162,8 @@ def _score(message: metrics_pb2.Score) -> Score:
         interval = judgement.score
         verdict = judge_pb2.RubricVerdict.Name(judgement.verdict).removeprefix("RUBRIC_VERDICT_").lower()
         low, high = (getattr(interval, end) if interval.HasField(end) else None for end in ("low", "high"))
-        score = replace(score, verdict=verdict, low=low, high=high)
+        reasons = tuple(sample.evidence.reasons for sample in judgement.samples if sample.evidence.reasons)
+        score = replace(score, verdict=verdict, low=low, high=high, reasons=reasons)
     return score
 
 
