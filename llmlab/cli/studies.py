@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmlab.api.common.v1 import content_pb2, value_pb2
 from llmlab.api.metrics.v1 import brands_pb2, metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2
+from llmlab.cli.money import NANO_PER_USD
 from llmlab.cli.study_files import StudyError, read_rows, read_yaml
 
 if TYPE_CHECKING:
@@ -148,6 +149,9 @@ def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec
             timeout_ms=round(limits.get("timeout_s", 0) * 1000),
             requests_per_minute=limits.get("requests_per_minute", 0),
             retry_unknown=limits.get("retry_unknown", False),
+            max_cost_nano_usd=round(limits.get("max_cost_usd", 0) * NANO_PER_USD),
+            ignore_circuit_breaker=limits.get("ignore_circuit_breaker", False),
+            priority=limits.get("priority", 0),
         ),
     )
 

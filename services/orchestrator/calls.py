@@ -70,6 +70,7 @@ class CallPlan:
     provider_options: Values
     timeout_ms: int
     tags: Mapping[str, str] = field(default_factory=dict)
+    ignore_circuit_breaker: bool = False
 
 
 class PlannedCall(NamedTuple):

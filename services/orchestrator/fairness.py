@@ -14,15 +14,19 @@ class Candidate:
     project_id: str
     concurrency: int
     slots: int
+    priority: int = 0
 
 
 def claim_order(candidates: Iterable[Candidate], slots_of_project: Mapping[str, int]) -> list[Candidate]:
     """Runs in the order in which to try to grant them slots.
 
-    The project with the fewest granted slots comes first, and within it the run with the fewest; the older run (ids are
-    time-ordered) wins a tie.
+    The project with the fewest granted slots comes first, whatever its runs' priorities; within it the run with the
+    highest priority, and among equals the one with the fewest slots; the older run (ids are time-ordered) wins a tie.
     """
-    return sorted(candidates, key=lambda run: (slots_of_project.get(run.project_id, 0), run.slots, run.run_id))
+    return sorted(
+        candidates,
+        key=lambda run: (slots_of_project.get(run.project_id, 0), -run.priority, run.slots, run.run_id),
+    )
 
 
 def grant(candidate: Candidate, *, capacity: int, grant_max: int) -> int:

@@ -23,6 +23,7 @@ from services.orchestrator.ledger import (
     CellScores,
     CellSettled,
     Claim,
+    Exhausted,
     OpenBill,
     ShardBack,
     ShardEnd,
@@ -31,6 +32,7 @@ from services.orchestrator.ledger import (
     Write,
 )
 from services.orchestrator.outcomes import (
+    OUT_OF_MONEY,
     Again,
     AskAgain,
     Drop,
@@ -86,11 +88,14 @@ class Lane:
         )
         self._answers: dict[int, Answer] = {}
         self._to_score: set[int] = set()
+        # Calls for which there was no money, until that is on record.
+        self._no_room: set[int] = set()
         self._outbox: list[Write] = []
         self._outbox_ready = asyncio.Event()
         self._cancel_asked = asyncio.Event()
         self._done = asyncio.Event()
         self._cancelling = False
+        self._exhausting = False
         self._paused = False
         self._draining = False
         self._exhausted = False
@@ -129,7 +134,12 @@ class Lane:
     @property
     def _stopped(self) -> bool:
         """Whether no further call is made, for now or for ever."""
-        return self._cancelling or self._paused or self._draining
+        return self._stopping or self._paused or self._draining
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether the run's cells end as they are."""
+        return self._cancelling or self._exhausting
 
     @property
     def slotless_shard(self) -> ShardKey | None:
@@ -155,7 +165,7 @@ class Lane:
             await self._adopt(shard)
         else:
             self._queue.push(shard, shard.range)
-            if self._cancelling:
+            if self._stopping:
                 self._queue.drop_waiting()
         self._exhausted = self._exhausted or shard.range.stop >= self.plan.cells
         self._end_finished_shards()
@@ -179,15 +189,25 @@ class Lane:
         """Do what the run's state asks for."""
         if status is RunStatus.CANCELLING:
             self.cancel()
+        elif status is RunStatus.EXHAUSTING:
+            self._wind_down()
         elif status is RunStatus.PAUSED:
             self._pause()
         elif self._paused and status in CLAIMABLE:
             self._paused = False
             self._dispatcher.go_on()
 
+    def _wind_down(self) -> None:
+        """Make no further call; those under way end as they do, and are scored."""
+        if not self._stopping:
+            self._exhausting = True
+            self._dispatcher.stop()
+            self._queue.drop_waiting()
+            self._finish_what_is_done()
+
     def _pause(self) -> None:
         """Make no further call, and give shards back as their calls end."""
-        if not (self._paused or self._cancelling):
+        if not (self._paused or self._stopping):
             self._paused = True
             self._dispatcher.hold()
             # The sweep asks for what is not known of them: a run may be paused for days.
@@ -246,7 +266,9 @@ class Lane:
             self._answers[call.cell] = ending
             self._post(endings.answered(call, model, history.made, ending))
             return
-        decision = decide_failure(ending, history, self._retry, self._context.rng, cancelling=self._cancelling)
+        if ending.reason == OUT_OF_MONEY and self.plan.limits.max_cost_nano_usd and not self._stopping:
+            ending = self._without_room(call.cell, ending)
+        decision = decide_failure(ending, history, self._retry, self._context.rng, cancelling=self._stopping)
         match decision:
             case Finish(status):
                 self._post(endings.failed(call, model, history.made, status, ending))
@@ -261,6 +283,15 @@ class Lane:
                 self._post(endings.again(call, "refused", ending.reason, not_before_us=None))
             case Resolve():
                 self._call_lost(call)
+
+    def _without_room(self, cell: int, refusal: Failure) -> Failure:
+        """A refusal by a budget: what is held for other calls may come free; without any the run's money is used up."""
+        self._no_room.add(cell)
+        if self._doubts or not self._no_room.issuperset(self._queue.calls):
+            return refusal._replace(reason="RATE_LIMITED", retryable=True)
+        self._post(Exhausted(self.plan.run_id))
+        self._wind_down()
+        return refusal
 
     def _call_lost(self, call: CallId) -> None:
         self._queue.calls.pop(call.cell, None)
@@ -285,7 +316,7 @@ class Lane:
             self._context.rng,
             waited_ms=round((self._context.clock.monotonic_s() - doubt.since_s) * 1_000),
             unknown_after_ms=self._context.policy.unknown_after_ms,
-            cancelling=self._cancelling,
+            cancelling=self._stopping,
         )
         match resolution:
             case AskAgain():
@@ -346,10 +377,11 @@ class Lane:
 
     def _again_committed(self, write: CellAgain) -> None:
         self._queue.calls.pop(write.cell, None)
+        self._no_room.discard(write.cell)
         # The ledger may have been read between the commit and now, and have told of this call.
         if write.attempt >= self._queue.history(write.cell).next_attempt:
             self._queue.count(write.cell, write.outcome, write.attempt)
-        if write.not_before_us is None or self._cancelling:
+        if write.not_before_us is None or self._stopping:
             self._queue.finish(write.cell)
             return
         if not write.settled:
@@ -413,7 +445,7 @@ class Lane:
                 self._to_score.add(stored.cell)
                 text = self._context.answer_text(stored.body)
                 self._scoring.add(stored.cell, text, stored.finish_reason)
-        if self._cancelling:
+        if self._stopping:
             self._queue.drop_waiting()
         for cell in list(shard.open):
             self._finish_if_done(cell)

@@ -113,7 +113,13 @@ class ShardBack(NamedTuple):
     shard: ShardKey
 
 
-Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd | ShardBack
+class Exhausted(NamedTuple):
+    """A budget has no room for another call of the run."""
+
+    run_id: str
+
+
+Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd | ShardBack | Exhausted
 
 
 class ClaimRequest(NamedTuple):

@@ -26,6 +26,11 @@ class RunLimits:
     timeout_ms: int = 0
     requests_per_minute: int = 0
     retry_unknown: bool = False
+    max_cost_nano_usd: int = 0
+    """What all calls of the run together may cost; 0: only budgets limit it."""
+    ignore_circuit_breaker: bool = False
+    priority: int = 0
+    """Among the runs of a project those with a higher one are served first."""
 
     def overridden_by(self, other: RunLimits) -> RunLimits:
         """These limits with what `other` states put in their place."""
@@ -35,6 +40,9 @@ class RunLimits:
             timeout_ms=other.timeout_ms or self.timeout_ms,
             requests_per_minute=other.requests_per_minute or self.requests_per_minute,
             retry_unknown=other.retry_unknown or self.retry_unknown,
+            max_cost_nano_usd=other.max_cost_nano_usd or self.max_cost_nano_usd,
+            ignore_circuit_breaker=other.ignore_circuit_breaker or self.ignore_circuit_breaker,
+            priority=other.priority or self.priority,
         )
 
     def in_force(self) -> RunLimits:
@@ -45,6 +53,9 @@ class RunLimits:
             timeout_ms=self.timeout_ms or TIMEOUT_MS_DEFAULT,
             requests_per_minute=self.requests_per_minute,
             retry_unknown=self.retry_unknown,
+            max_cost_nano_usd=self.max_cost_nano_usd,
+            ignore_circuit_breaker=self.ignore_circuit_breaker,
+            priority=self.priority,
         )
 
     def rate_for(self, provider: str) -> int:

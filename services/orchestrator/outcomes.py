@@ -15,9 +15,12 @@ from services.orchestrator.calls import AttemptState, Failure, ResolvedAttempt
 from services.orchestrator.states import CellStatus
 from services.runtime.backoff import Backoff
 
+OUT_OF_MONEY = "BUDGET_EXCEEDED"
+"""The failure of a call for which a budget has no room."""
+
 HOPELESS_REASONS = frozenset(
     {
-        "BUDGET_EXCEEDED",
+        OUT_OF_MONEY,
         "UNPRICED",
         "MODEL_NOT_FOUND",
         "PROVIDER_NOT_CONFIGURED",

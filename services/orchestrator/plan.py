@@ -68,6 +68,7 @@ class RunPlan:
                 parameters=self._view.parameters(address.model, address.point),
                 provider_options=model.provider_options,
                 timeout_ms=self.limits.timeout_ms,
+                ignore_circuit_breaker=self.limits.ignore_circuit_breaker,
                 tags=self._tags,
             )
             self._call_plans[address.model, address.point] = plan

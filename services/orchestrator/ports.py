@@ -186,6 +186,18 @@ class Prices(Protocol):
         ...
 
 
+class Budgets(Protocol):
+    """Hard limits on what runs may cost."""
+
+    async def limit_run(self, project_id: str, run_id: str, limit_nano_usd: int) -> None:
+        """Let all calls of a run together cost so much at the most. Raises DomainError."""
+        ...
+
+    async def lift_run(self, project_id: str, run_id: str) -> None:
+        """End the limit of a run, if it has one. Raises DomainError."""
+        ...
+
+
 class Identity(Protocol):
     """Lets a run act for the one who started it."""
 

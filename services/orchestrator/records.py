@@ -111,12 +111,13 @@ class EventKind(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    EXHAUSTED = "exhausted"
     PAUSED = "paused"
     RESUMED = "resumed"
     RETRIED = "retried"
 
 
-LAST_EVENTS = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
+LAST_EVENTS = frozenset({EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED, EventKind.EXHAUSTED})
 """Events after which no further one comes, unless the run is retried."""
 
 

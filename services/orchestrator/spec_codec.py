@@ -23,6 +23,13 @@ from services.orchestrator.experiment import (
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.values import Value
 
+_YOUNGER_LIMITS = ("max_cost_nano_usd", "ignore_circuit_breaker", "priority")
+
+
+def _limits(limits: RunLimits) -> dict[str, Any]:
+    """Limits as stated; those that are younger than specs on record are left out where they are not."""
+    return {name: value for name, value in asdict(limits).items() if value or name not in _YOUNGER_LIMITS}
+
 
 def encode_spec(spec: ExperimentSpec) -> bytes:
     """The canonical bytes of a spec."""
@@ -53,7 +60,7 @@ def encode_spec(spec: ExperimentSpec) -> bytes:
             }
             for target in spec.scorers
         ],
-        "limits": asdict(spec.limits),
+        "limits": _limits(spec.limits),
     }
     if spec.brands:  # left out otherwise, as in specs that are older than brands
         document["brands"] = [asdict(brand) for brand in spec.brands]

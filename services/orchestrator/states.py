@@ -17,12 +17,16 @@ class RunStatus(StrEnum):
     """Told to wait: calls under way end as they do, no further one is made."""
     CANCELLING = "cancelling"
     """Told to stop; calls under way are being ended."""
+    EXHAUSTING = "exhausting"
+    """Its money is used up: calls under way end as they do, no further one is made."""
     COMPLETED = "completed"
     """Ended with at least one cell done."""
     FAILED = "failed"
     """Ended without a single cell done."""
     CANCELLED = "cancelled"
     """Ended by cancel."""
+    EXHAUSTED = "exhausted"
+    """Ended because its money was used up; cells are left without a result."""
 
 
 class CellStatus(StrEnum):
@@ -48,23 +52,27 @@ class Step(StrEnum):
     DELETE = "deleted"
     CLAIM = "claimed"
     """Its first cells are claimed."""
+    EXHAUST = "stopped for lack of money"
+    """A budget has no room for another call."""
     END = "ended"
     """Nothing is left to do."""
 
 
 _P, _R, _W, _X = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.CANCELLING
 _C, _F, _N = RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED
+_S, _E = RunStatus.EXHAUSTING, RunStatus.EXHAUSTED
 
 STEPS: Mapping[Step, Mapping[RunStatus, frozenset[RunStatus]]] = {
     step: {old: frozenset(new) for old, new in row.items()}
     for step, row in {
-        Step.CANCEL: {_P: {_X}, _R: {_X}, _W: {_X}, _X: {_X}, _C: {_C}, _F: {_F}, _N: {_N}},
+        Step.CANCEL: {_P: {_X}, _R: {_X}, _W: {_X}, _S: {_X}, _X: {_X}, _C: {_C}, _F: {_F}, _N: {_N}, _E: {_E}},
         Step.PAUSE: {_P: {_W}, _R: {_W}, _W: {_W}},
         Step.RESUME: {_P: {_P}, _R: {_R}, _W: {_R}},
-        Step.RETRY: {_C: {_R}, _F: {_R}, _N: {_R}},
-        Step.DELETE: {_C: {_C}, _F: {_F}, _N: {_N}},
+        Step.RETRY: {_C: {_R}, _F: {_R}, _N: {_R}, _E: {_R}},
+        Step.DELETE: {_C: {_C}, _F: {_F}, _N: {_N}, _E: {_E}},
         Step.CLAIM: {_P: {_R}, _R: {_R}},
-        Step.END: {_R: {_C, _F}, _W: {_C, _F}, _X: {_N}},
+        Step.EXHAUST: {_R: {_S}},
+        Step.END: {_R: {_C, _F}, _W: {_C, _F}, _S: {_E}, _X: {_N}},
     }.items()
 }
 """For each step the states in which it may be taken, and those that it may lead to. A step that leads where the run is
@@ -75,6 +83,10 @@ ENDED = frozenset(STEPS[Step.DELETE])
 
 CLAIMABLE = frozenset(STEPS[Step.CLAIM])
 """States in which cells of a run may be claimed."""
+
+
+STOPPING = frozenset({RunStatus.CANCELLING, RunStatus.EXHAUSTING})
+"""States in which no further call is made, for ever, and ranges end with cells that have no result."""
 
 
 class IllegalTransition(AssertionError):
@@ -102,8 +114,10 @@ def check_step(step: Step, old: RunStatus, new: RunStatus | None = None) -> None
 def final_status(old: RunStatus, cells_done: int) -> RunStatus:
     """How a run ends in which nothing is left to do.
 
-    CANCELLED after a cancel, COMPLETED with at least one cell done, FAILED with none.
+    CANCELLED after a cancel, EXHAUSTED for lack of money, else COMPLETED with at least one cell done, FAILED with none.
     """
     if old is RunStatus.CANCELLING:
         return RunStatus.CANCELLED
+    if old is RunStatus.EXHAUSTING:
+        return RunStatus.EXHAUSTED
     return RunStatus.COMPLETED if cells_done else RunStatus.FAILED

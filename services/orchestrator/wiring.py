@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from services.orchestrator.admission import Admission
+from services.orchestrator.peers.budgets import GrpcBudgets
 from services.orchestrator.peers.cost import GrpcBills
 from services.orchestrator.peers.gateway import GrpcGateway
 from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
 from services.orchestrator.peers.metrics import GrpcMetrics
 from services.orchestrator.peers.prices import GrpcPrices
 from services.orchestrator.planning import Planner
-from services.orchestrator.ports import Bills, Gateway, Identity, Metrics, Prices
+from services.orchestrator.ports import Bills, Budgets, Gateway, Identity, Metrics, Prices
 from services.orchestrator.records import RunEvent
 from services.orchestrator.rpc.brand_sets import BrandSetServicer
 from services.orchestrator.rpc.codec import answer_text
@@ -51,6 +52,7 @@ class Peers:
     bills: Bills
     identity: Identity
     prices: Prices
+    budgets: Budgets
     verifier: TokenVerifier | None
 
 
@@ -107,7 +109,7 @@ async def build(
                 ledger, brand_sets, admission, Planner(ledger, views, peers.gateway, peers.prices), clock
             ),
             BrandSetServicer(brand_sets, peers.metrics, clock),
-            RunServicer(ledger, admission, peers.identity, views, watching, hints, clock),
+            RunServicer(ledger, admission, peers.identity, peers.budgets, views, watching, hints, clock),
             ResultServicer(ledger, peers.metrics, views, guard_formulas=settings.csv_guard_formulas),
         ]
         yield await stack.enter_async_context(
@@ -135,6 +137,7 @@ async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock:
         bills=GrpcBills(cost, minter),
         identity=GrpcIdentity(identity, minter),
         prices=GrpcPrices(cost),
+        budgets=GrpcBudgets(cost, minter),
         verifier=verifier,
     )
 

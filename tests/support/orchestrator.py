@@ -114,6 +114,8 @@ class World:
     score_gate: asyncio.Event | None = None
     """Where set, scores wait for it."""
     settled_by_ledger: list[Settlement] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    """What runs may cost, nano-USD, each call being held at PRICE."""
     unsendable: frozenset[str] = frozenset()
     """Call ids for which the gateway refuses a whole batch."""
     unscorable: dict[int, DomainError] = field(default_factory=dict)
@@ -162,6 +164,9 @@ class WorldGateway:
         world, hold_id = self._world, f"{call.call_id}/1"
         if hold_id in world.holds:
             return failure("CALL_ALREADY_DISPATCHED", retryable=False, dispatched=False)
+        spent = sum(call.plan.run_id == other.partition("/")[0] for other in world.dispatched) * PRICE.nano_usd
+        if spent + PRICE.nano_usd > world.limits.get(call.plan.run_id, spent + PRICE.nano_usd):
+            return failure("BUDGET_EXCEEDED", retryable=False, dispatched=False)
         ending = world.script(call)
         if isinstance(ending, Failure) and not ending.dispatched:
             world.holds[hold_id] = AttemptState.RELEASED
@@ -207,6 +212,19 @@ class WorldBills:
         for item in settlements:
             self._world.holds[item.attempt_id] = AttemptState.SETTLED
         return [PRICE for _ in settlements]
+
+
+class WorldBudgets:
+    """Limits of runs in a World; `World.limits` has them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def limit_run(self, project_id: str, run_id: str, limit_nano_usd: int) -> None:
+        self._world.limits[run_id] = limit_nano_usd
+
+    async def lift_run(self, project_id: str, run_id: str) -> None:
+        self._world.limits.pop(run_id, None)
 
 
 class WorldPrices:

@@ -24,6 +24,7 @@ from services.runtime.status import error_from_rpc
 from tests.support.orchestrator import (
     World,
     WorldBills,
+    WorldBudgets,
     WorldGateway,
     WorldIdentity,
     WorldMetrics,
@@ -99,7 +100,15 @@ async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
         log_level="ERROR",
         **more,
     )
-    peers = Peers(WorldGateway(world), WorldMetrics(world), WorldBills(world), identity, WorldPrices(), verifier=None)
+    peers = Peers(
+        WorldGateway(world),
+        WorldMetrics(world),
+        WorldBills(world),
+        identity,
+        WorldPrices(),
+        WorldBudgets(world),
+        verifier=None,
+    )
     async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
         stubs = ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel)
         yield Client(*stubs, world, identity)

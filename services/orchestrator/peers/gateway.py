@@ -151,6 +151,8 @@ def _base(plan: CallPlan) -> pb.Call:
         else:
             setattr(parameters, name, value)
     fill_values(parameters.provider_options, plan.provider_options)
+    if plan.ignore_circuit_breaker:
+        call.resilience.ignore_circuit_breaker = True
     return call
 
 

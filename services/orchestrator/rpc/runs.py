@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,7 @@ from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from llmlab.api.orchestrator.v1.run_pb2_grpc import RunServiceServicer
 from services.orchestrator.admission import Admission
 from services.orchestrator.limits import RunLimits
-from services.orchestrator.ports import Identity
+from services.orchestrator.ports import Budgets, Identity
 from services.orchestrator.records import EventKind, RunEvent, RunRecord, Statistics
 from services.orchestrator.rpc.codec import money_message, payload_of, reason_number, timestamp_of, usage_message
 from services.orchestrator.rpc.delegations import Delegations
@@ -24,6 +25,7 @@ from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.validation import check_limits
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal, endless
+from services.runtime.errors import DomainError
 from services.runtime.feeds import Watching
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     import grpc
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = logging.getLogger(__name__)
 
 _PAGE_SIZE_DEFAULT: Final = 50
 
@@ -50,6 +54,7 @@ class RunServicer(RunServiceServicer):
         ledger: SqlLedger,
         admission: Admission,
         identity: Identity,
+        budgets: Budgets,
         views: SpecViews,
         watching: Watching[RunEvent, pb.WatchRunResponse],
         hints: Hints,
@@ -57,6 +62,7 @@ class RunServicer(RunServiceServicer):
     ) -> None:
         self._ledger = ledger
         self._admission = admission
+        self._budgets = budgets
         self._delegations = Delegations(ledger, identity)
         self._views = views
         self._watching = watching
@@ -73,6 +79,9 @@ class RunServicer(RunServiceServicer):
             check_limits(wanted, "limits")
             record = await self._new_run(request.experiment_id, wanted)
             try:
+                if record.limits.max_cost_nano_usd:
+                    # Before the run is there: nothing leaves without its limit.
+                    await self._budgets.limit_run(record.project_id, record.run_id, record.limits.max_cost_nano_usd)
                 first = await self._ledger.start_run(record, key, payload, _encoded)
             finally:
                 await self._delegations.revoke_unless_used(record.project_id, record.run_id, record.delegation_id)
@@ -188,7 +197,15 @@ class RunServicer(RunServiceServicer):
         project_id = current_principal().project_id
         key = RequestKey(project_id, "DeleteRun", request.request_id)
         await self._ledger.delete_run(project_id, request.run_id, key, payload_of(request))
+        await self._lift(project_id, request.run_id)
         return pb.DeleteRunResponse()
+
+    async def _lift(self, project_id: str, run_id: str) -> None:
+        """End the budget of a run that is gone; one that stays limits nothing any more."""
+        try:
+            await self._budgets.lift_run(project_id, run_id)
+        except DomainError as error:
+            _log.warning("the budget of run %s stays: %s", run_id, error.message)
 
     def _tell_workers(self, run_id: str) -> None:
         self._hints.publish(WORK_TOPIC)
@@ -267,6 +284,9 @@ def _event(event: RunEvent, view: SpecView) -> pb.RunEvent:
             message.failed.failure = event.failure
         case EventKind.CANCELLED:
             message.cancelled.statistics.CopyFrom(statistics)
+        case EventKind.EXHAUSTED:
+            message.exhausted.statistics.CopyFrom(statistics)
+            message.exhausted.failure = event.failure
         case EventKind.PAUSED:
             message.paused.statistics.CopyFrom(statistics)
         case EventKind.RESUMED:

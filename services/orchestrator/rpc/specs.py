@@ -62,6 +62,9 @@ def limits_of(message: pb.RunLimits) -> RunLimits:
         timeout_ms=message.timeout_ms,
         requests_per_minute=message.requests_per_minute,
         retry_unknown=message.retry_unknown,
+        max_cost_nano_usd=message.max_cost_nano_usd,
+        ignore_circuit_breaker=message.ignore_circuit_breaker,
+        priority=message.priority,
     )
 
 
@@ -73,6 +76,9 @@ def limits_message(limits: RunLimits) -> pb.RunLimits:
         timeout_ms=limits.timeout_ms,
         requests_per_minute=limits.requests_per_minute,
         retry_unknown=limits.retry_unknown,
+        max_cost_nano_usd=limits.max_cost_nano_usd,
+        ignore_circuit_breaker=limits.ignore_circuit_breaker,
+        priority=limits.priority,
     )
 
 

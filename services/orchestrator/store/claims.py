@@ -55,7 +55,7 @@ _OF_PROJECT = (
     .subquery()
 )
 _CANDIDATES = (
-    select(t.runs.c.run_id, t.runs.c.project_id, t.runs.c.concurrency, _SLOTS.label("slots"))
+    select(t.runs.c.run_id, t.runs.c.project_id, t.runs.c.concurrency, _SLOTS.label("slots"), t.runs.c.priority)
     .join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
     .join(_GRANTED, _GRANTED.c.run_id == t.runs.c.run_id, isouter=True)
     .where(or_(*(t.run_progress.c.status == status.value for status in sorted(CLAIMABLE))))
@@ -183,7 +183,7 @@ def _take_over(connection: Connection, request: ClaimRequest, now_us: int) -> li
 
 
 def _candidate(row: Any) -> Candidate:
-    return Candidate(row.run_id, row.project_id, row.concurrency, int(row.slots))
+    return Candidate(row.run_id, row.project_id, row.concurrency, int(row.slots), row.priority)
 
 
 def _claim_new(connection: Connection, database: Database, request: ClaimRequest, now_us: int) -> list[Claim]:

@@ -15,6 +15,7 @@ from services.orchestrator.ledger import (
     CellResult,
     CellScores,
     CellSettled,
+    Exhausted,
     Sent,
     ShardBack,
     ShardEnd,
@@ -22,11 +23,12 @@ from services.orchestrator.ledger import (
     Write,
 )
 from services.orchestrator.records import COUNTED_OUTCOMES, EventKind
+from services.orchestrator.states import RunStatus, Step, may
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.late import deliver_late
 from services.orchestrator.store.rows import bill_values, statistics_of
 from services.orchestrator.store.run_commit import RunCommit, attempt_row, close_calls, open_bills, write_results
-from services.orchestrator.store.runs import end_run_if_done, event_row, lock_progress
+from services.orchestrator.store.runs import end_run_if_done, event_row, lock_progress, take_step
 from services.orchestrator.store.statements import (
     CLOSE_BILL,
     COUNT_COMPLETE,
@@ -78,6 +80,8 @@ def _commit_run(run: RunCommit, worker_id: str, writes: list[Write]) -> list[int
         _write_outcomes(run, [write for write in writes if isinstance(write, CellResult | CellAgain)])
         _write_scores(run, [write for write in writes if isinstance(write, CellScores)])
         _write_bills(run, [write for write in writes if isinstance(write, CellSettled)])
+        if any(isinstance(write, Exhausted) for write in writes):
+            _exhaust(run)
         backs = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardBack)]
         refused.extend(index for index, back in backs if not _take_back(run, worker_id, back.shard))
         ends = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardEnd)]
@@ -233,6 +237,14 @@ def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
     return True
 
 
+def _exhaust(run: RunCommit) -> None:
+    """Make no further call of a run that is under way."""
+    status = RunStatus(run.progress["status"])
+    if may(Step.EXHAUST, status):
+        take_step(run.connection, run.run_id, Step.EXHAUST, status, RunStatus.EXHAUSTING)
+        run.progress["status"] = RunStatus.EXHAUSTING.value
+
+
 def _take_back(run: RunCommit, worker_id: str, shard: ShardKey) -> bool:
     """Leave a range and its slots to whoever claims them; False when it is held by another."""
     held = {"first_cell_of_range": shard.first_cell, "of_fence": shard.fence, "of_worker": worker_id}
@@ -242,11 +254,11 @@ def _take_back(run: RunCommit, worker_id: str, shard: ShardKey) -> bool:
 def _finished(run: RunCommit, cells: Mapping[str, int], count: int) -> bool:
     """Whether nothing is left to do for a range.
 
-    No call is open, and (unless cancelling) every cell has its result, every answer its scores.
+    No call is open, and (unless stopping) every cell has its result, every answer its scores.
     """
     if run.execute(COUNT_OPEN_CALLS, cells).scalar_one():
         return False
-    return run.cancelling or bool(run.execute(COUNT_COMPLETE, cells).scalar_one() == count)
+    return run.stopping or bool(run.execute(COUNT_COMPLETE, cells).scalar_one() == count)
 
 
 def _write_progress(run: RunCommit, *, ending: bool) -> None:

@@ -131,6 +131,6 @@ def _reopen(run: RunCommit, cell: int) -> None:
             )
         )
     ).scalar_one()
-    if not covered and not run.cancelling:
+    if not covered and not run.stopping:
         row = {"first_cell": cell, "cells": 1, "worker_id": "", "fence": 0, "slots": 0}
         run.connection.execute(insert(t.shards), {"run_id": run.run_id, **row})

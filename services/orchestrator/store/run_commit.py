@@ -12,7 +12,7 @@ from sqlalchemy import Connection, CursorResult, Executable, Table
 from services.orchestrator.calls import Money, Usage
 from services.orchestrator.endings import open_bill
 from services.orchestrator.ledger import CellAgain, CellResult
-from services.orchestrator.states import ENDED, CellStatus, RunStatus
+from services.orchestrator.states import ENDED, STOPPING, CellStatus, RunStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.rows import BILL_COLUMNS, bill_of, bill_row, bill_values
 from services.orchestrator.store.statements import CLOSE_CALL, Statements
@@ -39,9 +39,9 @@ class RunCommit:
         return RunStatus(self.progress["status"]) in ENDED
 
     @property
-    def cancelling(self) -> bool:
-        """Whether the run has been told to stop."""
-        return RunStatus(self.progress["status"]) is RunStatus.CANCELLING
+    def stopping(self) -> bool:
+        """Whether no further call of the run is made."""
+        return RunStatus(self.progress["status"]) in STOPPING
 
     def next_sequence(self) -> int:
         """The sequence of one more event."""

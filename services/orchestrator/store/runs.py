@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, exists, select, update
 
 from services.orchestrator.records import EventKind, RunRecord, Statistics
-from services.orchestrator.states import ENDED, RunStatus, Step, check_step, final_status
+from services.orchestrator.states import ENDED, STOPPING, RunStatus, Step, check_step, final_status
 from services.orchestrator.statistics import encode_statistics
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.rows import run_of, statistics_of
@@ -19,6 +19,7 @@ _END_EVENTS = {
     RunStatus.COMPLETED: EventKind.COMPLETED,
     RunStatus.FAILED: EventKind.FAILED,
     RunStatus.CANCELLED: EventKind.CANCELLED,
+    RunStatus.EXHAUSTED: EventKind.EXHAUSTED,
 }
 
 
@@ -44,6 +45,9 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
             "timeout_ms": limits.timeout_ms,
             "requests_per_minute": limits.requests_per_minute,
             "retry_unknown": limits.retry_unknown,
+            "max_cost_nano_usd": limits.max_cost_nano_usd,
+            "ignore_circuit_breaker": limits.ignore_circuit_breaker,
+            "priority": limits.priority,
             "user_id": record.user_id,
             "key_id": record.key_id,
             "delegation_id": record.delegation_id,
@@ -127,19 +131,30 @@ def end_run_if_done(connection: Connection, progress: dict[str, Any], now_us: in
     """
     run_id, status = progress["run_id"], RunStatus(progress["status"])
     to_claim = progress["next_cell"] < progress["cells"] or progress["retry_next"] < progress["retry_end"]
-    if status in ENDED or (status is not RunStatus.CANCELLING and to_claim):
+    if status in ENDED or (status not in STOPPING and to_claim):
         return False
     if connection.execute(select(exists().where(t.shards.c.run_id == run_id))).scalar_one():
         return False
     statistics = statistics_of(progress)
     final = final_status(status, statistics.done)
     failure = _why_failed(connection, run_id, statistics) if final is RunStatus.FAILED else ""
+    if final is RunStatus.EXHAUSTED:
+        failure = _what_is_left(statistics)
     sequence = progress["last_sequence"] + 1
     take_step(connection, run_id, Step.END, status, final, ended_us=now_us, failure=failure, last_sequence=sequence)
     connection.execute(
         t.events.insert(), event_row(run_id, sequence, _END_EVENTS[final], statistics, now_us, failure=failure)
     )
     return True
+
+
+def _what_is_left(statistics: Statistics) -> str:
+    """One sentence for a person about a run that a budget has ended."""
+    left = statistics.cells_total - statistics.done - statistics.failed - statistics.unknown
+    return (
+        f"{left} of {statistics.cells_total} cells were not called: max_cost, or another budget, has no room for a "
+        "further call; raise it and retry the run."
+    )
 
 
 def _why_failed(connection: Connection, run_id: str, statistics: Statistics) -> str:

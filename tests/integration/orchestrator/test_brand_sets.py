@@ -22,7 +22,16 @@ from services.orchestrator.wiring import Peers, build
 from services.runtime.channel import open_channel
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
-from tests.support.orchestrator import World, WorldBills, WorldGateway, WorldIdentity, WorldMetrics, WorldPrices, study
+from tests.support.orchestrator import (
+    World,
+    WorldBills,
+    WorldBudgets,
+    WorldGateway,
+    WorldIdentity,
+    WorldMetrics,
+    WorldPrices,
+    study,
+)
 
 BRANDS = [Brand(name="beta", aliases=["b2", "b1", "b2"]), Brand(name="alpha", domains=["alpha.com"])]
 KEPT = [Brand(name="alpha", domains=["alpha.com"]), Brand(name="beta", aliases=["b1", "b2"])]
@@ -69,7 +78,13 @@ async def client(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Client]:
         log_level="ERROR",
     )
     peers = Peers(
-        WorldGateway(world), WorldMetrics(world), WorldBills(world), WorldIdentity(), WorldPrices(), verifier=None
+        WorldGateway(world),
+        WorldMetrics(world),
+        WorldBills(world),
+        WorldIdentity(),
+        WorldPrices(),
+        WorldBudgets(world),
+        verifier=None,
     )
     async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
         yield Client(BrandSetServiceStub(channel), ExperimentServiceStub(channel))

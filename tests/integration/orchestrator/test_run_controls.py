@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import asyncio
 
+from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from tests.support.orchestrator import answer, failure
 from tests.support.orchestrator_rpc import Client, refusal
+
+
+async def test_a_run_with_max_cost_is_limited_before_it_starts_until_it_is_deleted(client: Client) -> None:
+    experiment = await client.create()
+    run = await client.start(experiment.experiment_id, limits=epb.RunLimits(max_cost_nano_usd=20, concurrency=1))
+    events = await client.watch(run.run_id)
+    ended = (await client.runs.GetRun(pb.GetRunRequest(run_id=run.run_id))).run
+    limits = dict(client.world.limits)
+    await client.runs.DeleteRun(pb.DeleteRunRequest(run_id=run.run_id))
+
+    assert limits == {run.run_id: 20}
+    assert client.world.limits == {}
+    assert (ended.status, ended.statistics.cost.cost_nano_usd) == (pb.RUN_STATUS_EXHAUSTED, 20)
+    assert events[-1].exhausted.failure == ended.failure != ""
+    assert ended.limits.max_cost_nano_usd == 20
 
 
 async def test_a_run_is_paused_resumed_retried_and_deleted(client: Client) -> None:

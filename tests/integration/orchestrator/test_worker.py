@@ -3,169 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, exists, select
 
 from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
 from services.orchestrator.calls import Answer, AttemptState, CallId, Failure, Money, PlannedCall
-from services.orchestrator.experiment import ExperimentSpec, ScorerTarget
+from services.orchestrator.experiment import ScorerTarget
 from services.orchestrator.limits import RunLimits
-from services.orchestrator.policy import WorkerPolicy
-from services.orchestrator.product import Product
-from services.orchestrator.records import ExperimentRecord, RunRecord, Statistics
-from services.orchestrator.rpc.codec import answer_text
-from services.orchestrator.spec_codec import encode_spec, spec_hash
-from services.orchestrator.states import ENDED, CellStatus, RunStatus, Step
-from services.orchestrator.store import Bodies, ResultQuery, SqlLedger, StoredResult
-from services.orchestrator.store.tables import shards
-from services.orchestrator.topics import WORK_TOPIC, run_topic
-from services.orchestrator.worker import Worker, WorkerPorts
-from services.runtime.backoff import Backoff
-from services.runtime.clock import SYSTEM_CLOCK
-from services.runtime.database import Database
-from services.runtime.errors import DomainError, InvalidField, NotFound
+from services.orchestrator.states import CellStatus, RunStatus, Step
+from services.orchestrator.topics import WORK_TOPIC
+from services.orchestrator.worker import Worker
+from services.runtime.errors import DomainError, InvalidField
 from services.runtime.failpoints import arm
-from services.runtime.hints import LocalHints
 from services.runtime.liveness import Hold, Liveness, liveness_of
-from services.runtime.requests import RequestKey
 from tests.support.ledger import ask
 from tests.support.orchestrator import (
     USAGE,
-    World,
-    WorldBills,
-    WorldGateway,
-    WorldIdentity,
-    WorldMetrics,
     answer,
     eventually,
     failure,
     study,
 )
-
-PROJECT = "prj_1"
-NO_KEY = RequestKey(PROJECT, "Test", "")
-FAST = Backoff(base_ms=5, cap_ms=40)
-POLICY = WorkerPolicy(
-    lease_ms=3_000,
-    poll_ms=100,
-    unknown_after_ms=150,
-    cancel_grace_ms=200,
-    drain_ms=1_000,
-    settle_after_ms=5,
-    bill_sweep_ms=50,
-    retry=FAST,
-    peer=FAST,
-)
-
-
-@dataclass
-class Lab:
-    """A ledger, a world, and workers to come."""
-
-    database: Database
-    ledger: SqlLedger
-    world: World
-    hints: LocalHints
-    identity: WorldIdentity
-
-    @asynccontextmanager
-    async def worker(self, policy: WorkerPolicy = POLICY) -> AsyncIterator[asyncio.Task[None]]:
-        """A worker for the duration of the block; leaving it stops it in good order."""
-        worker = Worker(self.ports(), policy)
-        task = asyncio.create_task(worker.run())
-        try:
-            yield task
-        finally:
-            worker.stop()
-            await asyncio.gather(task, return_exceptions=True)
-
-    def ports(self) -> WorkerPorts:
-        return WorkerPorts(
-            ledger=self.ledger,
-            gateway=WorldGateway(self.world),
-            metrics=WorldMetrics(self.world),
-            bills=WorldBills(self.world),
-            identity=self.identity,
-            hints=self.hints,
-            liveness=liveness_of(self.database),
-            clock=SYSTEM_CLOCK,
-            rng=random.Random(7),
-            answer_text=answer_text,
-        )
-
-    async def start(self, spec: ExperimentSpec, run_id: str = "run_1", limits: RunLimits | None = None) -> int:
-        """Start a run; returns its number of cells."""
-        encoded = encode_spec(spec)
-        cells = Product.of(spec).cells
-        record = ExperimentRecord("exp_1", PROJECT, "a study", "", spec_hash(encoded), cells, 1, 1)
-        try:
-            await self.ledger.get_experiment(PROJECT, "exp_1")
-        except NotFound:
-            await self.ledger.create_experiment(record, encoded, key=NO_KEY, payload=b"", answer=lambda _: b"")
-        run = RunRecord(
-            run_id,
-            PROJECT,
-            "exp_1",
-            "a study",
-            RunStatus.PENDING,
-            spec_hash(encoded),
-            (limits or RunLimits(concurrency=8)).in_force(),
-            "usr_1",
-            "",
-            f"dlg_{run_id}",
-            created_us=SYSTEM_CLOCK.now_us(),
-            last_sequence=1,
-            statistics=Statistics(cells_total=cells),
-        )
-        await self.ledger.start_run(run, NO_KEY, b"", lambda _: b"")
-        self.hints.publish(WORK_TOPIC)
-        return cells
-
-    async def until(self, condition: Callable[[RunRecord], bool], run_id: str = "run_1") -> RunRecord:
-        """The run as soon as the condition holds."""
-        async with asyncio.timeout(20):
-            with self.hints.subscribe(run_topic(run_id)) as changes:
-                while not condition(run := await self.ledger.get_run(PROJECT, run_id)):
-                    await changes.wait(0.05)
-        return run
-
-    async def ended(self, run_id: str = "run_1") -> RunRecord:
-        return await self.until(lambda run: run.status in ENDED, run_id)
-
-    async def all_given_back(self) -> None:
-        """Returns as soon as no worker holds cells of the first run."""
-        async with asyncio.timeout(20):
-            with self.hints.subscribe(run_topic("run_1")) as changes:
-                while await self.database.read(held_shards):
-                    await changes.wait(0.05)
-
-    async def results(self, run_id: str = "run_1") -> list[StoredResult]:
-        return await self.ledger.page_results(ResultQuery(run_id, limit=10_000, bodies=Bodies.ALL))
-
-
-@pytest.fixture
-async def lab(database_url: str, tmp_path: Path) -> AsyncIterator[Lab]:
-    async with Database.open(
-        database_url, schema="orchestrator", migrations="services.orchestrator.migrations"
-    ) as database:
-        yield Lab(database, SqlLedger(database), World(), LocalHints(), WorldIdentity())
-
-
-def assert_whole(run: RunRecord, results: list[StoredResult], world: World) -> None:
-    """Every cell has one result, every call one record, and nothing was dispatched twice under one id."""
-    assert [stored.record.cell for stored in results] == list(range(run.statistics.cells_total))
-    assert set(world.dispatched.values()) <= {1}
-    statistics = run.statistics
-    by_status = [sum(stored.record.status is status for stored in results) for status in CellStatus]
-    assert by_status == [statistics.done, statistics.failed, statistics.unknown, statistics.cancelled]
-    known = statistics.done + statistics.failed + statistics.attempts_failed
-    assert known <= sum(world.dispatched.values()) <= known + statistics.unknown
+from tests.support.orchestrator_lab import POLICY, Lab, assert_whole
 
 
 async def test_a_run_goes_from_start_to_end(lab: Lab) -> None:
@@ -361,68 +222,6 @@ async def test_cancel_stops_calls_and_keeps_results(lab: Lab) -> None:
     assert run.statistics.done >= 4
     assert len(results) == run.statistics.done + 4
     assert sum(lab.world.dispatched.values()) == len(results)
-
-
-async def test_a_pause_lets_calls_end_gives_everything_back_and_a_resume_goes_on(lab: Lab) -> None:
-    async with lab.worker():
-        cells = await lab.start(study(rows=50), limits=RunLimits(concurrency=4))
-        await lab.until(lambda run: run.statistics.done >= 4)
-        lab.world.gate = asyncio.Event()
-        await eventually(lambda: lab.world.under_way >= 4)
-        await ask(lab.ledger, Step.PAUSE)
-        lab.hints.publish(WORK_TOPIC)
-        lab.world.gate.set()
-        # Another run finds all slots free, on the same worker.
-        await lab.all_given_back()
-        paused = await lab.ledger.get_run(PROJECT, "run_1")
-        made = sum(lab.world.dispatched.values())
-        await lab.start(study(rows=50), "run_2")
-        await lab.ended("run_2")
-        assert (paused.status, paused.statistics.done) == (RunStatus.PAUSED, made)
-        assert paused.statistics.done < cells
-
-        await ask(lab.ledger, Step.RESUME)
-        lab.hints.publish(WORK_TOPIC)
-        run = await lab.ended()
-
-    assert (run.status, run.statistics.done) == (RunStatus.COMPLETED, cells)
-    assert [stored.record.cell for stored in await lab.results()] == list(range(cells))
-    assert set(lab.world.dispatched.values()) == {1}
-
-
-async def test_a_pause_that_is_taken_back_at_once_changes_nothing(lab: Lab) -> None:
-    async with lab.worker():
-        cells = await lab.start(study(rows=20), limits=RunLimits(concurrency=4))
-        for _ in range(5):
-            for step in (Step.PAUSE, Step.RESUME):
-                await ask(lab.ledger, step)
-                lab.hints.publish(WORK_TOPIC)
-                await asyncio.sleep(0)
-        run = await lab.ended()
-
-    assert (run.status, run.statistics.done) == (RunStatus.COMPLETED, cells)
-
-
-async def test_a_retry_calls_again_for_what_failed_with_all_attempts_anew(lab: Lab) -> None:
-    lab.world.script = lambda call: failure() if "/3/" in call.call_id else answer()
-    async with lab.worker():
-        cells = await lab.start(study(rows=4), limits=RunLimits(concurrency=4, attempts_max=2))
-        assert (await lab.ended()).statistics.failed == 1
-        lab.world.script = lambda call: failure() if call.call_id.endswith("/3/3") else answer()
-        await ask(lab.ledger, Step.RETRY)
-        lab.hints.publish(WORK_TOPIC)
-        run = await lab.ended()
-
-    results = await lab.results()
-    assert (run.status, run.statistics.done, run.statistics.scored) == (RunStatus.COMPLETED, cells, cells)
-    assert run.statistics.attempts_failed == 3
-    assert (results[3].record.attempt, results[3].record.attempts) == (4, 4)
-    assert_whole(run, results, lab.world)
-
-
-def held_shards(connection: Connection) -> bool:
-    """Whether some worker holds cells."""
-    return bool(connection.execute(select(exists().where(shards.c.worker_id != ""))).scalar_one())
 
 
 JUDGED = replace(study(rows=8), scorers=(ScorerTarget("judge", needs_model=True),))

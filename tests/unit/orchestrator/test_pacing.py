@@ -73,6 +73,14 @@ def test_the_least_served_tenant_comes_first_then_its_least_served_run() -> None
     assert claim_order([busy, idle, other], {"prj_busy": 9, "prj_other": 10}) == [idle, busy, other]
 
 
+def test_priority_counts_within_a_project_only() -> None:
+    low = Candidate("run_1", "prj_1", concurrency=64, slots=0)
+    high = Candidate("run_2", "prj_1", concurrency=64, slots=10, priority=5)
+    other = Candidate("run_3", "prj_2", concurrency=64, slots=0, priority=-5)
+
+    assert claim_order([low, high, other], {"prj_1": 10}) == [other, high, low]
+
+
 def test_a_grant_keeps_all_three_bounds() -> None:
     run = Candidate("run_1", "prj", concurrency=100, slots=90)
 

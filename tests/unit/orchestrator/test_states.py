@@ -17,7 +17,7 @@ ASKED = (Step.CANCEL, Step.PAUSE, Step.RESUME, Step.RETRY, Step.DELETE)
 
 
 def test_ended_states_are_left_by_a_retry_only_and_every_other_state_can_end() -> None:
-    assert {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED} == ENDED
+    assert {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.EXHAUSTED} == ENDED
     for status in ENDED:
         leaving = {step for step, row in STEPS.items() if row.get(status, {status}) != {status}}
         assert leaving == {Step.RETRY}
@@ -49,3 +49,4 @@ def test_how_a_run_ends() -> None:
     assert final_status(RunStatus.RUNNING, 1) is RunStatus.COMPLETED
     assert final_status(RunStatus.PAUSED, 0) is RunStatus.FAILED
     assert final_status(RunStatus.CANCELLING, 5) is RunStatus.CANCELLED
+    assert final_status(RunStatus.EXHAUSTING, 5) is RunStatus.EXHAUSTED

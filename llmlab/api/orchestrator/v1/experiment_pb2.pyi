@@ -394,6 +394,9 @@ class RunLimits(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     RETRY_UNKNOWN_FIELD_NUMBER: _builtins.int
+    MAX_COST_NANO_USD_FIELD_NUMBER: _builtins.int
+    IGNORE_CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
     """Calls under way at once, 1 - 1,024; default 5."""
     attempts_max: _builtins.int
@@ -404,6 +407,16 @@ class RunLimits(_message.Message):
     """Calls a minute, 1 - 1,000,000; default 60 for real providers and none for the mock."""
     retry_unknown: _builtins.bool
     """Dispatch a cell again although an earlier attempt's outcome is unknown. It can be paid for twice."""
+    max_cost_nano_usd: _builtins.int
+    """What all calls of the run together may cost, those of its scorers included, nano-USD, at most 1,000,000 USD; default none.
+    A hard budget of the run: a call for which there is no room is not made. When there is none for a single further call, the
+    run ends EXHAUSTED with the other cells not called; to go on raise the run's budget and retry it. Models without a price
+    are refused.
+    """
+    ignore_circuit_breaker: _builtins.bool
+    """Call also where a circuit breaker is open. Default false."""
+    priority: _builtins.int
+    """Among the runs of the project those with a higher priority are served first, -100 - 100; default 0. Projects share alike."""
     def __init__(
         self,
         *,
@@ -412,10 +425,13 @@ class RunLimits(_message.Message):
         timeout_ms: _builtins.int = ...,
         requests_per_minute: _builtins.int = ...,
         retry_unknown: _builtins.bool = ...,
+        max_cost_nano_usd: _builtins.int = ...,
+        ignore_circuit_breaker: _builtins.bool = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "concurrency", b"concurrency", "requests_per_minute", b"requests_per_minute", "retry_unknown", b"retry_unknown", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "concurrency", b"concurrency", "ignore_circuit_breaker", b"ignore_circuit_breaker", "max_cost_nano_usd", b"max_cost_nano_usd", "priority", b"priority", "requests_per_minute", b"requests_per_minute", "retry_unknown", b"retry_unknown", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,6 +51,10 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     """Ended by cancel."""
     RUN_STATUS_PAUSED: _RunStatus.ValueType  # 7
     """Told to wait: calls under way end as they do, no further one is made."""
+    RUN_STATUS_EXHAUSTING: _RunStatus.ValueType  # 8
+    """A budget has no room for a further call; calls under way end as they do."""
+    RUN_STATUS_EXHAUSTED: _RunStatus.ValueType  # 9
+    """Ended because a budget had no room for a further call; the other cells were not called."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
     """Where a run stands."""
@@ -71,6 +75,10 @@ RUN_STATUS_CANCELLED: RunStatus.ValueType  # 6
 """Ended by cancel."""
 RUN_STATUS_PAUSED: RunStatus.ValueType  # 7
 """Told to wait: calls under way end as they do, no further one is made."""
+RUN_STATUS_EXHAUSTING: RunStatus.ValueType  # 8
+"""A budget has no room for a further call; calls under way end as they do."""
+RUN_STATUS_EXHAUSTED: RunStatus.ValueType  # 9
+"""Ended because a budget had no room for a further call; the other cells were not called."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
 
 class _CellStatus:
@@ -213,7 +221,7 @@ class Run(_message.Message):
     last_sequence: _builtins.int
     """The sequence of its latest event."""
     failure: _builtins.str
-    """Why it failed, for a person; empty otherwise."""
+    """Why it failed, or what it left undone for lack of money, for a person; empty otherwise."""
     @_builtins.property
     def statistics(self) -> Global___RunStatistics:
         """Counts and sums so far."""
@@ -805,6 +813,7 @@ class RunEvent(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
     RETRIED_FIELD_NUMBER: _builtins.int
+    EXHAUSTED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3 ... in each run."""
     @_builtins.property
@@ -847,6 +856,10 @@ class RunEvent(_message.Message):
     def retried(self) -> Global___RunRetried:
         """The run goes on after it had ended; its earlier last event is not the last any more."""
 
+    @_builtins.property
+    def exhausted(self) -> Global___RunExhausted:
+        """The run has ended for lack of money. The last event."""
+
     def __init__(
         self,
         *,
@@ -861,12 +874,13 @@ class RunEvent(_message.Message):
         paused: Global___RunPaused | None = ...,
         resumed: Global___RunResumed | None = ...,
         retried: Global___RunRetried | None = ...,
+        exhausted: Global___RunExhausted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "event", b"event", "failed", b"failed", "paused", b"paused", "progress", b"progress", "result", b"result", "resumed", b"resumed", "retried", b"retried", "started", b"started", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "event", b"event", "exhausted", b"exhausted", "failed", b"failed", "paused", b"paused", "progress", b"progress", "result", b"result", "resumed", b"resumed", "retried", b"retried", "started", b"started", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "event", b"event", "failed", b"failed", "paused", b"paused", "progress", b"progress", "result", b"result", "resumed", b"resumed", "retried", b"retried", "sequence", b"sequence", "started", b"started", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "event", b"event", "exhausted", b"exhausted", "failed", b"failed", "paused", b"paused", "progress", b"progress", "result", b"result", "resumed", b"resumed", "retried", b"retried", "sequence", b"sequence", "started", b"started", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "progress", "result", "completed", "failed", "cancelled", "paused", "resumed", "retried"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "progress", "result", "completed", "failed", "cancelled", "paused", "resumed", "retried", "exhausted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1109,6 +1123,34 @@ class RunRetried(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunRetried: _TypeAlias = RunRetried  # noqa: Y015
+
+@_typing.final
+class RunExhausted(_message.Message):
+    """The run has ended for lack of money."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    failure: _builtins.str
+    """What was left undone, for a person."""
+    @_builtins.property
+    def statistics(self) -> Global___RunStatistics:
+        """Final counts and sums."""
+
+    def __init__(
+        self,
+        *,
+        statistics: Global___RunStatistics | None = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "statistics", b"statistics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunExhausted: _TypeAlias = RunExhausted  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
