@@ -31,6 +31,7 @@ class Begun:
 
     run_id: str
     file_format: str
+    score_set: str
     bytes: int
     results: int
     resume_token: str
@@ -39,7 +40,7 @@ class Begun:
 class Download:
     """The two files beside the one to be written: what has come (`.part`), and how it goes on (`.resume`)."""
 
-    def __init__(self, path: Path, run_id: str, file_format: str) -> None:
+    def __init__(self, path: Path, run_id: str, file_format: str, score_set: str) -> None:
         """Raises CommandError where the path is a folder."""
         if path.is_dir():
             raise CommandError(f"{path} is a folder; name a file.", EXIT_USAGE)
@@ -47,13 +48,15 @@ class Download:
         self._part = path.with_name(path.name + ".part")
         self._note = path.with_name(path.name + ".resume")
         self._run_id = run_id
-        self._file_format = file_format
+        self.file_format = file_format
+        self.score_set = score_set
 
     def begun(self) -> Begun | None:
         """What a broken export of the same run and format has left, as far as it can be trusted."""
         try:
             begun = Begun(**json.loads(self._note.read_text("utf-8")))
-            usable = (begun.run_id, begun.file_format) == (self._run_id, self._file_format)
+            mine = (self._run_id, self.file_format, self.score_set)
+            usable = (begun.run_id, begun.file_format, begun.score_set) == mine
             return begun if usable and self._part.stat().st_size >= begun.bytes else None
         except (OSError, ValueError, TypeError):
             return None
@@ -71,7 +74,14 @@ class Download:
     def note(self, file: BinaryIO, piece: run_pb2.ExportResultsResponse) -> None:
         """Notes how the export goes on behind what has just been written."""
         file.flush()
-        begun = Begun(self._run_id, self._file_format, file.tell(), piece.results, piece.resume_token)
+        begun = Begun(
+            run_id=self._run_id,
+            file_format=self.file_format,
+            score_set=self.score_set,
+            bytes=file.tell(),
+            results=piece.results,
+            resume_token=piece.resume_token,
+        )
         fresh = self._note.with_name(self._note.name + ".new")
         fresh.write_text(json.dumps(asdict(begun)), "utf-8")
         fresh.replace(self._note)
@@ -82,20 +92,20 @@ class Download:
         self._note.unlink(missing_ok=True)
 
 
-async def download(client: Client, run: run_pb2.Run, file_format: str, path: Path) -> int:
+async def download(client: Client, run: run_pb2.Run, file_format: str, path: Path, score_set: str) -> int:
     """Writes an export into a file, behind what a broken one has left, and returns how many results it has.
 
     Raises:
         CommandError: The file can't be written.
         LlmlabError: The export is refused, or breaks; what has come is kept.
     """
-    files = Download(path, run.run_id, file_format)
+    files = Download(path, run.run_id, file_format, score_set)
     begun = files.begun()
     try:
         with suppress(_BeginAgain):
-            return await _write(client, run, file_format, files, begun)
+            return await _write(client, run, files, begun)
         hint("The results have changed since the broken export; it begins again.")
-        return await _write(client, run, file_format, files, None)
+        return await _write(client, run, files, None)
     except OSError as error:
         raise CommandError(f"{path}: can't be written ({error.strerror}).", EXIT_USAGE) from error
 
@@ -110,20 +120,17 @@ class _BeginAgain(Exception):
     """A broken export can't be taken up."""
 
 
-async def _write(client: Client, run: run_pb2.Run, file_format: str, files: Download, begun: Begun | None) -> int:
+async def _write(client: Client, run: run_pb2.Run, files: Download, begun: Begun | None) -> int:
     written = begun.results if begun else 0
     if begun:
         hint(f"Going on behind {begun.results:,} results of a broken export.")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[size]}"),
-    )
-    with files.open(begun) as file, Progress(*columns, console=notes, disable=not notes.is_terminal) as progress:
+    with files.open(begun) as file, _progress() as progress:
         task = progress.add_task("results", total=cells_ended(run.statistics), completed=written, size="")
         pieces = client.export_results(
-            run_id=run.run_id, file_format=FORMATS[file_format], resume_token=begun.resume_token if begun else ""
+            run_id=run.run_id,
+            file_format=FORMATS[files.file_format],
+            score_set=files.score_set,
+            resume_token=begun.resume_token if begun else "",
         )
         try:
             async for piece in pieces:

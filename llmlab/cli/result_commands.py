@@ -141,6 +141,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent, or -.")
     ] = None,
+    scores: Annotated[str, typer.Option(metavar="SET", help="With the scores of this set of `llmlab rescore`.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Export all results of a run as CSV, JSON, JSON Lines or Parquet.
@@ -154,11 +155,12 @@ def export(
         async with connect() as client:
             chosen = await pick_run(client, run_id)
             if output is None or str(output) == STANDARD_OUTPUT:
-                async for piece in client.export_results(run_id=chosen.run_id, file_format=FORMATS[file_format]):
+                pieces = client.export_results(run_id=chosen.run_id, file_format=FORMATS[file_format], score_set=scores)
+                async for piece in pieces:
                     sys.stdout.buffer.write(piece.data)
                 sys.stdout.buffer.flush()
                 return
-            written = await download(client, chosen, file_format, output)
+            written = await download(client, chosen, file_format, output, scores)
             if as_json:
                 print_json({"run_id": chosen.run_id, "file": str(output), "results": written})
             else:

@@ -19,6 +19,7 @@ from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.plan_command import confirm
 from llmlab.cli.progress import follow
 from llmlab.cli.run_choice import pick_run
+from llmlab.cli.run_watch import watch_runs
 from llmlab.cli.studies import load_study
 from llmlab.client import Client
 
@@ -128,14 +129,23 @@ def watch(run_id: RunId, as_json: AsJson = False) -> None:
     run_async(command())
 
 
-def runs(limit: Shown = 20, as_json: AsJson = False) -> None:
+def runs(
+    limit: Shown = 20,
+    watch_them: Annotated[bool, typer.Option("--watch", help="Go on, and show how they change, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List runs, newest first.
+
+    With --watch and --json, each run is printed as a line whenever it changes.
 
     The cost is that of the time of the calls; `llmlab spend --by run` follows later repricings.
     """
 
     async def command() -> None:
         async with connect() as client:
+            if watch_them:
+                await watch_runs(client, limit, as_json=as_json)
+                return
             found = await taken(client.list_runs(), limit)
             if as_json:
                 print_json([to_plain(entry) for entry in found])

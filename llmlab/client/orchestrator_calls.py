@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from google.protobuf import field_mask_pb2
 
 from llmlab.api.common.v1 import error_pb2
-from llmlab.api.orchestrator.v1 import comparison_pb2, experiment_pb2, run_pb2
+from llmlab.api.orchestrator.v1 import comparison_pb2, experiment_pb2, run_pb2, score_set_pb2
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
 from llmlab.client.connection import Connection
-from llmlab.client.errors import LlmlabError
+from llmlab.client.errors import LlmlabError, NotFoundError
 
 if TYPE_CHECKING:
     from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceAsyncStub
@@ -162,6 +162,40 @@ class OrchestratorCalls(Connection):
             "orchestrator", self._runs.WatchRun, request_after, lambda message: message.events, after_sequence
         )
 
+    async def watch_runs(self, *, experiment_id: str = "") -> AsyncGenerator[run_pb2.Run, None]:
+        """Yields the project's runs that go on, then each run that begins, moves or ends, without end.
+
+        A stream that is cut is taken up; runs that ended meanwhile are told of, too.
+
+        Raises:
+            LlmlabError: It is refused, or nobody answered 30 times in a row.
+        """
+        request = run_pb2.WatchRunsRequest(experiment_id=experiment_id)
+        going_on: set[str] = set()
+        failures = 0
+        while True:
+            lost, going_on = going_on, set()
+            try:
+                async with aclosing(self._stream("orchestrator", self._runs.WatchRuns, request)) as messages:
+                    async for message in messages:
+                        failures = 0
+                        for run in [*message.runs, *await self._ended_since(lost, message.runs)]:
+                            (going_on.discard if run.HasField("end_time") else going_on.add)(run.run_id)
+                            yield run
+                        lost = set()
+            except LlmlabError as error:
+                failures += 1
+                going_on |= lost
+                await self._pause_before_resuming(error, failures)
+
+    async def _ended_since(self, lost: set[str], told: Iterable[run_pb2.Run]) -> list[run_pb2.Run]:
+        """Those of the runs that went on before a cut, and of which the first message behind it does not tell."""
+        ended = []
+        for run_id in sorted(lost - {run.run_id for run in told}):
+            with suppress(NotFoundError):
+                ended.append(await self.get_run(run_id))
+        return ended
+
     async def get_result(self, run_id: str, cell_index: int) -> run_pb2.Result:
         """Returns one result with request and response."""
         request = run_pb2.GetResultRequest(run_id=run_id, cell_index=cell_index)
@@ -176,6 +210,7 @@ class OrchestratorCalls(Connection):
         models: Iterable[str] = (),
         prompts: Iterable[str] = (),
         error_reasons: Iterable[error_pb2.ErrorReason.ValueType] = (),
+        score_set: str = "",
         full: bool = False,
         order: run_pb2.ResultOrder.ValueType = run_pb2.RESULT_ORDER_CELL,
     ) -> AsyncIterator[run_pb2.Result]:
@@ -187,6 +222,7 @@ class OrchestratorCalls(Connection):
             models=models,
             prompts=prompts,
             error_reasons=error_reasons,
+            score_set=score_set,
         )
         request = run_pb2.ListResultsRequest(filter=results_filter, full=full, order=order)
         async for page in self._pages("orchestrator", self._results.ListResults, request):
@@ -210,9 +246,22 @@ class OrchestratorCalls(Connection):
         request = comparison_pb2.CompareResultsRequest(first=first, second=second)
         return await self._unary("orchestrator", self._results.CompareResults, request)
 
-    async def summarize_run(self, run_id: str) -> run_pb2.SummarizeRunResponse:
+    async def rescore_run(
+        self, run_id: str, score_set: str, scorers: Iterable[experiment_pb2.ScorerTarget]
+    ) -> AsyncIterator[score_set_pb2.RescoreRunResponse]:
+        """Scores an ended run's answers anew and yields how far it has come; a repeat goes on from there."""
+        request = score_set_pb2.RescoreRunRequest(run_id=run_id, score_set=score_set, scorers=scorers)
+        async for message in self._stream("orchestrator", self._results.RescoreRun, request):
+            yield message
+
+    async def list_score_sets(self, run_id: str) -> list[score_set_pb2.ScoreSet]:
+        """Returns a run's score sets beside its own, by name."""
+        request = score_set_pb2.ListScoreSetsRequest(run_id=run_id)
+        return list((await self._unary("orchestrator", self._results.ListScoreSets, request)).score_sets)
+
+    async def summarize_run(self, run_id: str, *, score_set: str = "") -> run_pb2.SummarizeRunResponse:
         """Sums a run up per model and parameter point, every figure with its interval."""
-        request = run_pb2.SummarizeRunRequest(run_id=run_id)
+        request = run_pb2.SummarizeRunRequest(run_id=run_id, score_set=score_set)
         return await self._unary("orchestrator", self._results.SummarizeRun, request)
 
     async def summarize_run_brands(
@@ -228,6 +277,7 @@ class OrchestratorCalls(Connection):
         run_id: str = "",
         experiment_id: str = "",
         file_format: run_pb2.ExportFormat.ValueType,
+        score_set: str = "",
         resume_token: str = "",
     ) -> AsyncIterator[run_pb2.ExportResultsResponse]:
         """Yields the pieces of an export file; a stream that is cut goes on behind the last piece yielded.
@@ -237,7 +287,7 @@ class OrchestratorCalls(Connection):
         Raises:
             LlmlabError: It is refused (WRONG_STATE where results have changed meanwhile), or nobody answered 30 times.
         """
-        results_filter = run_pb2.ResultFilter(run_id=run_id, experiment_id=experiment_id)
+        results_filter = run_pb2.ResultFilter(run_id=run_id, experiment_id=experiment_id, score_set=score_set)
 
         def request() -> run_pb2.ExportResultsRequest:
             return run_pb2.ExportResultsRequest(filter=results_filter, format=file_format, resume_token=resume_token)

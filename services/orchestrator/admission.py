@@ -48,19 +48,29 @@ class Admission:
         await asyncio.to_thread(self._check, spec)
         await self._look_up(spec, token, keys_needed=True)
 
+    async def admit_scorers(self, spec: ExperimentSpec, token: str) -> ExperimentSpec:
+        """Check a spec for the sake of its scorers alone; the spec with what the metrics service tells about them."""
+        await asyncio.to_thread(self._check, spec)
+        return await self._look_up_scorers(spec, token)
+
+    async def _look_up_scorers(self, spec: ExperimentSpec, token: str) -> ExperimentSpec:
+        if not spec.scorers:
+            return spec
+        spec = with_needs(spec, await self._metrics.list_scorers(token))
+        try:
+            await self._metrics.check_scorers(token, spec.scorers)
+        except InvalidField as error:
+            field = error.field.replace("]", "].scorer", 1)
+            raise InvalidField(f"spec.{field}", error.message, reason=error.reason) from error
+        return spec
+
     def _check(self, spec: ExperimentSpec) -> tuple[int, bytes]:
         cells = check_spec(spec, cells_max=self._cells_max, cells_setting=self._cells_setting)
         return cells, encode_spec(spec)
 
     async def _look_up(self, spec: ExperimentSpec, token: str, *, keys_needed: bool) -> ExperimentSpec:
         """Check a spec against what the peers have; the spec with what they tell about its scorers."""
-        if spec.scorers:
-            spec = with_needs(spec, await self._metrics.list_scorers(token))
-            try:
-                await self._metrics.check_scorers(token, spec.scorers)
-            except InvalidField as error:
-                field = error.field.replace("]", "].scorer", 1)
-                raise InvalidField(f"spec.{field}", error.message, reason=error.reason) from error
+        spec = await self._look_up_scorers(spec, token)
         models = await self._gateway.list_models(token)
         check_models(spec, models.names, models.not_configured if keys_needed else {})
         if spec.brands:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.orchestrator.calls import NO_MONEY, NO_USAGE, Money, Timing, Usage
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.states import CellStatus, RunStatus
+
+if TYPE_CHECKING:
+    from services.orchestrator.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ class RunEvent(NamedTuple):
     result: ResultEvent | None = None
     failure: str = ""
     final: bool = False
+    pace: Pace | None = None
+    """Of the latest event with statistics, as it was read."""
 
 
 class AttemptRecord(NamedTuple):

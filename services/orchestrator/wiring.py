@@ -109,8 +109,18 @@ async def build(
                 ledger, brand_sets, admission, Planner(ledger, views, peers.gateway, peers.prices), clock
             ),
             BrandSetServicer(brand_sets, peers.metrics, clock),
-            RunServicer(ledger, admission, peers.identity, peers.budgets, views, watching, hints, clock),
-            ResultServicer(ledger, peers.metrics, views, guard_formulas=settings.csv_guard_formulas),
+            RunServicer(
+                ledger,
+                admission,
+                peers.identity,
+                peers.budgets,
+                views,
+                watching,
+                settings.watch_policy(),
+                hints,
+                clock,
+            ),
+            ResultServicer(ledger, peers.metrics, admission, views, clock, guard_formulas=settings.csv_guard_formulas),
         ]
         yield await stack.enter_async_context(
             serve(

@@ -137,7 +137,14 @@ def test_a_broken_export_goes_on_where_it_broke_and_an_unusable_one_begins_again
     )
     assert target.read_bytes()[:4] == b"PAR1"
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.resume"))
-    begun = {"run_id": run_id, "file_format": "csv", "bytes": 3, "results": 1, "resume_token": "no longer good"}
+    begun = {
+        "run_id": run_id,
+        "file_format": "csv",
+        "score_set": "",
+        "bytes": 3,
+        "results": 1,
+        "resume_token": "no longer good",
+    }
     broken = tmp_path / "out.csv"
     broken.with_name("out.csv.part").write_bytes(b"begun")
     broken.with_name("out.csv.resume").write_text(json.dumps(begun))
@@ -145,6 +152,22 @@ def test_a_broken_export_goes_on_where_it_broke_and_an_unusable_one_begins_again
     assert "Going on behind 1 results" in finished.notes
     assert "begins again" in finished.notes
     assert len(list(csv.DictReader(io.StringIO(broken.read_text(), newline="")))) == CELLS
+
+
+def test_a_run_is_scored_anew_beside_its_own_scores(home: Path, run_id: str, tmp_path: Path) -> None:
+    study = tmp_path / "checks.yaml"
+    study.write_text(STUDY.replace("label: on_topic", "label: named"))
+    finished = typed("rescore", run_id, "strict", str(study), "--json", home=home)
+    assert finished.exit_code == 0, finished.notes
+    assert {"quality", "named"} <= {score["name"] for score in finished.json()["points"][0]["scores"]}
+    exported = typed("export", run_id, "--format", "jsonl", "--scores", "strict", home=home).json_lines()
+    own = typed("export", run_id, "--format", "jsonl", home=home).json_lines()
+    assert all("named" in each["scores"] and "on_topic" not in each["scores"] for each in exported)
+    assert all("on_topic" in each["scores"] for each in own)
+    assert [each["scores"]["named"] for each in exported] == [each["scores"]["on_topic"] for each in own]
+    refused = typed("rescore", run_id, "strict", "--scorer", "quality", home=home)
+    assert "of other scorers" in refused.notes
+    assert typed("rescore", run_id, "empty", home=home).exit_code == 2
 
 
 def test_two_models_are_compared_and_conversations_shown(home: Path, run_id: str) -> None:

@@ -118,6 +118,8 @@ class World:
     """What runs may cost, nano-USD, each call being held at PRICE."""
     unsendable: frozenset[str] = frozenset()
     """Call ids for which the gateway refuses a whole batch."""
+    paid_scorers: frozenset[str] = frozenset()
+    """Scorers that call models."""
     unscorable: dict[int, DomainError] = field(default_factory=dict)
     """Cells for which metrics fails a whole batch, and how."""
 
@@ -303,7 +305,10 @@ class WorldMetrics:
         if self._world.metrics_down:
             raise unavailable("metrics")
         none: frozenset[str] = frozenset()
-        return [ScorerDeclaration("length", False, none, none), ScorerDeclaration("exact_match", True, none, none)]
+        return [
+            ScorerDeclaration(name, needs_reference, none, none, needs_model=name in self._world.paid_scorers)
+            for name, needs_reference in (("length", False), ("exact_match", True))
+        ]
 
     async def summarize(self, token: str, series: Sequence[Series]) -> list[tuple[Estimate, ...]]:
         return [

@@ -94,6 +94,7 @@ async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
         max_cells_per_run=1_000,
         poll_ms=50,
         watch_flush_ms=1,
+        watch_poll_ms=50,
         watch_page_events=7,
         retry_base_ms=1,
         cancel_grace_ms=100,

@@ -11,6 +11,7 @@ from services.orchestrator.rpc.result_messages import DIRECTION_NUMBERS, estimat
 from services.orchestrator.rpc.result_reading import PAGE, ResultReader
 from services.orchestrator.spec_view import SpecView
 from services.orchestrator.store import ResultQuery, SqlLedger
+from services.orchestrator.store.commit import DEFAULT_SCORE_SET
 from services.runtime.context import bearer_token, current_principal
 from services.runtime.errors import InvalidField
 
@@ -55,7 +56,9 @@ class Comparer:
         if message.model and not models:
             known = ", ".join(dict.fromkeys(model.model for model in view.spec.models))
             raise InvalidField(f"{field}.model", f"run {run.run_id} has no model {message.model!r}; it has {known}")
-        query = ResultQuery(run.run_id, limit=PAGE, sequence_max=run.last_sequence, models=models)
+        score_set = message.score_set or DEFAULT_SCORE_SET
+        await self._reader.check_score_set(run.run_id, score_set)
+        query = ResultQuery(run.run_id, limit=PAGE, sequence_max=run.last_sequence, models=models, score_set=score_set)
         async for page in self._reader.pages(query):
             for record, bodies in page:
                 address = view.address(record.cell)

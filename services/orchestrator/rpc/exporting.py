@@ -59,7 +59,7 @@ class Exporter:
         token = decode_page_token(fingerprint, request.resume_token, "resume_token")
         begun = _place(token) if token else None
         runs = await self._reader.runs(chosen)
-        parameters, scores = await self._columns(runs)
+        parameters, scores = await self._columns(runs, chosen.score_set)
         columns = hashlib.blake2b(repr((list(parameters), scores)).encode(), digest_size=8).hexdigest()
         if begun and begun.columns != columns:
             raise _changed()
@@ -114,7 +114,7 @@ class Exporter:
             case _:
                 return CsvWriter(list(parameters), scores, guard_formulas=self._guard_formulas)
 
-    async def _columns(self, runs: Sequence[RunRecord]) -> tuple[dict[str, list[Value]], list[str]]:
+    async def _columns(self, runs: Sequence[RunRecord], score_set: str) -> tuple[dict[str, list[Value]], list[str]]:
         """The parameters of all runs with their values, and the names of scores, each as it comes first."""
         parameters: dict[str, list[Value]] = {}
         scores: dict[str, None] = {}
@@ -123,7 +123,8 @@ class Exporter:
             for name, values in view.parameter_values().items():
                 parameters.setdefault(name, []).extend(values)
             # All answers of a run have the same scores: one that is scored tells their names.
-            for stored in await self._ledger.page_results(ResultQuery(run.run_id, limit=1, scored_only=True)):
+            query = ResultQuery(run.run_id, limit=1, scored_only=True, score_set=score_set)
+            for stored in await self._ledger.page_results(query):
                 scores.update(dict.fromkeys(score.name for score in scores_of(stored.bodies.scores)))
         return parameters, list(scores)
 

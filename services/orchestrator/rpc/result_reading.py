@@ -12,9 +12,10 @@ from services.orchestrator.rpc.runs import CELL_STATUSES
 from services.orchestrator.spec_view import SpecView, SpecViews
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import Bodies, ResultOrder, ResultQuery, SqlLedger, StoredResult
+from services.orchestrator.store.commit import DEFAULT_SCORE_SET
 from services.orchestrator.store.results import Position
 from services.runtime.context import current_principal
-from services.runtime.errors import InvalidField
+from services.runtime.errors import InvalidField, NotFound
 
 PAGE: Final = 1_000
 FULL_PAGE: Final = 200
@@ -40,6 +41,7 @@ class Filter:
         self.error_reasons = frozenset(
             ErrorReason.Name(number).removeprefix("ERROR_REASON_") for number in message.error_reasons
         )
+        self.score_set = message.score_set or DEFAULT_SCORE_SET
         self.parts = (
             self.run_id,
             self.experiment_id,
@@ -47,6 +49,7 @@ class Filter:
             sorted(self.models),
             sorted(self.prompts),
             sorted(self.error_reasons),
+            self.score_set,
         )
 
     def narrowed(self, query: ResultQuery, view: SpecView) -> ResultQuery | None:
@@ -67,6 +70,7 @@ class Filter:
             sequence_max=query.sequence_max,
             bodies=query.bodies,
             brands=bool(view.spec.brands),
+            score_set=self.score_set,
         )
 
 
@@ -85,9 +89,16 @@ class ResultReader:
         """The runs that a filter names, newest first. Raises NotFound."""
         project_id = current_principal().project_id
         if chosen.run_id:
-            return [await self._ledger.get_run(project_id, chosen.run_id)]
+            run = await self._ledger.get_run(project_id, chosen.run_id)
+            await self.check_score_set(run.run_id, chosen.score_set)
+            return [run]
         await self._ledger.get_experiment(project_id, chosen.experiment_id)
         return await self._ledger.runs_of_experiment(project_id, chosen.experiment_id)
+
+    async def check_score_set(self, run_id: str, score_set: str) -> None:
+        """Raises NotFound where a run has no score set of that name."""
+        if score_set != DEFAULT_SCORE_SET and await self._ledger.get_score_set(run_id, score_set) is None:
+            raise NotFound("score set", f"{run_id}/{score_set}")
 
     async def listed(
         self, chosen: Filter, start: tuple[str, Position] | None, order: ResultOrder, size: int, *, full: bool

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.orchestrator.v1 import comparison_pb2 as cpb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
+from llmlab.api.orchestrator.v1 import score_set_pb2 as spb
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceServicer
+from services.orchestrator.admission import Admission
 from services.orchestrator.brands import BrandSummary, Names, Places, places_among, same_places
 from services.orchestrator.ports import Metrics
 from services.orchestrator.records import RunRecord
 from services.orchestrator.rpc.brand_messages import answer_brands, brands_message
 from services.orchestrator.rpc.comparing import Comparer
 from services.orchestrator.rpc.exporting import Exporter
+from services.orchestrator.rpc.rescoring import Rescorer, score_set_message
 from services.orchestrator.rpc.result_messages import (
     attempt_message,
     point_message,
@@ -25,8 +28,10 @@ from services.orchestrator.rpc.result_reading import ORDERS, PAGE, Filter, Resul
 from services.orchestrator.rpc.runs import run_message
 from services.orchestrator.spec_view import SpecView, SpecViews
 from services.orchestrator.store import ResultOrder, ResultQuery, SqlLedger
+from services.orchestrator.store.commit import DEFAULT_SCORE_SET
 from services.orchestrator.store.results import Position
 from services.orchestrator.summary import Summary
+from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal
 from services.runtime.errors import InvalidField, NotFound
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
@@ -43,12 +48,22 @@ _PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 class ResultServicer(ResultServiceServicer):
     """Serves llmlab.api.orchestrator.v1.ResultService."""
 
-    def __init__(self, ledger: SqlLedger, metrics: Metrics, views: SpecViews, *, guard_formulas: bool) -> None:
+    def __init__(
+        self,
+        ledger: SqlLedger,
+        metrics: Metrics,
+        admission: Admission,
+        views: SpecViews,
+        clock: Clock,
+        *,
+        guard_formulas: bool,
+    ) -> None:
         """`guard_formulas`: CSV cells that a spreadsheet would run as a formula get a quote in front."""
         self._ledger = ledger
         self._metrics = metrics
         self._reader = ResultReader(ledger, views)
         self._exporter = Exporter(ledger, self._reader, guard_formulas=guard_formulas)
+        self._rescorer = Rescorer(ledger, self._reader, metrics, admission, clock)
         self._comparer = Comparer(ledger, self._reader, metrics)
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:
@@ -127,6 +142,20 @@ class ResultServicer(ResultServiceServicer):
             place = (stored.record.run_id, *order.position(stored.record))
             yield message, place
 
+    async def RescoreRun(
+        self, request: spb.RescoreRunRequest, context: Context
+    ) -> AsyncIterator[spb.RescoreRunResponse]:
+        """Scores the answers of a run anew."""
+        async with aclosing(self._rescorer.rescore(request)) as messages:
+            async for message in messages:
+                yield message
+
+    async def ListScoreSets(self, request: spb.ListScoreSetsRequest, context: Context) -> spb.ListScoreSetsResponse:
+        """Lists the score sets of a run."""
+        run = await self._ledger.get_run(current_principal().project_id, request.run_id)
+        found = await self._ledger.list_score_sets(run.run_id)
+        return spb.ListScoreSetsResponse(score_sets=map(score_set_message, found))
+
     async def CompareResults(self, request: cpb.CompareResultsRequest, context: Context) -> cpb.CompareResultsResponse:
         """Compares two runs, or two models."""
         return await self._comparer.compare(request)
@@ -136,7 +165,10 @@ class ResultServicer(ResultServiceServicer):
         run = await self._ledger.get_run(current_principal().project_id, request.run_id)
         view = await self._reader.view(run)
         summary = Summary(view.product)
-        async for page in self._reader.pages(ResultQuery(run.run_id, limit=PAGE, sequence_max=run.last_sequence)):
+        score_set = request.score_set or DEFAULT_SCORE_SET
+        await self._reader.check_score_set(run.run_id, score_set)
+        query = ResultQuery(run.run_id, limit=PAGE, sequence_max=run.last_sequence, score_set=score_set)
+        async for page in self._reader.pages(query):
             for stored in page:
                 summary.add(stored.record, scores_of(stored.bodies.scores))
         token = bearer_token()

@@ -12,11 +12,14 @@ from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from llmlab.api.orchestrator.v1.run_pb2_grpc import RunServiceServicer
 from services.orchestrator.admission import Admission
 from services.orchestrator.limits import RunLimits
+from services.orchestrator.pace import Pace
 from services.orchestrator.ports import Budgets, Identity
 from services.orchestrator.records import EventKind, RunEvent, RunRecord, Statistics
 from services.orchestrator.rpc.codec import money_message, payload_of, reason_number, timestamp_of, usage_message
 from services.orchestrator.rpc.delegations import Delegations
+from services.orchestrator.rpc.run_states import watch_states
 from services.orchestrator.rpc.specs import limits_message, limits_of
+from services.orchestrator.run_changes import RunChanges
 from services.orchestrator.spec_codec import decode_spec
 from services.orchestrator.spec_view import SpecView, SpecViews
 from services.orchestrator.states import CellStatus, RunStatus
@@ -26,7 +29,7 @@ from services.orchestrator.validation import check_limits
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal, endless
 from services.runtime.errors import DomainError
-from services.runtime.feeds import Watching
+from services.runtime.feeds import Watching, WatchPolicy
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
@@ -57,6 +60,7 @@ class RunServicer(RunServiceServicer):
         budgets: Budgets,
         views: SpecViews,
         watching: Watching[RunEvent, pb.WatchRunResponse],
+        watch_policy: WatchPolicy,
         hints: Hints,
         clock: Clock,
     ) -> None:
@@ -66,6 +70,7 @@ class RunServicer(RunServiceServicer):
         self._delegations = Delegations(ledger, identity)
         self._views = views
         self._watching = watching
+        self._watch_policy = watch_policy
         self._hints = hints
         self._clock = clock
 
@@ -218,9 +223,21 @@ class RunServicer(RunServiceServicer):
         view = await self._views.get(record.project_id, record.spec_hash)
 
         def encode(events: Sequence[RunEvent], latest: int) -> pb.WatchRunResponse:
-            return pb.WatchRunResponse(events=[_event(event, view) for event in events], latest_sequence=latest)
+            message = pb.WatchRunResponse(events=[_event(event, view) for event in events], latest_sequence=latest)
+            for event in events:
+                if event.pace is not None:
+                    _fill_pace(message.pace, event.pace)
+            return message
 
         async with aclosing(self._watching.watch(request.run_id, request.after_sequence, encode)) as messages:
+            async for message in messages:
+                yield message
+
+    @endless
+    async def WatchRuns(self, request: pb.WatchRunsRequest, context: Context) -> AsyncIterator[pb.WatchRunsResponse]:
+        """Streams the states of the project's runs."""
+        changes = RunChanges(self._ledger, current_principal().project_id, request.experiment_id)
+        async with aclosing(watch_states(changes, self._watch_policy, run_message)) as messages:
             async for message in messages:
                 yield message
 
@@ -294,3 +311,11 @@ def _event(event: RunEvent, view: SpecView) -> pb.RunEvent:
         case EventKind.RETRIED:
             message.retried.statistics.CopyFrom(statistics)
     return message
+
+
+def _fill_pace(message: pb.RunPace, pace: Pace) -> None:
+    message.results_per_s = pace.results_per_s
+    if pace.eta_us is not None:
+        message.eta_us = pace.eta_us
+    for quantile, latency_us in pace.latency_us:
+        message.latencies.add(quantile=quantile, latency_us=latency_us)

@@ -37,12 +37,17 @@ def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
         ),
         grid=tuple(ParameterAxis(axis.name, tuple(value_of(each) for each in axis.values)) for axis in message.grid),
         repeats=message.repeats or 1,
-        scorers=tuple(
-            ScorerTarget(target.scorer.name, values_of(target.scorer.parameters), target.scorer.label, target.reference)
-            for target in message.scorers
-        ),
+        scorers=scorers_of(message.scorers),
         limits=limits_of(message.limits),
         brands=brands_of(message.brands),
+    )
+
+
+def scorers_of(messages: Iterable[pb.ScorerTarget]) -> tuple[ScorerTarget, ...]:
+    """Scorers as plain values."""
+    return tuple(
+        ScorerTarget(target.scorer.name, values_of(target.scorer.parameters), target.scorer.label, target.reference)
+        for target in messages
     )
 
 
@@ -98,10 +103,14 @@ def spec_message(spec: ExperimentSpec) -> pb.ExperimentSpec:
         fill_values(added.provider_options, model.provider_options)
     for axis in spec.grid:
         message.grid.add(name=axis.name, values=[value_message(value) for value in axis.values])
-    for target in spec.scorers:
-        message.scorers.add(scorer=scorer_message(target), reference=target.reference)
+    message.scorers.extend(map(scorer_target_message, spec.scorers))
     message.brands.extend(brand_messages(spec.brands))
     return message
+
+
+def scorer_target_message(target: ScorerTarget) -> pb.ScorerTarget:
+    """A scorer with its reference on the wire."""
+    return pb.ScorerTarget(scorer=scorer_message(target), reference=target.reference)
 
 
 def scorer_message(target: ScorerTarget) -> metrics_pb2.ScorerSpec:

@@ -17,6 +17,7 @@ from services.orchestrator.ledger import (
     SweptBill,
     Write,
 )
+from services.orchestrator.pace import Latest
 from services.orchestrator.records import AnswerSample, AttemptRecord, ExperimentRecord, RunEvent, RunRecord
 from services.orchestrator.states import RunStatus
 from services.orchestrator.store import (
@@ -26,13 +27,17 @@ from services.orchestrator.store import (
     controls,
     events,
     experiments,
+    live_runs,
+    pace,
     removal,
     results,
     runs,
+    score_sets,
     shards,
     tables,
 )
 from services.orchestrator.store.results import ResultQuery, StoredResult
+from services.orchestrator.store.score_sets import ScoreSetRecord
 from services.orchestrator.store.statements import Statements
 from services.runtime.database import Database
 from services.runtime.requests import RememberedRequests, RequestKey
@@ -265,6 +270,40 @@ class SqlLedger:
     async def get_result(self, run_id: str, cell: int) -> StoredResult | None:
         """One result with its bodies; None where the cell has not ended."""
         return await self._database.read(results.get_result, run_id, cell)
+
+    async def newest_run(self, project_id: str) -> str:
+        """The id of the project's newest run; empty where it has none."""
+        return await self._database.read(live_runs.newest_run, project_id)
+
+    async def live_runs(
+        self, project_id: str, experiment_id: str, after_id: str, known: Collection[str], limit: int
+    ) -> list[RunRecord]:
+        """Runs that somebody watches; see `live_runs.live_runs`."""
+        return await self._database.read(live_runs.live_runs, project_id, experiment_id, after_id, known, limit)
+
+    async def latest_results(self, run_id: str, limit: int) -> Latest:
+        """When the latest results were committed; see `pace.latest_results`."""
+        return await self._database.read(pace.latest_results, run_id, limit)
+
+    async def latencies(self, run_id: str, ranks: list[int]) -> list[int]:
+        """The latencies of answers at these ranks, from 0 for the shortest."""
+        return await self._database.read(pace.latencies, run_id, ranks)
+
+    async def open_score_set(self, record: ScoreSetRecord) -> ScoreSetRecord:
+        """Begin a score set, or go on with one; see `score_sets.open_score_set`."""
+        return await self._database.write(score_sets.open_score_set, record)
+
+    async def get_score_set(self, run_id: str, score_set: str) -> ScoreSetRecord | None:
+        """One score set of a run; None where it has none of that name."""
+        return await self._database.read(score_sets.get_score_set, run_id, score_set)
+
+    async def list_score_sets(self, run_id: str) -> list[ScoreSetRecord]:
+        """A run's score sets, by name."""
+        return await self._database.read(score_sets.list_score_sets, run_id)
+
+    async def add_scores(self, run_id: str, score_set: str, scores: Sequence[tuple[int, bytes]]) -> None:
+        """Keep packed scores of cells that have none in a set. Raises NotFound where the run is gone."""
+        await self._database.write(score_sets.add_scores, self._database, run_id, score_set, scores)
 
     async def attempts_of(self, run_id: str, cell: int) -> list[tuple[AttemptRecord, int]]:
         """A cell's attempts that did not give its result, oldest first, each with its time in microseconds UTC."""

@@ -64,6 +64,7 @@ _PURGED_COLUMNS = (
     t.results.c.cell,
     t.result_bodies.c.cell,
     t.scores.c.cell,
+    t.score_sets.c.score_set,
     t.events.c.sequence,
     t.attempts.c.cell,
     t.open_bills.c.cell,

@@ -67,6 +67,7 @@ class ResultQuery:
     bodies: Bodies = Bodies.NONE
     scored_only: bool = False
     brands: bool = False
+    score_set: str = DEFAULT_SCORE_SET
 
     def behind(self, record: ResultRecord) -> ResultQuery:
         """The page behind this one, which ended with `record`."""
@@ -86,6 +87,24 @@ class StoredResult(NamedTuple):
 
 def page_results(connection: Connection, query: ResultQuery) -> list[StoredResult]:
     """One page, in the order that is asked for."""
+    found = [stored for part in _by_one_index(query) for stored in _read(connection, part)]
+    found.sort(key=lambda stored: query.order.position(stored.record), reverse=query.order.value[1])
+    return found[: query.limit]
+
+
+def _by_one_index(query: ResultQuery) -> list[ResultQuery]:
+    """The query by one reason or one state each, whose cells an index has in order.
+
+    For several at once both databases would go through all cells of the run, where they do not sort all that match.
+    """
+    if query.order is not ResultOrder.CELL:
+        return [query]
+    if query.error_reasons:
+        return [replace(query, error_reasons=[reason]) for reason in sorted(query.error_reasons)]
+    return [replace(query, statuses=[status]) for status in query.statuses] or [query]
+
+
+def _read(connection: Connection, query: ResultQuery) -> list[StoredResult]:
     r = t.results.c
     names, falls = query.order.value
     columns = [r[name] for name in names]
@@ -103,22 +122,25 @@ def _conditions(query: ResultQuery) -> list[Any]:
     r = t.results.c
     conditions: list[Any] = []
     if query.statuses:
-        conditions.append(r.status.in_([status.value for status in query.statuses]))
+        conditions.append(_among(r.status, [status.value for status in query.statuses]))
     if query.models:
         conditions.append(r.model.in_(list(query.models)))
     if query.cells:
         conditions.append(or_(*(r.cell.between(first, last) for first, last in query.cells)))
     if query.error_reasons:
-        # Said twice, so that the index by state finds the few that failed among many.
-        conditions += [r.error_reason.in_(sorted(query.error_reasons)), r.status.in_(_WITHOUT_ANSWER)]
+        # The second condition is that of the index, which has the cells that failed and no others.
+        conditions += [_among(r.error_reason, sorted(query.error_reasons)), t.HAS_REASON]
     if query.scored_only:
-        conditions.append(r.scored.is_(True))
+        is_default = query.score_set == DEFAULT_SCORE_SET
+        conditions.append(r.scored.is_(True) if is_default else t.scores.c.packed.is_not(None))
     if query.sequence_max is not None:
-        conditions.append(r.sequence <= query.sequence_max)
+        # An expression: by the index of sequences all results of the run would be sorted for one page.
+        conditions.append(r.sequence + 0 <= query.sequence_max)
     return conditions
 
 
-_WITHOUT_ANSWER = [status.value for status in CellStatus if status is not CellStatus.DONE]
+def _among(column: Any, values: list[str]) -> Any:
+    return column == values[0] if len(values) == 1 else column.in_(values)
 
 
 def get_result(connection: Connection, run_id: str, cell: int) -> StoredResult | None:
@@ -151,7 +173,7 @@ def _select(query: ResultQuery) -> Select[Any]:
         columns.append(t.result_bodies.c.error)
         source = source.outerjoin(t.result_bodies, _same_cell(t.result_bodies))
     columns.append(t.scores.c.packed)
-    same = and_(_same_cell(t.scores), t.scores.c.score_set == DEFAULT_SCORE_SET)
+    same = and_(_same_cell(t.scores), t.scores.c.score_set == query.score_set)
     source = source.outerjoin(t.scores, same)
     if query.brands:
         columns.append(_BRANDS.c.packed.label("brands"))

@@ -23,7 +23,8 @@ _END_EVENTS = {
 }
 
 
-def _runs() -> Select[Any]:
+def select_runs() -> Select[Any]:
+    """Runs with where they stand, for `rows.run_of`."""
     progress = [column for column in t.run_progress.c if column.name != "run_id"]
     return select(*t.runs.c, *progress).join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
 
@@ -76,7 +77,7 @@ def event_row(
 
 def get_run(connection: Connection, project_id: str, run_id: str) -> RunRecord:
     """One run of the project; NotFound otherwise."""
-    query = _runs().where(t.runs.c.run_id == run_id, t.runs.c.project_id == project_id)
+    query = select_runs().where(t.runs.c.run_id == run_id, t.runs.c.project_id == project_id)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound("run", run_id)
@@ -85,7 +86,7 @@ def get_run(connection: Connection, project_id: str, run_id: str) -> RunRecord:
 
 def get_run_of_any_project(connection: Connection, run_id: str) -> RunRecord | None:
     """One run, for a worker; None when it has been deleted."""
-    row = connection.execute(_runs().where(t.runs.c.run_id == run_id)).mappings().one_or_none()
+    row = connection.execute(select_runs().where(t.runs.c.run_id == run_id)).mappings().one_or_none()
     return None if row is None else run_of(row)
 
 
@@ -99,7 +100,7 @@ def list_runs(
     limit: int,
 ) -> list[RunRecord]:
     """Runs of the project, newest first, older than `before_id` ("" for all); empty filters take everything."""
-    query = _runs().where(t.runs.c.project_id == project_id)
+    query = select_runs().where(t.runs.c.project_id == project_id)
     if experiment_id:
         query = query.where(t.runs.c.experiment_id == experiment_id)
     if statuses:

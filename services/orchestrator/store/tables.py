@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+)
 
 from services.runtime.requests import request_ids_table
 
@@ -234,6 +246,16 @@ results = Table(
 )
 """One row for each cell that has ended. `model` is the index in the spec; the other digits follow from the cell."""
 
+HAS_REASON = results.c.error_reason != literal_column("''")
+Index(
+    "results_by_reason",
+    results.c.run_id,
+    results.c.error_reason,
+    results.c.cell,
+    postgresql_where=HAS_REASON,
+    sqlite_where=HAS_REASON,
+)
+
 result_bodies = Table(
     "result_bodies",
     metadata,
@@ -251,6 +273,16 @@ scores = Table(
     _text("score_set", key=True),
     Column("packed", LargeBinary, nullable=False),
 )
+
+score_sets = Table(
+    "score_sets",
+    metadata,
+    _text("run_id", key=True),
+    _text("score_set", key=True),
+    Column("encoded", LargeBinary, nullable=False),
+    _int("created_us"),
+)
+"""Score sets beside those that the run itself makes; `encoded` is a spec that has the scorers and nothing else."""
 
 events = Table(
     "events",

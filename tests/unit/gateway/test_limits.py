@@ -82,13 +82,6 @@ async def refusal(limits: RateLimits, attempt: Attempt) -> int:
     return failure.retry_after_ms
 
 
-async def test_a_limit_that_the_catalogue_changed_holds_for_the_next_call() -> None:
-    limits = layer(wait_max_s=0)
-    await use(limits, limited(rpm=1))
-    assert await refusal(limits, limited(rpm=1)) > 50_000
-    assert await refusal(limits, limited(rpm=60_000)) < 1_000
-
-
 async def test_a_deployments_requests_are_limited_and_the_wait_is_told() -> None:
     limits = layer()
     for _ in range(3):

@@ -28,7 +28,7 @@ from llmlab.api.metrics.v1 import metrics_pb2 as llmlab_dot_api_dot_metrics_dot_
 from llmlab.api.metrics.v1 import statistics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+llmlab/api/orchestrator/v1/comparison.proto\x12\x1allmlab.api.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a llmlab/api/common/v1/usage.proto\x1a#llmlab/api/metrics/v1/metrics.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"B\n\x0c\x43omparedSide\x12\x19\n\x06run_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x9a\x01\n\x15\x43ompareResultsRequest\x12?\n\x05\x66irst\x18\x01 \x01(\x0b\x32(.llmlab.api.orchestrator.v1.ComparedSideB\x06\xbaH\x03\xc8\x01\x01\x12@\n\x06second\x18\x02 \x01(\x0b\x32(.llmlab.api.orchestrator.v1.ComparedSideB\x06\xbaH\x03\xc8\x01\x01\"\xa6\x02\n\x0bSideSummary\x12\x36\n\x04side\x18\x01 \x01(\x0b\x32(.llmlab.api.orchestrator.v1.ComparedSide\x12\x17\n\x0f\x65xperiment_name\x18\x02 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x03 \x01(\x03\x12\x12\n\ncells_done\x18\x04 \x01(\x03\x12\x13\n\x0bunits_alone\x18\x05 \x01(\x03\x12/\n\x05usage\x18\x06 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsage\x12(\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x33\n\nlatency_us\x18\x08 \x03(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\"\xeb\x01\n\x0e\x43omparedFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\tdirection\x18\x02 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12.\n\x05\x66irst\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\x12/\n\x06second\x18\x04 \x01(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\x12\x35\n\ncomparison\x18\x05 \x01(\x0b\x32!.llmlab.api.metrics.v1.Comparison\"\x8b\x01\n\rDifferingUnit\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x11\n\trow_index\x18\x02 \x01(\x03\x12\r\n\x05\x66irst\x18\x03 \x01(\x01\x12\x0e\n\x06second\x18\x04 \x01(\x01\x12\x18\n\x10\x66irst_cell_index\x18\x05 \x01(\x03\x12\x19\n\x11second_cell_index\x18\x06 \x01(\x03\"\xb0\x02\n\x16\x43ompareResultsResponse\x12\x36\n\x05\x66irst\x18\x01 \x01(\x0b\x32\'.llmlab.api.orchestrator.v1.SideSummary\x12\x37\n\x06second\x18\x02 \x01(\x0b\x32\'.llmlab.api.orchestrator.v1.SideSummary\x12\x14\n\x0cunits_shared\x18\x03 \x01(\x03\x12;\n\x07\x66igures\x18\x04 \x03(\x0b\x32*.llmlab.api.orchestrator.v1.ComparedFigure\x12\x14\n\x0c\x64iffering_by\x18\x05 \x01(\t\x12<\n\tdiffering\x18\x06 \x03(\x0b\x32).llmlab.api.orchestrator.v1.DifferingUnitb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+llmlab/api/orchestrator/v1/comparison.proto\x12\x1allmlab.api.orchestrator.v1\x1a\x1b\x62uf/validate/validate.proto\x1a llmlab/api/common/v1/usage.proto\x1a#llmlab/api/metrics/v1/metrics.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"^\n\x0c\x43omparedSide\x12\x19\n\x06run_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1a\n\tscore_set\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x9a\x01\n\x15\x43ompareResultsRequest\x12?\n\x05\x66irst\x18\x01 \x01(\x0b\x32(.llmlab.api.orchestrator.v1.ComparedSideB\x06\xbaH\x03\xc8\x01\x01\x12@\n\x06second\x18\x02 \x01(\x0b\x32(.llmlab.api.orchestrator.v1.ComparedSideB\x06\xbaH\x03\xc8\x01\x01\"\xa6\x02\n\x0bSideSummary\x12\x36\n\x04side\x18\x01 \x01(\x0b\x32(.llmlab.api.orchestrator.v1.ComparedSide\x12\x17\n\x0f\x65xperiment_name\x18\x02 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x03 \x01(\x03\x12\x12\n\ncells_done\x18\x04 \x01(\x03\x12\x13\n\x0bunits_alone\x18\x05 \x01(\x03\x12/\n\x05usage\x18\x06 \x01(\x0b\x32 .llmlab.api.common.v1.TokenUsage\x12(\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x33\n\nlatency_us\x18\x08 \x03(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\"\xeb\x01\n\x0e\x43omparedFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\tdirection\x18\x02 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12.\n\x05\x66irst\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\x12/\n\x06second\x18\x04 \x01(\x0b\x32\x1f.llmlab.api.metrics.v1.Estimate\x12\x35\n\ncomparison\x18\x05 \x01(\x0b\x32!.llmlab.api.metrics.v1.Comparison\"\x8b\x01\n\rDifferingUnit\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x11\n\trow_index\x18\x02 \x01(\x03\x12\r\n\x05\x66irst\x18\x03 \x01(\x01\x12\x0e\n\x06second\x18\x04 \x01(\x01\x12\x18\n\x10\x66irst_cell_index\x18\x05 \x01(\x03\x12\x19\n\x11second_cell_index\x18\x06 \x01(\x03\"\xb0\x02\n\x16\x43ompareResultsResponse\x12\x36\n\x05\x66irst\x18\x01 \x01(\x0b\x32\'.llmlab.api.orchestrator.v1.SideSummary\x12\x37\n\x06second\x18\x02 \x01(\x0b\x32\'.llmlab.api.orchestrator.v1.SideSummary\x12\x14\n\x0cunits_shared\x18\x03 \x01(\x03\x12;\n\x07\x66igures\x18\x04 \x03(\x0b\x32*.llmlab.api.orchestrator.v1.ComparedFigure\x12\x14\n\x0c\x64iffering_by\x18\x05 \x01(\t\x12<\n\tdiffering\x18\x06 \x03(\x0b\x32).llmlab.api.orchestrator.v1.DifferingUnitb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,20 +39,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPAREDSIDE'].fields_by_name['run_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_COMPAREDSIDE'].fields_by_name['model']._loaded_options = None
   _globals['_COMPAREDSIDE'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_COMPAREDSIDE'].fields_by_name['score_set']._loaded_options = None
+  _globals['_COMPAREDSIDE'].fields_by_name['score_set']._serialized_options = b'\272H\004r\002\030@'
   _globals['_COMPARERESULTSREQUEST'].fields_by_name['first']._loaded_options = None
   _globals['_COMPARERESULTSREQUEST'].fields_by_name['first']._serialized_options = b'\272H\003\310\001\001'
   _globals['_COMPARERESULTSREQUEST'].fields_by_name['second']._loaded_options = None
   _globals['_COMPARERESULTSREQUEST'].fields_by_name['second']._serialized_options = b'\272H\003\310\001\001'
   _globals['_COMPAREDSIDE']._serialized_start=215
-  _globals['_COMPAREDSIDE']._serialized_end=281
-  _globals['_COMPARERESULTSREQUEST']._serialized_start=284
-  _globals['_COMPARERESULTSREQUEST']._serialized_end=438
-  _globals['_SIDESUMMARY']._serialized_start=441
-  _globals['_SIDESUMMARY']._serialized_end=735
-  _globals['_COMPAREDFIGURE']._serialized_start=738
-  _globals['_COMPAREDFIGURE']._serialized_end=973
-  _globals['_DIFFERINGUNIT']._serialized_start=976
-  _globals['_DIFFERINGUNIT']._serialized_end=1115
-  _globals['_COMPARERESULTSRESPONSE']._serialized_start=1118
-  _globals['_COMPARERESULTSRESPONSE']._serialized_end=1422
+  _globals['_COMPAREDSIDE']._serialized_end=309
+  _globals['_COMPARERESULTSREQUEST']._serialized_start=312
+  _globals['_COMPARERESULTSREQUEST']._serialized_end=466
+  _globals['_SIDESUMMARY']._serialized_start=469
+  _globals['_SIDESUMMARY']._serialized_end=763
+  _globals['_COMPAREDFIGURE']._serialized_start=766
+  _globals['_COMPAREDFIGURE']._serialized_end=1001
+  _globals['_DIFFERINGUNIT']._serialized_start=1004
+  _globals['_DIFFERINGUNIT']._serialized_end=1143
+  _globals['_COMPARERESULTSRESPONSE']._serialized_start=1146
+  _globals['_COMPARERESULTSRESPONSE']._serialized_end=1450
 # @@protoc_insertion_point(module_scope)

@@ -29,19 +29,23 @@ class ComparedSide(_message.Message):
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    SCORE_SET_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run; it may be under way."""
     model: _builtins.str
     """Only answers of this model, "provider/model"; empty for all answers of the run."""
+    score_set: _builtins.str
+    """Whose scores: a score set of the run; empty for the run's own."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         model: _builtins.str = ...,
+        score_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "run_id", b"run_id", "score_set", b"score_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

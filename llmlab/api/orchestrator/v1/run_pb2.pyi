@@ -743,6 +743,52 @@ class DeleteRunResponse(_message.Message):
 Global___DeleteRunResponse: _TypeAlias = DeleteRunResponse  # noqa: Y015
 
 @_typing.final
+class WatchRunsRequest(_message.Message):
+    """Watches the runs of the project."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.str
+    """Only of this experiment; empty for all."""
+    def __init__(
+        self,
+        *,
+        experiment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRunsRequest: _TypeAlias = WatchRunsRequest  # noqa: Y015
+
+@_typing.final
+class WatchRunsResponse(_message.Message):
+    """States, or a heartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
+        """Runs as they are now, at most 100 and oldest first; none in a heartbeat."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___Run] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRunsResponse: _TypeAlias = WatchRunsResponse  # noqa: Y015
+
+@_typing.final
 class WatchRunRequest(_message.Message):
     """Watches a run."""
 
@@ -776,21 +822,29 @@ class WatchRunResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     LATEST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     latest_sequence: _builtins.int
     """The latest sequence of the run."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEvent]:
         """In order, without gap or repeat; empty in a heartbeat."""
 
+    @_builtins.property
+    def pace(self) -> Global___RunPace:
+        """How fast the run goes now. In messages whose events reach the present and tell where the run stands; it is no part of the
+        durable events, and differs whenever it is read.
+        """
+
     def __init__(
         self,
         *,
         events: _abc.Iterable[Global___RunEvent] | None = ...,
         latest_sequence: _builtins.int = ...,
+        pace: Global___RunPace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pace", b"pace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "latest_sequence", b"latest_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "latest_sequence", b"latest_sequence", "pace", b"pace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -931,6 +985,66 @@ class RunProgress(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunProgress: _TypeAlias = RunProgress  # noqa: Y015
+
+@_typing.final
+class RunPace(_message.Message):
+    """How fast a run goes, as measured when its latest progress was read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_PER_S_FIELD_NUMBER: _builtins.int
+    ETA_US_FIELD_NUMBER: _builtins.int
+    LATENCIES_FIELD_NUMBER: _builtins.int
+    results_per_s: _builtins.float
+    """Results a second, over the latest 500."""
+    eta_us: _builtins.int
+    """Microseconds until all cells have ended at this rate; absent where there is no rate yet."""
+    @_builtins.property
+    def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___LatencyQuantile]:
+        """Latencies of all answers so far, by quantile (0.5, 0.95, 0.99); at most 2 % of the answers are not counted yet."""
+
+    def __init__(
+        self,
+        *,
+        results_per_s: _builtins.float = ...,
+        eta_us: _builtins.int | None = ...,
+        latencies: _abc.Iterable[Global___LatencyQuantile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us", "eta_us", b"eta_us"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us", "eta_us", b"eta_us", "latencies", b"latencies", "results_per_s", b"results_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__eta_us: _TypeAlias = _typing.Literal["eta_us"]  # noqa: Y015
+    _WhichOneofArgType__eta_us: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eta_us) -> _WhichOneofReturnType__eta_us | None: ...
+
+Global___RunPace: _TypeAlias = RunPace  # noqa: Y015
+
+@_typing.final
+class LatencyQuantile(_message.Message):
+    """A quantile of latencies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUANTILE_FIELD_NUMBER: _builtins.int
+    LATENCY_US_FIELD_NUMBER: _builtins.int
+    quantile: _builtins.float
+    """The quantile, 0 - 1."""
+    latency_us: _builtins.int
+    """The smallest latency that so many answers do not exceed, microseconds."""
+    def __init__(
+        self,
+        *,
+        quantile: _builtins.float = ...,
+        latency_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latency_us", b"latency_us", "quantile", b"quantile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatencyQuantile: _TypeAlias = LatencyQuantile  # noqa: Y015
 
 @_typing.final
 class CellResulted(_message.Message):
@@ -1455,10 +1569,15 @@ class ResultFilter(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
     ERROR_REASONS_FIELD_NUMBER: _builtins.int
+    SCORE_SET_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Of this run. Exactly one of `run_id` and `experiment_id` is given."""
     experiment_id: _builtins.str
     """Of all runs of this experiment."""
+    score_set: _builtins.str
+    """Whose scores to give: a score set of the run, see RescoreRun; empty for the run's own. Of an experiment, runs without the set
+    give no scores.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___CellStatus.ValueType]:
         """Only with one of these states; none for all."""
@@ -1484,10 +1603,11 @@ class ResultFilter(_message.Message):
         models: _abc.Iterable[_builtins.str] | None = ...,
         prompts: _abc.Iterable[_builtins.str] | None = ...,
         error_reasons: _abc.Iterable[_error_pb2.ErrorReason.ValueType] | None = ...,
+        score_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_reasons", b"error_reasons", "experiment_id", b"experiment_id", "models", b"models", "prompts", b"prompts", "run_id", b"run_id", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_reasons", b"error_reasons", "experiment_id", b"experiment_id", "models", b"models", "prompts", b"prompts", "run_id", b"run_id", "score_set", b"score_set", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1674,16 +1794,20 @@ class SummarizeRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    SCORE_SET_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run; it may be under way."""
+    score_set: _builtins.str
+    """Whose scores: a score set of the run; empty for the run's own."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        score_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "score_set", b"score_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ import warnings
 
 from llmlab.api.orchestrator.v1 import comparison_pb2 as llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2
 from llmlab.api.orchestrator.v1 import run_pb2 as llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2
+from llmlab.api.orchestrator.v1 import score_set_pb2 as llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -80,6 +81,11 @@ class RunServiceStub:
                 '/llmlab.api.orchestrator.v1.RunService/WatchRun',
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunResponse.FromString,
+                _registered_method=True)
+        self.WatchRuns = channel.unary_stream(
+                '/llmlab.api.orchestrator.v1.RunService/WatchRuns',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunsRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunsResponse.FromString,
                 _registered_method=True)
 
 
@@ -158,6 +164,14 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchRuns(self, request, context):
+        """Streams the states of the project's runs: first those that go on, then each that begins, moves or ends. Who reads slowly
+        gets fewer states, each the latest. A cut stream begins again with the runs that go on, on any replica.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -205,6 +219,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.WatchRun,
                     request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'WatchRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRuns,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunsRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -461,6 +480,33 @@ class RunService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def WatchRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.RunService/WatchRuns',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunsRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_run__pb2.WatchRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class ResultServiceStub:
     """Results of runs.
@@ -491,6 +537,16 @@ class ResultServiceStub:
                 '/llmlab.api.orchestrator.v1.ResultService/CompareResults',
                 request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsRequest.SerializeToString,
                 response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsResponse.FromString,
+                _registered_method=True)
+        self.RescoreRun = channel.unary_stream(
+                '/llmlab.api.orchestrator.v1.ResultService/RescoreRun',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.RescoreRunRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.RescoreRunResponse.FromString,
+                _registered_method=True)
+        self.ListScoreSets = channel.unary_unary(
+                '/llmlab.api.orchestrator.v1.ResultService/ListScoreSets',
+                request_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.ListScoreSetsRequest.SerializeToString,
+                response_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.ListScoreSetsResponse.FromString,
                 _registered_method=True)
         self.SummarizeRun = channel.unary_unary(
                 '/llmlab.api.orchestrator.v1.ResultService/SummarizeRun',
@@ -541,6 +597,21 @@ class ResultServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RescoreRun(self, request, context):
+        """Scores the answers of an ended run by other scorers, without calling any model, as a score set beside its own. It goes on as
+        long as the stream is read; whoever calls it again goes on where it stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScoreSets(self, request, context):
+        """Lists the score sets of a run beside its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SummarizeRun(self, request, context):
         """Sums the results of a run up per model and parameter point, every figure with its interval.
         """
@@ -585,6 +656,16 @@ def add_ResultServiceServicer_to_server(servicer, server):
                     servicer.CompareResults,
                     request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsRequest.FromString,
                     response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsResponse.SerializeToString,
+            ),
+            'RescoreRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.RescoreRun,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.RescoreRunRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.RescoreRunResponse.SerializeToString,
+            ),
+            'ListScoreSets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScoreSets,
+                    request_deserializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.ListScoreSetsRequest.FromString,
+                    response_serializer=llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.ListScoreSetsResponse.SerializeToString,
             ),
             'SummarizeRun': grpc.unary_unary_rpc_method_handler(
                     servicer.SummarizeRun,
@@ -711,6 +792,60 @@ class ResultService:
             '/llmlab.api.orchestrator.v1.ResultService/CompareResults',
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsRequest.SerializeToString,
             llmlab_dot_api_dot_orchestrator_dot_v1_dot_comparison__pb2.CompareResultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RescoreRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.ResultService/RescoreRun',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.RescoreRunRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.RescoreRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScoreSets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmlab.api.orchestrator.v1.ResultService/ListScoreSets',
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.ListScoreSetsRequest.SerializeToString,
+            llmlab_dot_api_dot_orchestrator_dot_v1_dot_score__set__pb2.ListScoreSetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from llmlab.api.orchestrator.v1 import comparison_pb2 as _comparison_pb2
 from llmlab.api.orchestrator.v1 import run_pb2 as _run_pb2
+from llmlab.api.orchestrator.v1 import score_set_pb2 as _score_set_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -66,6 +67,10 @@ class RunServiceStub:
     """Streams a run's durable events from any sequence number on, then live, until the run has ended. A cut stream is resumed
     with the last sequence received, on any replica.
     """
+    WatchRuns: _grpc.UnaryStreamMultiCallable[_run_pb2.WatchRunsRequest, _run_pb2.WatchRunsResponse]
+    """Streams the states of the project's runs: first those that go on, then each that begins, moves or ends. Who reads slowly
+    gets fewer states, each the latest. A cut stream begins again with the runs that go on, on any replica.
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -103,6 +108,10 @@ class RunServiceAsyncStub(RunServiceStub):
     WatchRun: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunRequest, _run_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run's durable events from any sequence number on, then live, until the run has ended. A cut stream is resumed
     with the last sequence received, on any replica.
+    """
+    WatchRuns: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunsRequest, _run_pb2.WatchRunsResponse]  # type: ignore[assignment]
+    """Streams the states of the project's runs: first those that go on, then each that begins, moves or ends. Who reads slowly
+    gets fewer states, each the latest. A cut stream begins again with the runs that go on, on any replica.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -194,6 +203,16 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         with the last sequence received, on any replica.
         """
 
+    @_abc_1.abstractmethod
+    def WatchRuns(
+        self,
+        request: _run_pb2.WatchRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_run_pb2.WatchRunsResponse], _abc.AsyncIterator[_run_pb2.WatchRunsResponse]]:
+        """Streams the states of the project's runs: first those that go on, then each that begins, moves or ends. Who reads slowly
+        gets fewer states, each the latest. A cut stream begins again with the runs that go on, on any replica.
+        """
+
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class ResultServiceStub:
@@ -211,6 +230,12 @@ class ResultServiceStub:
     """Lists the answers of a run or of an experiment by prompt and row: what was asked once, with all that was answered."""
     CompareResults: _grpc.UnaryUnaryMultiCallable[_comparison_pb2.CompareResultsRequest, _comparison_pb2.CompareResultsResponse]
     """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers."""
+    RescoreRun: _grpc.UnaryStreamMultiCallable[_score_set_pb2.RescoreRunRequest, _score_set_pb2.RescoreRunResponse]
+    """Scores the answers of an ended run by other scorers, without calling any model, as a score set beside its own. It goes on as
+    long as the stream is read; whoever calls it again goes on where it stopped.
+    """
+    ListScoreSets: _grpc.UnaryUnaryMultiCallable[_score_set_pb2.ListScoreSetsRequest, _score_set_pb2.ListScoreSetsResponse]
+    """Lists the score sets of a run beside its own."""
     SummarizeRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunRequest, _run_pb2.SummarizeRunResponse]
     """Sums the results of a run up per model and parameter point, every figure with its interval."""
     SummarizeRunBrands: _grpc.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]
@@ -233,6 +258,12 @@ class ResultServiceAsyncStub(ResultServiceStub):
     """Lists the answers of a run or of an experiment by prompt and row: what was asked once, with all that was answered."""
     CompareResults: _aio.UnaryUnaryMultiCallable[_comparison_pb2.CompareResultsRequest, _comparison_pb2.CompareResultsResponse]  # type: ignore[assignment]
     """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers."""
+    RescoreRun: _aio.UnaryStreamMultiCallable[_score_set_pb2.RescoreRunRequest, _score_set_pb2.RescoreRunResponse]  # type: ignore[assignment]
+    """Scores the answers of an ended run by other scorers, without calling any model, as a score set beside its own. It goes on as
+    long as the stream is read; whoever calls it again goes on where it stopped.
+    """
+    ListScoreSets: _aio.UnaryUnaryMultiCallable[_score_set_pb2.ListScoreSetsRequest, _score_set_pb2.ListScoreSetsResponse]  # type: ignore[assignment]
+    """Lists the score sets of a run beside its own."""
     SummarizeRun: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunRequest, _run_pb2.SummarizeRunResponse]  # type: ignore[assignment]
     """Sums the results of a run up per model and parameter point, every figure with its interval."""
     SummarizeRunBrands: _aio.UnaryUnaryMultiCallable[_run_pb2.SummarizeRunBrandsRequest, _run_pb2.SummarizeRunBrandsResponse]  # type: ignore[assignment]
@@ -276,6 +307,24 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_comparison_pb2.CompareResultsResponse, _abc.Awaitable[_comparison_pb2.CompareResultsResponse]]:
         """Compares two runs, or two models, prompt by prompt: every score, latency, cost and the rate of answers."""
+
+    @_abc_1.abstractmethod
+    def RescoreRun(
+        self,
+        request: _score_set_pb2.RescoreRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_score_set_pb2.RescoreRunResponse], _abc.AsyncIterator[_score_set_pb2.RescoreRunResponse]]:
+        """Scores the answers of an ended run by other scorers, without calling any model, as a score set beside its own. It goes on as
+        long as the stream is read; whoever calls it again goes on where it stopped.
+        """
+
+    @_abc_1.abstractmethod
+    def ListScoreSets(
+        self,
+        request: _score_set_pb2.ListScoreSetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_score_set_pb2.ListScoreSetsResponse, _abc.Awaitable[_score_set_pb2.ListScoreSetsResponse]]:
+        """Lists the score sets of a run beside its own."""
 
     @_abc_1.abstractmethod
     def SummarizeRun(
