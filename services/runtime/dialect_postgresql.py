@@ -94,7 +94,7 @@ class PostgresqlDialect(Dialect):
         self._statements = ExchangeStatements(prepared=options.prepared_statements)
         self._settings = (
             f"SELECT set_config('search_path', '{self._schema}', true), "
-            "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('statement_timeout', $1, true), "
+            "set_config('plan_cache_mode', 'force_custom_plan', true), set_config('statement_timeout', $1, true), "
             "set_config('idle_in_transaction_session_timeout', $1, true)"
         ).encode()
         self.writer_threads = options.pool_size

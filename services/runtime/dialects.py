@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -169,19 +168,13 @@ def each_found(connection: Connection, listed: str, table: str, name: str, condi
     return f"{listed} CROSS JOIN {table} AS {name} ON {condition}"
 
 
-@contextmanager
-def following_indexes(connection: Connection) -> Iterator[None]:
-    """Inside the block, read tables through their indexes, and sum up in memory, in this one process of the server.
+def follow_indexes(connection: Connection) -> None:
+    """From here to the end of the transaction read tables through their indexes, and sum up in memory, in one process.
 
     For statements that read thousands of rows out of millions. SQLite does no other thing.
     """
-    if connection.dialect.name != "postgresql":
-        yield
-        return
-    _set_local(connection, _FOLLOWING_INDEXES)
-    yield
-    # A transaction that failed inside the block is over anyway.
-    _set_local(connection, dict.fromkeys(_FOLLOWING_INDEXES, "DEFAULT"))
+    if connection.dialect.name == "postgresql":
+        _set_local(connection, _FOLLOWING_INDEXES)
 
 
 def sort_in_memory(connection: Connection) -> None:

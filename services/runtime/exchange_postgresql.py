@@ -26,8 +26,6 @@ _COMPILER: Final = postgresql.dialect(paramstyle="numeric_dollar")  # type: igno
 
 BEGIN: Final = Sent(b"BEGIN")
 _COMMIT: Final = Sent(b"COMMIT")
-# What the driver prepares is kept for as long as the connection.
-_PLAN_EACH_TIME: Final = Sent(b"SET LOCAL plan_cache_mode = force_custom_plan")
 _UNLOCK_EARLY: Final = Sent(b"SET LOCAL synchronous_commit = off")
 # A record in the log, committed as the server is configured to: all that is before it in the log is as durable then.
 _MAKE_DURABLE: Final = Sent(b"SELECT pg_logical_emit_message(true, 'llmlab', '')")
@@ -69,11 +67,7 @@ class ExchangeStatements:
 
 
 class PostgresqlExchange:
-    """One transaction that writes; `opening` begins it, unless it has begun.
-
-    The opening sets plan_cache_mode to force_generic_plan: what travels together are look-ups by keys, and planning
-    one takes the server longer than running it. `connection` sets it back.
-    """
+    """One transaction that writes; `opening` begins it, unless it has begun."""
 
     def __init__(
         self,
@@ -89,16 +83,12 @@ class PostgresqlExchange:
         self._statements = statements
         self._copy_rows = copy_rows
         self._told: list[Sent] = list(opening)
-        self._planned_once = bool(opening)
         self._unlock_early = False
         self._names = statements.names_of(connection)
 
     @property
     def connection(self) -> Connection:
         """The transaction's connection, for every other statement; what was told is sent before it."""
-        if self._planned_once:
-            self._planned_once = False
-            self._told.append(_PLAN_EACH_TIME)
         self.flush()
         return self._connection
 
@@ -113,8 +103,7 @@ class PostgresqlExchange:
     def insert_rows(self, table: Table, rows: Rows, *, on_conflict: str = "") -> None:
         """As `Database.insert_rows`; a few rows travel with the next question or the commit."""
         if len(rows) > _FEW_ROWS and not on_conflict:
-            self.flush()
-            self._copy_rows(self._connection, table, rows, on_conflict)
+            self._copy_rows(self.connection, table, rows, on_conflict)
         elif rows:
             self._told.extend(self._statements.inserts(table, rows, on_conflict))
 

@@ -157,7 +157,7 @@ class BookKeeper:
             if event is not None:
                 books.holds[attempt_id] = hold_of_event(event)
         books.standings = self._standings(exchange, books, locked, postings, known)
-        prices = self._prices.of_project(lambda: exchange.connection, project_id, locked.prices_revision)
+        prices = self._prices.of_project(exchange.connection, project_id, locked.prices_revision)
         return locked, Ledger(books, prices, locked.now_us)
 
     def _of_balances(self, keys: Collection[BalanceKey]) -> list[Question]:
@@ -209,8 +209,7 @@ class BookKeeper:
         charges.update((hold.target, hold.created_us) for hold in books.holds.values() if hold.state in UNRESOLVED)
         anchors = {anchor for target, _ in charges for anchor in anchors_of(target)}
         revision = locked.budgets_revision
-        by_anchor = self._budgets.at_anchors(lambda: exchange.connection, books.project_id, revision, anchors)
-        standings = Standings(by_anchor)
+        standings = Standings(self._budgets.at_anchors(exchange.connection, books.project_id, revision, anchors))
         for target, at_us in charges:
             standings.at(target, at_us)
         standings.seal()

@@ -1,6 +1,6 @@
 """The budgets of each project, remembered until they change: every hold asks for them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, select
@@ -34,15 +34,12 @@ class BudgetBooks:
         self._cached: dict[tuple[str, int, str], Sequence[Budget]] = {}
 
     def at_anchors(
-        self, connect: Callable[[], Connection], project_id: str, revision: int, anchors: Collection[str]
+        self, connection: Connection, project_id: str, revision: int, anchors: Collection[str]
     ) -> Mapping[str, Sequence[Budget]]:
-        """The budgets at each of the anchors that has some, and perhaps at others. Safe in any thread.
-
-        `connect` gives the transaction's connection, where they have to be read.
-        """
+        """The budgets at each of the anchors that has some, and perhaps at others. Safe in any thread."""
         if revision == 0:
             return {}
-        whole = self._whole(connect, project_id, revision)
+        whole = self._whole(connection, project_id, revision)
         if whole is not None:
             return whole
         found: dict[str, Sequence[Budget]] = {}
@@ -55,7 +52,7 @@ class BudgetBooks:
                 found[anchor] = known
         if missing:
             named = {"project_id": project_id, "anchors": list(missing)}
-            for row in connect().execute(self._load, named).mappings():
+            for row in connection.execute(self._load, named).mappings():
                 missing[row["anchor"]].append(budget_of(row))
             if len(self._cached) + len(missing) > ANCHORS_CACHED_MAX:
                 self._cached.clear()
@@ -63,16 +60,14 @@ class BudgetBooks:
             found.update({anchor: some for anchor, some in missing.items() if some})
         return found
 
-    def _whole(
-        self, connect: Callable[[], Connection], project_id: str, revision: int
-    ) -> Mapping[str, Sequence[Budget]] | None:
+    def _whole(self, connection: Connection, project_id: str, revision: int) -> Mapping[str, Sequence[Budget]] | None:
         """All budgets of a project by their anchors; None where they are too many."""
         key = (project_id, revision)
         known = self._wholes.get(key, _UNKNOWN)
         if known is not _UNKNOWN:
             return known
         named = {"project_id": project_id, "at_most": WHOLE_MAX + 1}
-        found = [budget_of(row) for row in connect().execute(self._load_whole, named).mappings()]
+        found = [budget_of(row) for row in connection.execute(self._load_whole, named).mappings()]
         by_anchor: dict[str, list[Budget]] = {}
         for budget in found:
             by_anchor.setdefault(budget.scope.anchor, []).append(budget)

@@ -38,7 +38,7 @@ class OverrideStore:
 
     def _prices(self, connection: Connection, project_id: str) -> PriceSource:
         revision = connection.execute(_REVISION, {"project_id": project_id}).scalar_one_or_none() or 0
-        return self._books.of_project(lambda: connection, project_id, revision)
+        return self._books.of_project(connection, project_id, revision)
 
     async def create(self, key: RequestKey, payload: bytes, override: Override) -> Override:
         """Add an override; its creation time and revisions are set here, and its start where it is 0: now.

@@ -1,6 +1,5 @@
 """The prices that each project is priced by: its overrides over the catalogue."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -24,16 +23,13 @@ class PriceBooks:
         self._catalogue = catalogue
         self._cached: dict[str, tuple[int, ProjectPrices]] = {}
 
-    def of_project(self, connect: Callable[[], Connection], project_id: str, revision: int) -> PriceSource:
-        """The prices of a project whose revision the transaction has read. Safe in any thread.
-
-        `connect` gives the transaction's connection, where they have to be read.
-        """
+    def of_project(self, connection: Connection, project_id: str, revision: int) -> PriceSource:
+        """The prices of a project whose revision the transaction has read. Safe in any thread."""
         if revision == 0:
             return self._catalogue
         cached = self._cached.get(project_id)
         if cached is None or cached[0] != revision:
-            found = overrides_of(connect(), project_id)
+            found = overrides_of(connection, project_id)
             if len(self._cached) >= PROJECTS_CACHED_MAX:
                 self._cached.clear()
             cached = self._cached[project_id] = (revision, ProjectPrices(self._catalogue, found))

@@ -20,7 +20,7 @@ from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, Spend
 from services.cost.store.event_sums import events_by, rows_of_tags, tag_entry, tag_sets
 from services.cost.store.rows import sums_of
 from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_events
-from services.runtime.dialects import each_found, following_indexes
+from services.runtime.dialects import each_found, follow_indexes
 from services.runtime.errors import ResourceExhausted
 
 _SLOT: Final = "slot"
@@ -72,6 +72,7 @@ class SpendReader:
         self._now_us = now_us
         self._max_events = max_events
         self._checked: set[str] = set()
+        follow_indexes(connection)
 
     def totals(self, slots: Sequence[Slot]) -> list[Sums]:
         """The sums of each slot, each call once."""
@@ -165,8 +166,7 @@ class SpendReader:
             whole = text(sources.tables() + selection)
             entry = {"tag_entry": tag_entry(self._filter.get(TAG, ""))}
             bound = {"project_id": self._project_id, **self._filter, **entry, **named, "folded": folded}
-            with following_indexes(self._connection):
-                rows = list(self._connection.execute(whole, bound).mappings())
+            rows = list(self._connection.execute(whole, bound).mappings())
             if folded == self._progress()[0]:
                 return rows
 
@@ -348,8 +348,7 @@ class _Sources:
             f"WITH {self.spans} SELECT count(*) FROM (SELECT 1 FROM {self._events_of_spans(alone)} LIMIT :limit)"  # noqa: S608
             " AS found"
         )
-        with following_indexes(self._connection):
-            found = self._connection.execute(text(counting), {**bound, "limit": max_events + 1}).scalar_one()
+        found = self._connection.execute(text(counting), {**bound, "limit": max_events + 1}).scalar_one()
         if found > max_events:
             raise ResourceExhausted(
                 "LIMIT_REACHED",

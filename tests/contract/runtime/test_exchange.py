@@ -4,20 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    bindparam,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, Table, Text, bindparam, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from services.runtime.database import Database
@@ -139,32 +126,3 @@ async def test_a_commit_that_unlocks_early_is_a_commit(database: Database) -> No
 
     await database.exchange(work)
     assert [row[0] for row in await everything(database)] == ["a"]
-
-
-@pytest.mark.parametrize(("age_max_s", "kept"), [(60.0, True), (0.0, False)], ids=["young", "old"])
-async def test_a_statement_is_prepared_anew_when_it_is_old(
-    database: Database, monkeypatch: pytest.MonkeyPatch, age_max_s: float, kept: bool
-) -> None:
-    if database.dialect == "sqlite" or not database.options.prepared_statements:
-        pytest.skip("nothing is prepared on a server")
-    monkeypatch.setattr("services.runtime.libpq_pipeline.PLAN_AGE_MAX_S", age_max_s)
-
-    def prepared(exchange: Exchange) -> list[str]:
-        exchange.ask(Question(ALL, {}), Question(ALL, {}))
-        names = text("SELECT name FROM pg_prepared_statements WHERE name LIKE 'llmlab%' AND statement LIKE '%items%'")
-        return list(exchange.connection.execute(names).scalars())
-
-    (first,), (second,) = await database.exchange(prepared), await database.exchange(prepared)
-    assert (first == second) is kept
-
-
-async def test_only_what_travels_together_keeps_its_plan(database: Database) -> None:
-    if database.dialect == "sqlite":
-        pytest.skip("it plans nothing for longer than a transaction")
-    mode = select(func.current_setting("plan_cache_mode"))
-
-    def modes(exchange: Exchange) -> list[str]:
-        ((asked,),) = exchange.ask(Question(mode, {}))
-        return [asked[0], exchange.connection.execute(mode).scalar_one()]
-
-    assert await database.exchange(modes) == ["force_generic_plan", "force_custom_plan"]
