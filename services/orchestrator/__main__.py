@@ -1,7 +1,24 @@
-"""`python -m services.orchestrator`."""
+"""`python -m services.orchestrator`; with `worker`, its workers alone: they execute runs and serve no API."""
+
+import os
+import sys
 
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.wiring import build
-from services.runtime.process import run_service
+from services.runtime.process import EXIT_SETTINGS, run_service
 
-raise SystemExit(run_service("orchestrator", OrchestratorSettings, build))
+
+def main() -> int:
+    """Runs the service, or workers; returns the exit status."""
+    match sys.argv[1:]:
+        case []:
+            pass
+        case ["worker"]:
+            os.environ.setdefault(OrchestratorSettings.variable("api"), "false")
+        case arguments:
+            sys.stderr.write(f"orchestrator: {arguments[0]!r} is not known; it takes nothing, or: worker\n")
+            return EXIT_SETTINGS
+    return run_service("orchestrator", OrchestratorSettings, build)
+
+
+raise SystemExit(main())

@@ -96,6 +96,8 @@ class Lane:
         self._done = asyncio.Event()
         self._cancelling = False
         self._exhausting = False
+        self._stop_on_record = False
+        self._outdated = False
         self._paused = False
         self._draining = False
         self._exhausted = False
@@ -104,8 +106,8 @@ class Lane:
 
     @property
     def finished(self) -> bool:
-        """Whether every shard is given back; nothing more can be added."""
-        return self._done.is_set()
+        """Whether every shard is given back, or left to the lane that follows; nothing more can be added."""
+        return self._done.is_set() or self._outdated
 
     @property
     def slots(self) -> int:
@@ -188,14 +190,25 @@ class Lane:
     def follow(self, status: RunStatus) -> None:
         """Do what the run's state asks for."""
         if status is RunStatus.CANCELLING:
+            self._stop_on_record = True
             self.cancel()
         elif status is RunStatus.EXHAUSTING:
+            self._stop_on_record = True
             self._wind_down()
         elif status is RunStatus.PAUSED:
             self._pause()
         elif self._paused and status in CLAIMABLE:
             self._paused = False
             self._dispatcher.go_on()
+        elif self._stop_on_record and status in CLAIMABLE:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The run was retried after it had stopped: leave every range to a new lane, which reads where each stands."""
+        self._outdated = True
+        for shard in list(self._queue.shards.values()):
+            self._queue.remove(shard)
+        self._end_finished_shards()
 
     def _wind_down(self) -> None:
         """Make no further call; those under way end as they do, and are scored."""
@@ -364,6 +377,8 @@ class Lane:
                 self._finish_if_done(write.cell)
             case ShardEnd() | ShardBack():
                 self._shard_gone(write, ok=ok)
+            case Exhausted():
+                self._stop_on_record = True
 
     def _result_committed(self, result: CellResult) -> None:
         self._queue.calls.pop(result.cell, None)

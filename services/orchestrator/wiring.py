@@ -35,7 +35,8 @@ from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.feeds import Watching
-from services.runtime.liveness import liveness_of
+from services.runtime.hints import Hints
+from services.runtime.liveness import Liveness, liveness_of
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
 from services.runtime.settings import SettingsError
@@ -74,20 +75,7 @@ async def build(
         hints = await stack.enter_async_context(open_hints(settings.redis_url, settings.service))
         if peers is None:
             peers = await _connect(settings, stack, clock)
-        ports = WorkerPorts(
-            ledger=ledger,
-            gateway=peers.gateway,
-            metrics=peers.metrics,
-            bills=peers.bills,
-            identity=peers.identity,
-            hints=hints,
-            liveness=liveness_of(database),
-            clock=clock,
-            rng=random.Random(),  # noqa: S311 (jitter and nonces that only have to differ)
-            answer_text=answer_text,
-        )
-        for _ in range(settings.workers):
-            await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
+        await _start_workers(settings, stack, peers, ledger, hints, liveness_of(database), clock)
         watching: Watching[RunEvent, run_pb2.WatchRunResponse] = Watching(
             RunEvents(ledger), hints, settings.watch_policy()
         )
@@ -131,6 +119,31 @@ async def build(
                 features=[f"database:{database.dialect}", f"workers:{settings.workers}"],
             )
         )
+
+
+async def _start_workers(
+    settings: OrchestratorSettings,
+    stack: AsyncExitStack,
+    peers: Peers,
+    ledger: SqlLedger,
+    hints: Hints,
+    liveness: Liveness,
+    clock: Clock,
+) -> None:
+    ports = WorkerPorts(
+        ledger=ledger,
+        gateway=peers.gateway,
+        metrics=peers.metrics,
+        bills=peers.bills,
+        identity=peers.identity,
+        hints=hints,
+        liveness=liveness,
+        clock=clock,
+        rng=random.Random(),  # noqa: S311 (jitter and nonces that only have to differ)
+        answer_text=answer_text,
+    )
+    for _ in range(settings.workers):
+        await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
 
 
 async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock: Clock) -> Peers:

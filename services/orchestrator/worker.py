@@ -11,7 +11,8 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from services.orchestrator.bills import BillSweep
@@ -55,6 +56,8 @@ class WorkerPorts:
     rng: random.Random
     answer_text: Callable[[bytes], str]
     """The visible text of an encoded answer, for scoring after a takeover."""
+    name_worker: Callable[[], str] = field(default_factory=lambda: partial(new_id, "wrk"))
+    """A name that no worker has had. A simulation that is to be replayed gives its own."""
 
 
 class Worker:
@@ -69,7 +72,7 @@ class Worker:
         """Work until `stop`, then hand everything back."""
         failures = 0
         while not self._stopping.is_set():
-            worker_id = new_id("wrk")
+            worker_id = self._ports.name_worker()
             try:
                 async with self._ports.liveness.hold(worker_id) as hold:
                     await Incarnation(worker_id, self._ports, self._policy).run(self._stopping, hold.lost)

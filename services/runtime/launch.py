@@ -17,22 +17,21 @@ from types import FrameType
 
 # Nothing else is imported here: containers run `health` every few seconds, and settings take half a second to load.
 
-COMMANDS: dict[str, str] = {
-    "gateway": "services.gateway",
-    "orchestrator": "services.orchestrator",
-    "metrics": "services.metrics",
-    "cost": "services.cost",
-    "identity": "services.identity",
-    "worker": "services.orchestrator",
-    "migrate": "services.runtime.migrate_services",
-    "owner": "services.identity.owner",
-    "health": "services.runtime.health_command",
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "gateway": ("services.gateway",),
+    "orchestrator": ("services.orchestrator",),
+    "metrics": ("services.metrics",),
+    "cost": ("services.cost",),
+    "identity": ("services.identity",),
+    "worker": ("services.orchestrator", "worker"),
+    "migrate": ("services.runtime.migrate_services",),
+    "owner": ("services.identity.owner",),
+    "health": ("services.runtime.health_command",),
 }
-"""The module that each command runs."""
+"""The module that each command runs, and what it is told."""
 
 ENVIRONMENT: dict[str, dict[str, str]] = {
     "orchestrator": {"LLMLAB_ORCHESTRATOR_WORKERS": "0"},
-    "worker": {"LLMLAB_ORCHESTRATOR_API": "false"},
 }
 """Settings that a command has where the environment does not say otherwise: who answers does not work."""
 
@@ -47,8 +46,9 @@ def main() -> int:
         return 2
     for name, value in ENVIRONMENT.get(command, {}).items():
         os.environ.setdefault(name, value)
-    sys.argv[1:2] = []
-    runpy.run_module(COMMANDS[command], run_name="__main__", alter_sys=True)
+    module, *arguments = COMMANDS[command]
+    sys.argv[1:2] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0
 
 

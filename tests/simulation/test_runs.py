@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,7 @@ class Story:
         self.names: dict[str, Process] = {}
         self.hints = LocalHints()
         self.processes: list[Process] = []
+        self.numbers = count()
 
     def spawn(self) -> None:
         """Start a worker process."""
@@ -343,6 +345,7 @@ class Story:
             clock=self.clock,
             rng=random.Random(self.rng.random()),
             answer_text=answer_text,
+            name_worker=lambda: f"wrk_{next(self.numbers):06}",
         )
         process.task = asyncio.create_task(Worker(ports, POLICY).run())
         self.processes.append(process)

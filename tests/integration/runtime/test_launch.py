@@ -42,10 +42,12 @@ async def test_a_command_that_does_not_exist_is_told_those_that_do() -> None:
 
 
 def test_only_settings_that_exist_are_preset() -> None:
-    assert {variable for preset in ENVIRONMENT.values() for variable in preset} == {
-        "LLMLAB_ORCHESTRATOR_WORKERS",
-        "LLMLAB_ORCHESTRATOR_API",
-    }
+    assert {variable for preset in ENVIRONMENT.values() for variable in preset} == {"LLMLAB_ORCHESTRATOR_WORKERS"}
+
+
+async def test_the_orchestrator_is_told_nothing_or_to_work() -> None:
+    status, _, errors = await launched("orchestrator", "player")
+    assert (status, errors) == (2, "orchestrator: 'player' is not known; it takes nothing, or: worker\n")
 
 
 async def test_the_health_command_says_whether_the_process_is_ready(tmp_path: Path) -> None:
