@@ -46,7 +46,8 @@ class Dispatcher:
         self._ended = ended
         self._lost = lost
         self._refused = refused
-        self._streams: set[asyncio.Task[None]] = set()
+        # In the order in which they began, as everything that a simulation replays.
+        self._streams: dict[asyncio.Task[None], None] = {}
         self._wake = asyncio.Event()
         self._stopped = False
         self._held = False
@@ -77,8 +78,8 @@ class Dispatcher:
             batch = self._next_batch()
             if batch:
                 task = group.create_task(self._run_batch(batch))
-                self._streams.add(task)
-                task.add_done_callback(self._streams.discard)
+                self._streams[task] = None
+                task.add_done_callback(self._streams.pop)
                 continue
             self._context.changed()
             await wait_for(self._wake, self._idle_s())

@@ -55,7 +55,8 @@ class ScoringBacklog:
         self._scored = scored
         self._dropped = dropped
         self._slots = slots
-        self._requests: set[asyncio.Task[list[bytes]]] = set()
+        # In the order in which they began, as everything that a simulation replays.
+        self._requests: dict[asyncio.Task[list[bytes]], None] = {}
         self._waiting: deque[Sample] = deque()
         self._wake = asyncio.Event()
         self._giving_up = False
@@ -134,12 +135,12 @@ class ScoringBacklog:
             raise _cancelled()
         run = ScoringRun(self._plan.run_id, self._plan.credential, self._calls_at_once)
         request = asyncio.create_task(self._metrics.score_batch(run, self._plan.scorer_groups, samples))
-        self._requests.add(request)
+        self._requests[request] = None
         try:
             await asyncio.wait([request])
         finally:
             request.cancel()
-            self._requests.discard(request)
+            self._requests.pop(request, None)
         if request.cancelled():
             raise _cancelled()
         return request.result()

@@ -52,7 +52,8 @@ class LocalHints:
     """Hints inside this process: enough for one replica."""
 
     def __init__(self) -> None:
-        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
+        # Dicts keep the order in which they came, so that what happens in virtual time can be replayed.
+        self._subscriptions: defaultdict[str, dict[Subscription, None]] = defaultdict(dict)
 
     def publish(self, topic: str) -> None:
         """Wake the subscribers of `topic` in this process."""
@@ -69,11 +70,11 @@ class LocalHints:
         """Receive hints for `topics` inside the `with` block."""
         subscription = Subscription()
         for topic in topics:
-            self._subscriptions[topic].add(subscription)
+            self._subscriptions[topic][subscription] = None
         try:
             yield subscription
         finally:
             for topic in topics:
-                self._subscriptions[topic].discard(subscription)
+                self._subscriptions[topic].pop(subscription, None)
                 if not self._subscriptions[topic]:
                     del self._subscriptions[topic]
