@@ -13,6 +13,7 @@ import pytest
 
 from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
+from llmlab.api.orchestrator.v1.brand_set_pb2_grpc import BrandSetServiceStub
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
 from services.orchestrator.rpc.specs import spec_message
@@ -40,6 +41,7 @@ class Client:
     experiments: Any
     runs: Any
     results: Any
+    brand_sets: Any
     world: World
     identity: WorldIdentity
 
@@ -111,8 +113,14 @@ async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
         verifier=None,
     )
     async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
-        stubs = ExperimentServiceStub(channel), RunServiceStub(channel), ResultServiceStub(channel)
-        yield Client(*stubs, world, identity)
+        yield Client(
+            experiments=ExperimentServiceStub(channel),
+            runs=RunServiceStub(channel),
+            results=ResultServiceStub(channel),
+            brand_sets=BrandSetServiceStub(channel),
+            world=world,
+            identity=identity,
+        )
 
 
 async def refusal(call: Any) -> DomainError:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from llmlab.api.metrics.v1.brands_pb2 import Brand
 from llmlab.api.orchestrator.v1 import brand_set_pb2 as pb
 from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
-from llmlab.api.orchestrator.v1.brand_set_pb2_grpc import BrandSetServiceStub
-from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
 from services.orchestrator.rpc.specs import spec_message
-from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.wiring import Peers, build
-from services.runtime.channel import open_channel
-from services.runtime.errors import DomainError
-from services.runtime.status import error_from_rpc
-from tests.support.orchestrator import (
-    World,
-    WorldBills,
-    WorldBudgets,
-    WorldGateway,
-    WorldIdentity,
-    WorldMetrics,
-    WorldPrices,
-    study,
-)
+from tests.support.orchestrator import study
+from tests.support.orchestrator_rpc import refusal, serving
 
 BRANDS = [Brand(name="beta", aliases=["b2", "b1", "b2"]), Brand(name="alpha", domains=["alpha.com"])]
 KEPT = [Brand(name="alpha", domains=["alpha.com"]), Brand(name="beta", aliases=["b1", "b2"])]
@@ -67,34 +51,8 @@ class Client:
 
 @pytest.fixture
 async def client(tmp_path: Path, sqlite_url: str) -> AsyncIterator[Client]:
-    world = World()
-    settings = OrchestratorSettings(
-        port=0,
-        home=tmp_path,
-        database_url=sqlite_url,
-        auth_required=False,
-        workers=0,
-        max_brand_sets_per_project=3,
-        log_level="ERROR",
-    )
-    peers = Peers(
-        WorldGateway(world),
-        WorldMetrics(world),
-        WorldBills(world),
-        WorldIdentity(),
-        WorldPrices(),
-        WorldBudgets(world),
-        verifier=None,
-    )
-    async with build(settings, peers=peers) as running, open_channel(running.address, settings) as channel:
-        yield Client(BrandSetServiceStub(channel), ExperimentServiceStub(channel))
-
-
-async def refusal(call: Awaitable[Any]) -> DomainError:
-    """The error of a call that has to fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return error_from_rpc(caught.value)
+    async with serving(tmp_path, database_url=sqlite_url, workers=0, max_brand_sets_per_project=3) as orchestrator:
+        yield Client(orchestrator.brand_sets, orchestrator.experiments)
 
 
 async def test_brand_sets_are_created_once_read_listed_changed_and_deleted(client: Client) -> None:
