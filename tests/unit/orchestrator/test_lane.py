@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import pytest
+
 from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.lane import Lane
@@ -152,6 +154,30 @@ async def test_a_range_that_was_claimed_just_before_the_cancel_is_given_back() -
 
     assert {write.shard for write in ledger.written if isinstance(write, ShardEnd)} == {FIRST, SECOND}
     assert not world.dispatched
+
+
+@pytest.mark.parametrize("stopped", [RunStatus.CANCELLING, RunStatus.EXHAUSTING])
+async def test_a_lane_that_stopped_is_left_when_its_run_is_retried(stopped: RunStatus) -> None:
+    # As the ledger answers for a run that goes on again: its cells have no results, so no range of it has ended.
+    ledger = Scripted(lambda write: isinstance(write, ShardEnd))
+    world = World(gate=asyncio.Event())
+    scene = Scene(ledger, world)
+    await scene.lane.add(Claim(FIRST, 4, slots=4, inherited=False))
+    running = asyncio.create_task(scene.run())
+    await eventually(lambda: world.under_way)
+    scene.lane.follow(stopped)
+    await scene.lane.add(Claim(SECOND, 4, slots=0, inherited=False))
+    assert not scene.lane.finished
+
+    scene.lane.follow(RunStatus.RUNNING)
+
+    assert scene.lane.finished  # its worker begins another one with the ranges that it holds
+    assert not any(map(scene.lane.holds, (FIRST, SECOND)))
+    assert world.gate is not None
+    world.gate.set()
+    await running
+    results = [write.cell for write in ledger.written if isinstance(write, CellResult)]
+    assert sorted(results) == [0, 1, 2, 3]  # what was under way is paid for, and kept
 
 
 async def test_a_stale_look_at_the_ledger_makes_no_call_id_anew() -> None:
