@@ -19,6 +19,7 @@ CANDIDATES_MAX = 256
 """Runs that one claim looks at, the oldest first."""
 
 # Built once: idle workers poll, and building a statement costs more than running it.
+_RENEW = "(worker_id) DO UPDATE SET expires_us = excluded.expires_us"
 _HELD = select(t.shards).where(t.shards.c.worker_id == bindparam("worker"))
 _STATUSES = select(t.run_progress.c.run_id, t.run_progress.c.status).where(
     t.run_progress.c.run_id.in_(bindparam("runs", expanding=True))
@@ -89,10 +90,7 @@ _LOCK_PROGRESS = (
 def heartbeat(connection: Connection, database: Database, worker_id: str, lease_us: int) -> Pulse:
     """Renew a worker's lease and read what it still holds."""
     row = {"worker_id": worker_id, "expires_us": database.now_us(connection) + lease_us}
-    upsert = database.upsert(t.workers).values(row)
-    connection.execute(
-        upsert.on_conflict_do_update(index_elements=["worker_id"], set_={"expires_us": row["expires_us"]})
-    )
+    database.insert_rows(connection, t.workers, [row], on_conflict=_RENEW)
     held = connection.execute(_HELD, {"worker": worker_id}).all()
     run_ids = sorted({row.run_id for row in held})
     statuses = connection.execute(_STATUSES, {"runs": run_ids}) if held else ()

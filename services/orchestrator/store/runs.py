@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, select, update
+from sqlalchemy import Connection, Select, bindparam, exists, select, update
 
 from services.orchestrator.records import EventKind, RunRecord, Statistics
 from services.orchestrator.states import ENDED, STOPPING, RunStatus, Step, check_step, final_status
@@ -27,6 +27,10 @@ def select_runs() -> Select[Any]:
     """Runs with where they stand, for `rows.run_of`."""
     progress = [column for column in t.run_progress.c if column.name != "run_id"]
     return select(*t.runs.c, *progress).join(t.run_progress, t.run_progress.c.run_id == t.runs.c.run_id)
+
+
+_RUN = select_runs().where(t.runs.c.run_id == bindparam("run"))
+_RUN_OF_PROJECT = _RUN.where(t.runs.c.project_id == bindparam("project"))
 
 
 def insert_run(connection: Connection, record: RunRecord) -> None:
@@ -77,8 +81,7 @@ def event_row(
 
 def get_run(connection: Connection, project_id: str, run_id: str) -> RunRecord:
     """One run of the project; NotFound otherwise."""
-    query = select_runs().where(t.runs.c.run_id == run_id, t.runs.c.project_id == project_id)
-    row = connection.execute(query).mappings().one_or_none()
+    row = connection.execute(_RUN_OF_PROJECT, {"run": run_id, "project": project_id}).mappings().one_or_none()
     if row is None:
         raise NotFound("run", run_id)
     return run_of(row)
@@ -86,7 +89,7 @@ def get_run(connection: Connection, project_id: str, run_id: str) -> RunRecord:
 
 def get_run_of_any_project(connection: Connection, run_id: str) -> RunRecord | None:
     """One run, for a worker; None when it has been deleted."""
-    row = connection.execute(select_runs().where(t.runs.c.run_id == run_id)).mappings().one_or_none()
+    row = connection.execute(_RUN, {"run": run_id}).mappings().one_or_none()
     return None if row is None else run_of(row)
 
 

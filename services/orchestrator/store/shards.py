@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, case, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, case, func, select
 
 from services.orchestrator.ledger import Dangling, DueRetry, ShardState, StoredAnswer
 from services.orchestrator.outcomes import CellHistory
@@ -15,32 +15,41 @@ from services.orchestrator.store import tables as t
 from services.orchestrator.store.rows import open_bill_of
 
 
+def _of_range(table: Table) -> tuple[ColumnElement[bool], ...]:
+    return table.c.run_id == bindparam("run"), table.c.cell.between(bindparam("first"), bindparam("last"))
+
+
+def _times(*outcomes: str) -> ColumnElement[int]:
+    return func.sum(case((t.attempts.c.outcome.in_(outcomes), 1), else_=0))
+
+
+# Built once: a worker that takes over a run asks for one range after the other.
+_RESULTS = select(t.results).where(*_of_range(t.results))
+_BILLS = select(t.open_bills).where(*_of_range(t.open_bills))
+_CALLS = select(t.in_flight.c.cell, t.in_flight.c.attempt).where(*_of_range(t.in_flight))
+_RETRIES = select(t.retries).where(*_of_range(t.retries))
+_HISTORIES = (
+    select(
+        t.attempts.c.cell,
+        func.count().label("all"),
+        _times("refused").label("refused"),
+        _times("unsent", f"refused{EARLIER}").label("unsent"),
+        _times(*(f"{outcome}{EARLIER}" for outcome in COUNTED_OUTCOMES)).label("earlier"),
+        func.max(t.attempts.c.attempt).label("last"),
+    )
+    .where(*_of_range(t.attempts))
+    .group_by(t.attempts.c.cell)
+)
+
+
 def load_shard(connection: Connection, run_id: str, first_cell: int, cells: int) -> ShardState:
     """The state of a range; cells in none of its lists are untouched."""
-
-    def of(table: Table) -> tuple[Any, ...]:
-        return table.c.run_id == run_id, table.c.cell.between(first_cell, first_cell + cells - 1)
-
-    results = connection.execute(select(t.results).where(*of(t.results))).mappings().all()
-    bills = connection.execute(select(t.open_bills).where(*of(t.open_bills))).mappings().all()
-    calls = connection.execute(select(t.in_flight.c.cell, t.in_flight.c.attempt).where(*of(t.in_flight))).all()
-    retries = connection.execute(select(t.retries).where(*of(t.retries))).all()
-
-    def times(*outcomes: str) -> Any:
-        return func.sum(case((t.attempts.c.outcome.in_(outcomes), 1), else_=0))
-
-    histories = connection.execute(
-        select(
-            t.attempts.c.cell,
-            func.count().label("all"),
-            times("refused").label("refused"),
-            times("unsent", f"refused{EARLIER}").label("unsent"),
-            times(*(f"{outcome}{EARLIER}" for outcome in COUNTED_OUTCOMES)).label("earlier"),
-            func.max(t.attempts.c.attempt).label("last"),
-        )
-        .where(*of(t.attempts))
-        .group_by(t.attempts.c.cell)
-    ).all()
+    of = {"run": run_id, "first": first_cell, "last": first_cell + cells - 1}
+    results = connection.execute(_RESULTS, of).mappings().all()
+    bills = connection.execute(_BILLS, of).mappings().all()
+    calls = connection.execute(_CALLS, of).all()
+    retries = connection.execute(_RETRIES, of).all()
+    histories = connection.execute(_HISTORIES, of).all()
     return ShardState(
         finished=frozenset(row["cell"] for row in results),
         in_flight=tuple(Dangling(row.cell, row.attempt) for row in calls),
