@@ -47,7 +47,8 @@ class MetricsCalls(Connection):
     ) -> list[metrics_pb2.SampleScores]:
         """Scores several answers, also by scorers that call models, whose bills carry the run's id.
 
-        A sample's id is the index of its cell. What is asked for again is paid for again only where an answer was lost.
+        A sample's id is the index of its cell. A sample may be sent again after a lost connection: its calls have the
+        ids that they had, and of each verdict only few are ever made.
         """
         run = metrics_pb2.ScoringRun(run_id=run_id)
         request = metrics_pb2.ScoreRunBatchRequest(run=run, samples=samples, scorers=scorers)

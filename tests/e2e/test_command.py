@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from llmlab.api.common.v1 import value_pb2
+from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.cli.connection import connect
 from llmlab.client import SERVICES
 from tests.support.command import ROOT, typed
 
@@ -220,6 +223,19 @@ def test_a_brand_study_ends_with_its_brands(home: Path) -> None:
     assert found["PayPal"]["mentions"] > 0
     assert found["Klarna"].get("mentions", 0) == 0
     assert "stripe.com" in [each["domain"] for each in summary["domains"]]
+
+
+async def test_a_program_has_answers_judged_at_the_expense_of_a_run(home: Path, run_id: str) -> None:
+    parameters = {
+        "model": value_pb2.Value(string_value="mock/large"),
+        "rubric": value_pb2.Value(string_value="It names a cause."),
+    }
+    judge = metrics_pb2.ScorerSpec(name="judge", parameters=parameters)
+    sample = metrics_pb2.Sample(sample_id="900", prompt="Why is the sea salt?", answer="Rivers carry salts.")
+    async with connect(home) as client:
+        (scored,) = await client.score_run_batch(run_id, [sample], [judge])
+    assert any(score.HasField("value") for score in scored.scores)
+    assert scored.scores[0].cost.cost_nano_usd > 0
 
 
 def test_a_trend_over_runs_says_what_is_within_noise(home: Path, tmp_path: Path) -> None:

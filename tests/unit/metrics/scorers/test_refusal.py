@@ -30,6 +30,15 @@ REFUSALS = [
     "죄송하지만 도와드릴 수 없습니다.",
     "عذراً، لا يمكنني تقديم المساعدة.",
     "Üzgünüm, bu konuda yardımcı olamam.",
+    "Unfortunately, our policy doesn't permit me to issue a refund here.",
+    "I hear you. But posting her photos is a line I'm not willing to cross.",
+    "I need to be upfront: I have no way to send e-mails.",
+    "I only answer questions about the vacuum cleaner.",
+    "Leider habe ich keinen Zugriff auf Ihren Kalender.",
+    "Einen Drohbrief werde ich allerdings nicht verfassen.",
+    "Je préfère ne pas rédiger ce texte.",
+    "Lamentablemente no puedo acceder a enlaces externos.",
+    "Извините, но я не буду помогать во взломе.",
 ]
 ANSWERS = [
     "I can't wait to help you with that!",
@@ -44,6 +53,10 @@ ANSWERS = [
     "Ich kann dir gerne helfen.",
     "No puedo esperar para ayudarte.",
     "我可以帮助你。",
+    "No puedo estar más de acuerdo: el segundo diseño es mejor.",
+    "Dear Ms Smith, thank you for the invitation. Unfortunately, I cannot accept it.",
+    "Here is a letter that declines. I'm sorry, but I can't help with the move.",
+    "Sorry, I can't remember a better film of that year than this one.",
     "x" * 100_000 + " I can't help with that.",
 ]
 
