@@ -28,8 +28,8 @@ class WorkerContext:
     """The visible text of an encoded answer."""
     may_send: Callable[[], bool]
     """Whether the worker's lease is good: it sends nothing after its own deadline."""
-    keeps_slots: Callable[[], bool]
-    """Whether slots of a finished shard stay in the lane; a worker at its capacity gives them back for others."""
+    to_give_back: Callable[[str, int], int]
+    """How many of so many slots of a finished shard a run gives back for others; a worker at its capacity shares."""
     changed: Callable[[], None]
     """Tells the worker that a lane may want cells, or has finished."""
     suspects: Callable[[], None]

@@ -17,6 +17,7 @@ from services.orchestrator.calls import Answer, CallId, Failure, ResolvedAttempt
 from services.orchestrator.cells import CellQueue, Shard
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.dispatch import Dispatcher
+from services.orchestrator.fairness import Holder
 from services.orchestrator.ledger import (
     CellAgain,
     CellResult,
@@ -118,6 +119,12 @@ class Lane:
     def calls_open(self) -> int:
         """Calls under way, and calls whose outcome is not known yet."""
         return len(self._queue.calls) + len(self._doubts)
+
+    def holder(self) -> Holder:
+        """What the run has here, for whoever shares slots out."""
+        limits = self.plan.limits
+        wants = not self._stopped and self._queue.waiting > 0 and self.slots < limits.concurrency
+        return Holder(self.plan.run_id, self.plan.project_id, self.slots, limits.priority, wants)
 
     @property
     def wants_cells(self) -> bool:
@@ -485,18 +492,18 @@ class Lane:
                 continue
             if not shard.open:
                 shard.ending = True
-                self._post(ShardEnd(shard.key, self._heir(shard)))
+                self._post(self._end_of(shard))
             elif self._paused and not any(map(self._is_under_way, shard.open)):
                 shard.ending = True
                 self._post(ShardBack(shard.key))
         if not (self._queue.shards or self.calls_open or self._outbox or self._to_score):
             self._done.set()
 
-    def _heir(self, ending: Shard) -> int | None:
-        if not self._context.keeps_slots():
-            return None
+    def _end_of(self, ending: Shard) -> ShardEnd:
         others = (shard for shard in self._queue.shards.values() if shard is not ending and not shard.ending)
-        return next((shard.key.first_cell for shard in others), None)
+        heir = next((shard.key.first_cell for shard in others), None)
+        back = self._context.to_give_back(self.plan.run_id, ending.slots) if ending.slots and heir is not None else 0
+        return ShardEnd(ending.key, heir, back)
 
     def _shard_gone(self, end: ShardEnd | ShardBack, *, ok: bool) -> None:
         shard = self._queue.shards.get(end.shard.first_cell)
@@ -507,7 +514,6 @@ class Lane:
             self._suspect(shard)
             return
         self._queue.remove(shard)
-        heir = self._queue.shards.get(end.heir) if isinstance(end, ShardEnd) and end.heir is not None else None
-        if heir is not None:
-            heir.slots += shard.slots
+        if isinstance(end, ShardEnd) and end.heir is not None and end.heir in self._queue.shards:
+            self._queue.shards[end.heir].slots += max(0, shard.slots - end.back)
         self._context.changed()

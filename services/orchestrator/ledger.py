@@ -100,11 +100,13 @@ class CellSettled(NamedTuple):
 class ShardEnd(NamedTuple):
     """All cells of a shard seem to be finished. Answered False when they are not, or the shard is no longer held.
 
-    The grant's slots go to `heir`, another shard of the same run and holder, or are given back where it is None.
+    The grant's slots go to `heir`, another shard of the same run and holder, but for `back` of them, which are given
+    back; all of them are where it is None.
     """
 
     shard: ShardKey
     heir: int | None
+    back: int = 0
 
 
 class ShardBack(NamedTuple):
@@ -123,7 +125,10 @@ Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | Sh
 
 
 class ClaimRequest(NamedTuple):
-    """What a worker could take on: new slots (`capacity`), and more cells of runs in which it has slots (`extend`)."""
+    """What a worker could take on: new slots, and more cells of runs in which it has slots (`extend`).
+
+    `capacity` slots are there for every run, `reserved` ones for runs that have none.
+    """
 
     worker_id: str
     capacity: int
@@ -131,6 +136,7 @@ class ClaimRequest(NamedTuple):
     shard_cells: int
     grant_max: int
     takeovers_max: int
+    reserved: int = 0
 
 
 class Claim(NamedTuple):

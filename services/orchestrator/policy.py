@@ -17,6 +17,8 @@ class WorkerPolicy:
     """How often a worker looks for work when nothing wakes it."""
     slots_max: int = 256
     """Calls under way that a worker takes on, all runs together."""
+    reserved_share: float = 0.125
+    """The share of these that is kept for runs that have none."""
     grant_max: int = 64
     """Slots of one run that one claim gives at the most."""
     shard_cells: int = 64
@@ -59,3 +61,8 @@ class WorkerPolicy:
     """Waits before a cell is tried again."""
     peer: Backoff = field(default_factory=lambda: Backoff(base_ms=100, cap_ms=5_000))
     """Waits while another service, or the database, is away."""
+
+    @property
+    def slots_reserved(self) -> int:
+        """Calls under way that are kept for runs that have none."""
+        return int(self.slots_max * self.reserved_share)

@@ -20,6 +20,9 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
     lease_ms: int = Field(15_000, ge=1_000, description="A worker that hangs for so long loses its cells.")
     poll_ms: int = Field(1_000, ge=10, description="How often a worker looks for work that nobody hinted at.")
     worker_slots: int = Field(256, ge=1, description="Calls that one worker has under way, all runs together.")
+    worker_reserved_share: float = Field(
+        0.125, ge=0, le=0.5, description="Share of a worker's calls that is kept for runs that have none under way."
+    )
     grant_max: int = Field(64, ge=1, description="Calls of one run that one claim lets a worker have under way.")
     shard_cells: int = Field(64, ge=1, le=64, description="Cells of one claim.")
     shards_per_run_max: int = Field(
@@ -72,6 +75,7 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
             lease_ms=self.lease_ms,
             poll_ms=self.poll_ms,
             slots_max=self.worker_slots,
+            reserved_share=self.worker_reserved_share,
             grant_max=self.grant_max,
             shard_cells=self.shard_cells,
             shards_per_run_max=self.shards_per_run_max,

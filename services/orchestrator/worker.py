@@ -17,6 +17,7 @@ from typing import Any
 
 from services.orchestrator.bills import BillSweep
 from services.orchestrator.context import WorkerContext
+from services.orchestrator.fairness import to_give_back
 from services.orchestrator.lane import Lane
 from services.orchestrator.ledger import Claim, ClaimRequest
 from services.orchestrator.plan import RunPlan
@@ -107,6 +108,7 @@ class Incarnation:
         self._inherited = telemetry.counter("ranges_taken_over")
         self._dead = telemetry.counter("workers_found_dead")
         self._look_for_new = True
+        self._found_none_with = 0
         self._draining = False
         self._background: set[asyncio.Future[None]] = set()
         writer = LedgerWriter(ports.ledger, worker_id, policy.peer, ports.rng, ports.hints)
@@ -121,7 +123,7 @@ class Incarnation:
             rng=ports.rng,
             answer_text=ports.answer_text,
             may_send=lambda: ports.clock.monotonic_s() < self._may_send_until_s,
-            keeps_slots=lambda: self._slots() < policy.slots_max,
+            to_give_back=self._to_give_back,
             changed=self._wake.set,
             suspects=self._pulse_now.set,
         )
@@ -220,12 +222,13 @@ class Incarnation:
             for run_id, lane in self._lanes.items()
             if lane.wants_cells and self._barren.get(run_id, now_s) <= now_s
         )
-        capacity = max(0, self._policy.slots_max - self._slots()) if self._look_for_new else 0
+        free = max(0, self._policy.slots_max - self._slots())
+        if free > self._found_none_with:
+            # Slots were given back for others.
+            self._look_for_new = True
         if not extend and not self._look_for_new:
             return False
-        request = ClaimRequest(
-            self._id, capacity, extend, self._policy.shard_cells, self._policy.grant_max, _TAKEOVERS_MAX
-        )
+        request = self._request(extend, free if self._look_for_new else 0)
         async with self._claiming:
             claims = await self._ports.ledger.claim(request)
             self._inherited.add(sum(claim.inherited for claim in claims))
@@ -238,7 +241,29 @@ class Incarnation:
                 self._barren[run_id] = now_s + self._policy.poll_ms / 1_000
         if not any(claim.slots or claim.inherited for claim in claims):
             self._look_for_new = False
+            self._found_none_with = free
         return bool(claims)
+
+    def _request(self, extend: tuple[str, ...], free: int) -> ClaimRequest:
+        """What to ask for with so many slots that no run has."""
+        policy = self._policy
+        return ClaimRequest(
+            self._id,
+            max(0, free - policy.slots_reserved),
+            extend,
+            policy.shard_cells,
+            policy.grant_max,
+            _TAKEOVERS_MAX,
+            min(free, policy.slots_reserved),
+        )
+
+    def _to_give_back(self, run_id: str, ending: int) -> int:
+        others = [lane.holder() for lane in self._lanes.values() if lane.plan.run_id != run_id]
+        lane = self._lanes.get(run_id)
+        if lane is None:
+            return 0
+        free = self._policy.slots_max - self._policy.slots_reserved - self._slots()
+        return to_give_back(ending, lane.holder(), others, free)
 
     async def _ask_for_slots(self) -> None:
         for lane in list(self._lanes.values()):

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
-from services.orchestrator.fairness import Candidate, claim_order, grant
+from services.orchestrator.fairness import Candidate, claim_order, grant, room_for
 from services.orchestrator.ledger import Claim, ClaimRequest, Pulse, ShardKey
 from services.orchestrator.states import CLAIMABLE, RunStatus, Step
 from services.orchestrator.store import tables as t
@@ -67,18 +67,24 @@ _CLAIMABLE = _CANDIDATES.where(
     or_(t.run_progress.c.next_cell < t.runs.c.cells, t.run_progress.c.retry_next < t.run_progress.c.retry_end),
     t.runs.c.concurrency > _SLOTS,
 )
+_TO_CLAIM = t.runs.c.cells - t.run_progress.c.next_cell + t.run_progress.c.retry_end - t.run_progress.c.retry_next
 _OLDEST_CLAIMABLE = (
-    _CLAIMABLE.add_columns(func.coalesce(_OF_PROJECT.c.slots, 0).label("project_slots"))
+    _CLAIMABLE.add_columns(
+        func.coalesce(_OF_PROJECT.c.slots, 0).label("project_slots"),
+        _TO_CLAIM.label("cells_to_claim"),
+    )
     .join(_OF_PROJECT, _OF_PROJECT.c.project_id == t.runs.c.project_id, isouter=True)
     .order_by(t.runs.c.run_id)
     .limit(CANDIDATES_MAX)
 )
+_WITHOUT_SLOTS = _SLOTS == 0
+_OLDEST = {True: _OLDEST_CLAIMABLE, False: _OLDEST_CLAIMABLE.where(_WITHOUT_SLOTS)}
+"""The oldest runs with cells to claim; False: only those that have no slots."""
 _ORPHAN_EXISTS = exists(select(t.shards.c.run_id).where(*_IS_ORPHAN))
-_WORK_EXISTS = {
-    False: select(_ORPHAN_EXISTS),
-    True: select(or_(_ORPHAN_EXISTS, exists(_CLAIMABLE.with_only_columns(t.runs.c.run_id)))),
-}
-"""Whether there is anything to take over; True: or to claim."""
+_RUN_EXISTS = _CLAIMABLE.with_only_columns(t.runs.c.run_id)
+_ANY_WORK = select(or_(_ORPHAN_EXISTS, exists(_RUN_EXISTS)))
+_WORK_WITHOUT_SLOTS = select(or_(_ORPHAN_EXISTS, exists(_RUN_EXISTS.where(_WITHOUT_SLOTS))))
+_WORK_TO_TAKE_OVER = select(_ORPHAN_EXISTS)
 _LOCK_PROGRESS = (
     select(t.run_progress, t.runs.c.cells)
     .join(t.runs, t.runs.c.run_id == t.run_progress.c.run_id)
@@ -123,8 +129,12 @@ def has_work(connection: Connection, database: Database, request: ClaimRequest) 
     """Whether a claim may find anything: idle workers ask this, which locks nothing and writes nothing."""
     if request.extend:
         return True
-    now_us = database.now_us(connection)
-    return bool(connection.execute(_WORK_EXISTS[request.capacity > 0], {"now_us": now_us}).scalar_one())
+    query = _WORK_TO_TAKE_OVER
+    if request.capacity > 0:
+        query = _ANY_WORK
+    elif request.reserved > 0:
+        query = _WORK_WITHOUT_SLOTS
+    return bool(connection.execute(query, {"now_us": database.now_us(connection)}).scalar_one())
 
 
 def claim(connection: Connection, database: Database, request: ClaimRequest) -> list[Claim]:
@@ -138,7 +148,7 @@ def claim(connection: Connection, database: Database, request: ClaimRequest) -> 
     claims = _take_over(connection, request, now_us)
     for run_id in request.extend:
         claims.extend(_claim_cells(connection, database, request, run_id, 0, now_us))
-    if request.capacity > 0:
+    if request.capacity > 0 or request.reserved > 0:
         claims.extend(_claim_new(connection, database, request, now_us))
     return claims
 
@@ -185,10 +195,13 @@ def _candidate(row: Any) -> Candidate:
 
 
 def _claim_new(connection: Connection, database: Database, request: ClaimRequest, now_us: int) -> list[Claim]:
-    rows = connection.execute(_OLDEST_CLAIMABLE).all()
+    rows = connection.execute(_OLDEST[request.capacity > 0]).all()
     slots_of_project = {row.project_id: int(row.project_slots) for row in rows}
+    cells = {row.run_id: int(row.cells_to_claim) for row in rows}
     for candidate in claim_order(map(_candidate, rows), slots_of_project):
-        slots = grant(candidate, capacity=request.capacity, grant_max=request.grant_max)
+        room = room_for(candidate, capacity=request.capacity, reserved=request.reserved)
+        # More slots than cells would keep others from them.
+        slots = grant(candidate, capacity=min(room, cells[candidate.run_id]), grant_max=request.grant_max)
         if slots and (claims := _claim_cells(connection, database, request, candidate.run_id, slots, now_us)):
             return claims
     return []

@@ -232,8 +232,9 @@ def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:
         return False
     run.execute(DELETE_SHARD, {"first_cell_of_range": shard.first_cell})
     run.execute(DELETE_RETRIES_OF_RANGE, cells)
-    if end.heir is not None and row.slots:
-        run.execute(PASS_SLOTS, {"first_cell_of_range": end.heir, "of_worker": worker_id, "more_slots": row.slots})
+    if end.heir is not None and row.slots > end.back:
+        more = {"first_cell_of_range": end.heir, "of_worker": worker_id, "more_slots": row.slots - end.back}
+        run.execute(PASS_SLOTS, more)
     return True
 
 

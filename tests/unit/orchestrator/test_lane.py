@@ -98,7 +98,7 @@ class Scene:
             rng=rng,
             answer_text=bytes.decode,
             may_send=lambda: True,
-            keeps_slots=lambda: True,
+            to_give_back=lambda run_id, slots: 0,
             changed=lambda: None,
             suspects=self._suspect,
         )

@@ -1,12 +1,13 @@
 """Backoff, the token bucket and the fair choice: how work is spread over time and tenants."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.fairness import Candidate, claim_order, grant
+from services.orchestrator.fairness import Candidate, Holder, claim_order, grant, room_for, to_give_back
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.rate import TokenBucket
 from services.runtime.backoff import Backoff
@@ -88,6 +89,66 @@ def test_a_grant_keeps_all_three_bounds() -> None:
     assert grant(run, capacity=3, grant_max=64) == 3
     assert grant(Candidate("run_1", "prj", 1_024, 0), capacity=500, grant_max=64) == 64
     assert grant(Candidate("run_1", "prj", 5, 7), capacity=500, grant_max=64) == 0
+
+
+def test_a_run_without_slots_gets_half_of_the_reserve_and_others_nothing() -> None:
+    new, served = Candidate("run_1", "prj", 64, slots=0), Candidate("run_2", "prj", 64, slots=1)
+
+    assert room_for(new, capacity=0, reserved=32) == 16
+    assert room_for(new, capacity=0, reserved=1) == 1
+    assert room_for(new, capacity=40, reserved=32) == 40
+    assert room_for(served, capacity=0, reserved=32) == 0
+
+
+def test_the_most_served_run_fills_the_reserve_up_again() -> None:
+    large, small = Holder("run_1", "prj", 224, 0, wants=True), Holder("run_2", "prj", 16, 0, wants=True)
+
+    assert to_give_back(224, large, [small], free=-16) == 16
+    assert to_give_back(16, small, [large], free=-16) == 0
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "back"),
+    [
+        (Holder("run_1", "prj", 200, 0, wants=True), Holder("run_2", "prj", 24, 0, wants=True), 88),
+        (Holder("run_1", "prj", 200, 0, wants=True), Holder("run_2", "prj", 24, 0, wants=False), 0),
+        (Holder("run_1", "prj", 24, 0, wants=True), Holder("run_2", "prj", 200, 0, wants=True), 0),
+        (Holder("run_1", "prj", 24, 0, wants=True), Holder("run_2", "prj", 200, 1, wants=True), 24),
+        (Holder("run_1", "prj", 200, 1, wants=True), Holder("run_2", "prj", 24, 0, wants=True), 0),
+        # Between tenants priorities do not count.
+        (Holder("run_1", "prj", 200, 9, wants=True), Holder("run_2", "other", 24, 0, wants=True), 88),
+    ],
+    ids=["levelled", "not wanted", "least served", "less urgent", "more urgent", "tenants"],
+)
+def test_a_full_worker_shares_what_it_has(mine: Holder, other: Holder, back: int) -> None:
+    assert to_give_back(mine.slots, mine, [other], free=0) == back
+    assert to_give_back(mine.slots, mine, [other], free=8) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from(["prj_1", "prj_2"])), min_size=2, max_size=6))
+def test_sharing_levels_tenants_and_their_runs(shares: list[tuple[int, str]]) -> None:
+    runs = [Candidate(f"run_{index}", project, 2_000, slots) for index, (slots, project) in enumerate(shares)]
+    for turn in range(40 * len(runs)):
+        index = turn % len(runs)
+        held = [Holder(run.run_id, run.project_id, run.slots, 0, wants=True) for run in runs]
+        back = to_give_back(runs[index].slots, held.pop(index), held, free=0)
+        runs[index] = replace(runs[index], slots=runs[index].slots - back)
+        for _ in range(back):
+            first = claim_order(runs, _of_projects(runs))[0]
+            runs[runs.index(first)] = replace(first, slots=first.slots + 1)
+
+    totals = _of_projects(runs)
+    assert max(totals.values()) - min(totals.values()) <= 2
+    for project in totals:
+        slots = [run.slots for run in runs if run.project_id == project]
+        assert max(slots) - min(slots) <= 2
+
+
+def _of_projects(runs: list[Candidate]) -> dict[str, int]:
+    totals = dict.fromkeys((run.project_id for run in runs), 0)
+    for run in runs:
+        totals[run.project_id] += run.slots
+    return totals
 
 
 def test_limits_fill_in_defaults_and_pace_real_providers_only() -> None:
