@@ -21,6 +21,7 @@ from llmlab.client import Client
 
 Side = Annotated[str, typer.Argument(help="A run's id, `latest`, RUN:MODEL, or a model of --run, provider/model.")]
 _PREVIEW_CHARACTERS = 400
+_TITLES = {"latency_us": "latency", "cost_nano_usd": "cost"}
 
 
 def compare(
@@ -34,7 +35,7 @@ def compare(
 
     async def command() -> None:
         async with connect() as client:
-            sides = [await _side(client, text, run) for text in (first, second)]
+            sides = [await named_side(client, text, run) for text in (first, second)]
             if sides[0] == sides[1]:
                 raise CommandError(f"{first} and {second} are the same; name another run or model.", EXIT_USAGE)
             compared = await client.compare_results(*sides)
@@ -52,7 +53,7 @@ def compare(
     run_async(command())
 
 
-async def _side(client: Client, text: str, run: str) -> comparison_pb2.ComparedSide:
+async def named_side(client: Client, text: str, run: str) -> comparison_pb2.ComparedSide:
     """Reads RUN, RUN:MODEL or MODEL; a model has a slash, a run has none."""
     before, colon, after = text.partition(":")
     named, model = (before, after) if colon and "/" not in before else (run, text) if "/" in text else (text, "")
@@ -61,7 +62,8 @@ async def _side(client: Client, text: str, run: str) -> comparison_pb2.ComparedS
 
 def comparison_table(compared: comparison_pb2.CompareResultsResponse) -> Table:
     """Builds the table: one figure a line, with the difference, its interval, and who is better."""
-    titles = [_title(compared.first, compared.second), _title(compared.second, compared.first)]
+    sides = compared.first.side, compared.second.side
+    titles = [side_title(each, other) for each, other in (sides, sides[::-1])]
     table = empty_table("Comparison", [("figure", False)])
     for letter, title in zip("AB", titles, strict=True):
         table.add_column(escape(f"{letter}\n{title}"), justify="right", overflow="fold")
@@ -69,7 +71,7 @@ def comparison_table(compared: comparison_pb2.CompareResultsResponse) -> Table:
     table.add_column("better", overflow="fold")
     for figure in compared.figures:
         table.add_row(
-            escape(figure.name),
+            escape(_TITLES.get(figure.name, figure.name)),
             _value(figure.name, figure.first),
             _value(figure.name, figure.second),
             f"{_value(figure.name, figure.comparison.difference)}\n{_interval(figure)}",
@@ -78,10 +80,11 @@ def comparison_table(compared: comparison_pb2.CompareResultsResponse) -> Table:
     return table
 
 
-def _title(side: comparison_pb2.SideSummary, other: comparison_pb2.SideSummary) -> str:
-    if side.side.run_id == other.side.run_id:
-        return side.side.model or "all models"
-    return f"{side.side.run_id}\n{side.side.model}".rstrip()
+def side_title(side: comparison_pb2.ComparedSide, other: comparison_pb2.ComparedSide) -> str:
+    """Names a side by what tells it from the other: its model, or its run and model."""
+    if side.run_id == other.run_id:
+        return side.model or "all models"
+    return f"{side.run_id}\n{side.model}".rstrip()
 
 
 def better(figure: comparison_pb2.ComparedFigure) -> str:

@@ -188,6 +188,22 @@ def test_two_models_are_compared_and_conversations_shown(home: Path, run_id: str
     assert latencies == sorted(latencies, reverse=True)
 
 
+def test_two_models_are_judged_in_pairs(home: Path, run_id: str) -> None:
+    shown = typed(
+        *("judge", "mock/small", "mock/large", "--run", run_id, "--by", "mock/medium", "--pairs", "3"), home=home
+    )
+    assert shown.exit_code == 0, shown.notes
+    for expected in ("A wins: mock/small", "B wins: mock/large", "no verdict", "Score of A", "calls cost $0."):
+        assert expected in shown.output + shown.notes, shown.output
+    judged = typed(
+        *("judge", "mock/small", f"{run_id}:mock/large", "--run", run_id, "--by", "mock/medium", "--json"), home=home
+    ).json()
+    assert [each["pair_id"] for each in judged["judgements"]] == ["prompt-1/0", "prompt-1/1"]
+    assert typed("judge", "mock/small", "mock/small", "--by", "mock/medium", home=home).exit_code == 2
+    unknown = typed("judge", "mock/small", "mock/large", "--run", run_id, "--by", "mock/none", home=home)
+    assert (unknown.exit_code, "4 calls: MODEL_NOT_FOUND" in unknown.notes) == (1, True), unknown.notes
+
+
 def test_a_report_is_one_file_with_every_answer(home: Path, run_id: str, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     finished = typed("report", run_id, "-o", str(target), "--json", home=home)
