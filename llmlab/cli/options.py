@@ -15,6 +15,7 @@ User = Annotated[str, typer.Option("--user", metavar="USER", help="Only calls of
 Key = Annotated[str, typer.Option("--key", metavar="KEY", help="Only calls with this API key, key_...")]
 Tag = Annotated[str, typer.Option("--tag", metavar="KEY=VALUE", help="Only calls with this tag.")]
 RunScope = Annotated[str, typer.Option("--run", metavar="RUN", help="Only calls of this run, by its id or `latest`.")]
+Scores = Annotated[str, typer.Option(metavar="SET", help="With the scores of this set of `llmlab rescore`.")]
 Tier = Annotated[str, typer.Option("--tier", help="Service tier: batch, flex, priority; standard if left out.")]
 
 

@@ -17,6 +17,7 @@ from llmlab.cli.connection import connect
 from llmlab.cli.downloads import FORMATS, download
 from llmlab.cli.files import STANDARD_OUTPUT
 from llmlab.cli.listing import taken
+from llmlab.cli.options import Scores
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.run_choice import pick_run
 from llmlab.cli.run_commands import RunId, Shown, tell_failures
@@ -40,6 +41,7 @@ def results(
     prompt: Annotated[str, typer.Option(help="Only answers to the prompt of this name.")] = "",
     reason: Annotated[str, typer.Option(help="Only cells that failed for this reason, such as RATE_LIMITED.")] = "",
     first: Annotated[str, typer.Option(help=f"What comes first: {', '.join(ORDERS)}.")] = "cell",
+    scores: Scores = "",
     limit: Shown = LIST_SHOWN_MAX,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +63,7 @@ def results(
                 models=[model] if model else [],
                 prompts=[prompt] if prompt else [],
                 error_reasons=reasons,
+                score_set=scores,
                 full=True,
                 order=ORDERS[first],
             )
@@ -141,7 +144,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent, or -.")
     ] = None,
-    scores: Annotated[str, typer.Option(metavar="SET", help="With the scores of this set of `llmlab rescore`.")] = "",
+    scores: Scores = "",
     as_json: AsJson = False,
 ) -> None:
     """Export all results of a run as CSV, JSON, JSON Lines or Parquet.

@@ -168,6 +168,12 @@ def test_a_run_is_scored_anew_beside_its_own_scores(home: Path, run_id: str, tmp
     assert all("named" in each["scores"] and "on_topic" not in each["scores"] for each in exported)
     assert all("on_topic" in each["scores"] for each in own)
     assert [each["scores"]["named"] for each in exported] == [each["scores"]["on_topic"] for each in own]
+    (listed,) = typed("results", run_id, "--scores", "strict", "--limit", "1", "--json", home=home).json_lines()
+    assert "named" in {score["name"] for score in listed["scores"]}
+    page = tmp_path / "strict.html"
+    assert typed("report", run_id, "--scores", "strict", "-o", str(page), home=home).exit_code == 0
+    assert "scores of strict" in page.read_text()
+    assert "named, 95 % interval" in page.read_text()
     refused = typed("rescore", run_id, "strict", "--scorer", "quality", home=home)
     assert "of other scorers" in refused.notes
     assert typed("rescore", run_id, "empty", home=home).exit_code == 2

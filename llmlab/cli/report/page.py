@@ -39,8 +39,9 @@ def beginning(
     *,
     responses_max: int,
     version: str,
+    score_set: str = "",
 ) -> str:
-    """Everything before the answers."""
+    """Everything before the answers; `score_set` names the scores that the figures are of, "" the run's own."""
     drawn = [
         sections.ranking(summary),
         sections.quality_and_cost(summary),
@@ -53,7 +54,7 @@ def beginning(
     parts = [
         html_of(_head(summary.run.experiment_name)),
         "<body>",
-        html_of(sections.header(summary, version)),
+        html_of(sections.header(summary, version, score_set)),
         html_of(_navigation(shown)),
         "<main>",
         *map(html_of, shown),

@@ -36,7 +36,7 @@ def ranked(summary: run_pb2.SummarizeRunResponse) -> tuple[str, list[run_pb2.Poi
     return by, sorted(summary.points, key=lambda point: best_first(point, by))
 
 
-def header(summary: run_pb2.SummarizeRunResponse, version: str) -> Element:
+def header(summary: run_pb2.SummarizeRunResponse, version: str, score_set: str) -> Element:
     """The study's name, its figures as a whole, and the finding in a sentence."""
     run, statistics = summary.run, summary.run.statistics
     lost, again = statistics.cells_failed + statistics.cells_unknown, statistics.attempts_failed
@@ -49,12 +49,12 @@ def header(summary: run_pb2.SummarizeRunResponse, version: str) -> Element:
         ("time", took, f"with {run.limits.concurrency} calls at once"),
         ("without an answer", f"{lost:,}", f"{again:,} calls failed and were tried again" if again else ""),
     ]
-    state = str(run_state(run.status))
+    state, scored = str(run_state(run.status)), f" · scores of {score_set}" if score_set else ""
     return tag(
         "header",
         tag("p", "llmlab report", class_="kicker"),
         tag("h1", run.experiment_name),
-        tag("p", f"{run.run_id} · {state} · {began:%Y-%m-%d %H:%M} UTC · llmlab {version}", class_="muted"),
+        tag("p", f"{run.run_id} · {state} · {began:%Y-%m-%d %H:%M} UTC{scored} · llmlab {version}", class_="muted"),
         tag("p", _finding(summary), class_="finding"),
         tag(
             "dl",
