@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage lint format type imports proto proto-check env-example lock up down logs migrate \
-	prices bench chaos-budget simulate test-peers compose-up compose-down compose-logs compose-test k8s-check rolling-test certs check clean
+	prices bench chaos chaos-budget simulate test-peers compose-up compose-down compose-logs compose-test k8s-check rolling-test certs check clean
 
 ## help: list the targets
 help:
@@ -133,6 +133,10 @@ bench: setup
 ## chaos-budget: kill the cost service and its database under load; no budget may be overspent (SEEDS=20)
 chaos-budget: setup
 	@$(PY) -m bench.chaos_budget --seeds $(or $(SEEDS),20)
+
+## chaos: kill every service and the database under a cluster's runs, then check all books (SEED=1, KILLS=50; 15 minutes at most)
+chaos: setup
+	@$(PY) -m bench.chaos --seed $(or $(SEED),1) --kills $(or $(KILLS),50) $(ARGS)
 
 ## simulate: runs in virtual time under seeded faults (SEEDS=10000, FIRST=0); `make simulate FIRST=17 SEEDS=1` replays seed 17
 simulate: setup

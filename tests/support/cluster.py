@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ class Cluster:
         """A client of this cluster, with the owner's key."""
         _, api_key = find_credentials(self.home, {})
         assert api_key, "identity has not written the owner's key"
-        return Client(Endpoints(**{name: f"127.0.0.1:{port}" for name, port in self.ports.items()}), api_key=api_key)
+        return Client(Endpoints(**{name: f"127.0.0.1:{self.ports[name]}" for name in START_ORDER}), api_key=api_key)
 
     def start(self, name: str, **environ: str) -> None:
         """Starts a service and waits until it is healthy; `environ` is for this start only."""
@@ -66,10 +66,14 @@ class Cluster:
         self.wait_healthy(name)
 
     def launch(self, name: str, **environ: str) -> None:
-        """Starts a service without waiting for it."""
+        """Starts a service without waiting for it; "worker-1" is a process of the orchestrator's workers alone."""
+        worker = name.startswith("worker-")
+        arguments = ["services.orchestrator", "worker"] if worker else [f"services.{name}"]
+        if worker:
+            environ["LLMLAB_ORCHESTRATOR_PORT"] = str(self.ports[name])
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = start_child(
-                [sys.executable, "-m", f"services.{name}"],
+                [sys.executable, "-m", *arguments],
                 on_parent_death=signal.SIGKILL,
                 env={**self.environ, **environ},
                 cwd=ROOT,
@@ -99,7 +103,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stops all services in order, gently first."""
-        for name in reversed(START_ORDER):
+        for name in reversed(self.ports):
             process = self.processes.pop(name, None)
             if process is None:
                 continue
@@ -116,7 +120,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, *, database_url: str, redis_url: str, **settings: str) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, *, database_url: str, redis_url: str, settings: Mapping[str, str], workers: int = 0
+) -> Iterator[Cluster]:
     """All five services, healthy; stopped at the end.
 
     Args:
@@ -124,8 +130,10 @@ def cluster(folder: Path, *, database_url: str, redis_url: str, **settings: str)
         database_url: A fresh PostgreSQL database; empty for SQLite files in the home.
         redis_url: A Redis; empty for none.
         settings: More environment variables.
+        workers: Processes "worker-1" and so on beside them.
     """
-    ports = dict(zip(START_ORDER, free_ports(len(START_ORDER)), strict=True))
+    names = (*START_ORDER, *(f"worker-{number}" for number in range(1, workers + 1)))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LLMLAB_")}
     environ |= {
         "LLMLAB_HOME": str(folder / "home"),
@@ -133,13 +141,13 @@ def cluster(folder: Path, *, database_url: str, redis_url: str, **settings: str)
         "LLMLAB_REDIS_URL": redis_url,
         "LLMLAB_AUTH_SERVICE_KEY": secrets.token_hex(32),
     }
-    for name, port in ports.items():
-        environ[f"LLMLAB_{name.upper()}_PORT"] = str(port)
-        environ[f"LLMLAB_{name.upper()}_TARGET"] = f"127.0.0.1:{port}"
-    environ |= settings
+    for name in START_ORDER:
+        environ[f"LLMLAB_{name.upper()}_PORT"] = str(ports[name])
+        environ[f"LLMLAB_{name.upper()}_TARGET"] = f"127.0.0.1:{ports[name]}"
+    environ |= dict(settings)
     running = Cluster(folder, environ, ports)
     try:
-        for name in START_ORDER:
+        for name in names:
             running.start(name)
         yield running
     finally:
