@@ -204,6 +204,8 @@ async def measure(database: DatabaseKind, calls: int, soak_calls: int) -> dict[s
             figures["cpu_ms_per_call_with_hold"] = await unary(child, load, calls)
             through, beside = await in_turn(load.complete, direct.complete, LATENCY_CALLS)
             figures["added_p50_ms_with_hold"] = added(through, beside, 0.5)
+            through, beside = await in_turn(load.complete_with_cost, direct.complete, LATENCY_CALLS)
+            figures["added_p50_ms_with_cost"] = added(through, beside, 0.5)
             figures["hold_p50_ms"] = await hold_p50_ms(cost)
         return figures
 

@@ -69,10 +69,12 @@ class Load:
         self._numbers = itertools.count()
 
     async def complete(self) -> None:
-        """One unary call of one token."""
-        await self._stub.Complete(
-            gateway_pb2.CompleteRequest(call=self._call(1, 0), skip_cost=True), metadata=self._metadata(), timeout=30
-        )
+        """One unary call of one token, by a caller who skips the cost."""
+        await self._complete(skip_cost=True)
+
+    async def complete_with_cost(self) -> None:
+        """The same by a caller who waits for the settlement."""
+        await self._complete(skip_cost=False)
 
     async def cancelled(self, after_s: float) -> None:
         """One stream that is left after a while."""
@@ -106,6 +108,10 @@ class Load:
             for earlier, later in itertools.pairwise(stream)
         ]
         return StreamFigures(tokens, sum(map(len, read_streams)), percentile(gaps_ms, 0.99))
+
+    async def _complete(self, *, skip_cost: bool) -> None:
+        request = gateway_pb2.CompleteRequest(call=self._call(1, 0), skip_cost=skip_cost)
+        await self._stub.Complete(request, metadata=self._metadata(), timeout=30)
 
     def _call(self, tokens: int, interval_ms: int) -> gateway_pb2.Call:
         text = f"Question {next(self._numbers)} of a benchmark, which has about as many words as questions have."

@@ -1,8 +1,9 @@
 """Money around an attempt: reserved before it leaves, settled after it, whatever becomes of it.
 
 An attempt that left is settled, also when its caller has gone; one that did not leave is released. An answer whose
-caller does not ask for its cost goes before its settlement. A settlement that the cost service does not take is kept on
-this machine and sent later. What may leave while the cost service can hold nothing is for `hold_policy` to say.
+caller does not ask for its cost goes before its settlement, which then leaves with others. A settlement that the cost
+service does not take is kept on this machine and sent later. What may leave while the cost service can hold nothing is
+for `hold_policy` to say.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class AccountingLimits:
     hold_margin_ms: int = 30_000
     later_s: float = 60.0
     later_max: int = 10_000
+    gather_s: float = 0.0
     retry_base_s: float = 0.05
     retry_max_s: float = 2.0
 
@@ -61,6 +63,8 @@ class Accounting:
         self._clock = clock
         self._limits = limits or AccountingLimits()
         self._later: set[asyncio.Task[None]] = set()
+        self._gathered = asyncio.Event()
+        self._gathered.set()
         self._figures = AttemptFigures()
 
     def held(self, attempt: Attempt) -> Around[Reservation | None]:
@@ -84,7 +88,7 @@ class Accounting:
             self._figures.ended(attempt)
             failpoint("gateway.before_settle")
             if self._settles_afterwards(attempt):
-                self._begin_later(self._settle(attempt, unheld), f"settle {attempt.attempt_id}")
+                self._begin_later(self._settle_with_others(attempt, unheld), f"settle {attempt.attempt_id}")
             else:
                 await self._settle(attempt, unheld)
             failpoint("gateway.after_settle")
@@ -93,6 +97,7 @@ class Accounting:
 
     async def close(self, timeout_s: float) -> None:
         """Give what is still to be settled or released this much time."""
+        self._gathered.set()
         if self._later:
             await asyncio.wait(self._later, timeout=timeout_s)
         for task in tuple(self._later):
@@ -150,6 +155,14 @@ class Accounting:
         """Whether nobody waits for it; not while too much is under way, which makes callers as slow as the books."""
         worked = attempt.failure is None and not attempt.request.call.waits_for_cost
         return worked and len(self._later) < self._limits.later_max
+
+    async def _settle_with_others(self, attempt: Attempt, unheld: Reservation | None) -> None:
+        """Settle together with what ends in the next milliseconds: each by itself would keep the next hold waiting."""
+        if self._gathered.is_set():
+            self._gathered = asyncio.Event()
+            asyncio.get_running_loop().call_later(self._limits.gather_s, self._gathered.set)
+        await self._gathered.wait()
+        await self._settle(attempt, unheld)
 
     async def _settle(self, attempt: Attempt, unheld: Reservation | None) -> None:
         settlement = Settlement(

@@ -34,6 +34,12 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     cost_timeout_ms: int = Field(5_000, ge=1, description="Deadline of one RPC to the cost service.")
     hold_wait_ms: int = Field(5_000, ge=1, description="How long a call waits for its hold before it is given up.")
     hold_margin_ms: int = Field(30_000, ge=1_000, description="A hold expires so long after its call's deadline.")
+    settle_gather_ms: float = Field(
+        20.0,
+        ge=0,
+        le=1_000,
+        description="How long a settlement that nobody waits for waits for others to share an RPC.",
+    )
     settle_later_s: float = Field(60.0, gt=0, description="How long a lost settlement is tried in the background.")
     settle_later_max: int = Field(10_000, ge=1, description="Settlements that may wait for the cost service.")
     hold_fail_open: bool = Field(

@@ -166,6 +166,7 @@ def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:
         hold_margin_ms=settings.hold_margin_ms,
         later_s=settings.settle_later_s,
         later_max=settings.settle_later_max,
+        gather_s=settings.settle_gather_ms / 1_000,
     )
 
 

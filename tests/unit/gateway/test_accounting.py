@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from services.gateway.accounting import Accounting, AccountingLimits
-from services.gateway.attempts import Attempt
+from services.gateway.attempts import Attempt, Cost
+from services.gateway.calls import Owner
 from services.gateway.chunks import UsageSoFar
 from services.gateway.cost_port import Reservation, Settlement
 from services.gateway.failures import CallFailed, Failure
@@ -41,9 +43,11 @@ def late_bills(ledger: InMemoryLedger, journal: MemoryJournal) -> LateBills:
     return LateBills(journal, ledger, pause_s=0.001)
 
 
-def accounting_of(ledger: InMemoryLedger, late_bills: LateBills, *, fail_open: bool = True) -> Accounting:
+def accounting_of(
+    ledger: InMemoryLedger, late_bills: LateBills, *, fail_open: bool = True, gather_s: float = 0.0
+) -> Accounting:
     policy = HoldPolicy(ledger, SYSTEM_CLOCK, fail_open=fail_open)
-    return Accounting(ledger, policy, late_bills, SYSTEM_CLOCK, LIMITS)
+    return Accounting(ledger, policy, late_bills, SYSTEM_CLOCK, replace(LIMITS, gather_s=gather_s))
 
 
 @pytest.fixture
@@ -92,6 +96,41 @@ async def test_an_answer_that_says_no_cost_goes_before_its_settlement(
     tried = attempt_of(call(waits_for_cost=False))
     await run(accounting, tried)
     assert tried.cost is None
+    assert ledger.settled == {}
+    await accounting.close(5.0)
+    assert ledger.settled.keys() == {tried.attempt_id}
+
+
+class ObservedLedger(InMemoryLedger):
+    """Says when something has been settled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_settled = asyncio.Event()
+
+    async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
+        cost = await super().settle(owner, settlement)
+        self.has_settled.set()
+        return cost
+
+
+async def test_settlements_that_nobody_waits_for_leave_together(journal: MemoryJournal) -> None:
+    ledger = ObservedLedger()
+    accounting = accounting_of(ledger, LateBills(journal, ledger), gather_s=0.01)
+    first, second = [attempt_of(call(call_id=name, waits_for_cost=False)) for name in ("first", "second")]
+    await run(accounting, first)
+    await run(accounting, second)
+    await ledger.has_settled.wait()
+    # In the same turn of the loop, so that they share an RPC.
+    assert ledger.settled.keys() == {first.attempt_id, second.attempt_id}
+
+
+async def test_a_gateway_that_stops_gathers_no_longer(ledger: InMemoryLedger, late_bills: LateBills) -> None:
+    accounting = accounting_of(ledger, late_bills, gather_s=3_600.0)
+    tried = attempt_of(call(waits_for_cost=False))
+    await run(accounting, tried)
+    for _ in range(20):
+        await asyncio.sleep(0)
     assert ledger.settled == {}
     await accounting.close(5.0)
     assert ledger.settled.keys() == {tried.attempt_id}

@@ -737,7 +737,7 @@ class CompleteRequest(_message.Message):
     CALL_FIELD_NUMBER: _builtins.int
     SKIP_COST_FIELD_NUMBER: _builtins.int
     skip_cost: _builtins.bool
-    """Answer as soon as the text is complete, some milliseconds earlier: the settlement follows at once, and the
+    """Answer as soon as the text is complete, some milliseconds earlier: the settlement follows soon, and the
     completion's `cost` is absent. By default the answer says what it cost.
     """
     @_builtins.property
