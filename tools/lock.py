@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FILE = "requirements.txt"
 SERVICES_LOCK_FILE = "requirements-services.txt"
+EXTRAS_OF_THE_IMAGE = ("--extra", "services", "--extra", "tracing")
 OLDEST_PYTHON = "3.11"
 
 # What would tie the file to the machine that made it.
@@ -40,7 +41,7 @@ def main() -> int:
     """Resolves anew; keeps the versions that the present files name where they still fit, unless --upgrade is given."""
     _compile(LOCK_FILE, "--all-extras", *sys.argv[1:])
     # The same versions, whatever the index offers meanwhile.
-    _compile(SERVICES_LOCK_FILE, "--extra", "services", "--constraints", LOCK_FILE, "--upgrade")
+    _compile(SERVICES_LOCK_FILE, *EXTRAS_OF_THE_IMAGE, "--constraints", LOCK_FILE, "--upgrade")
     status = 0
     for name in (LOCK_FILE, SERVICES_LOCK_FILE):
         named = places_in((ROOT / name).read_text())

@@ -17,6 +17,7 @@ from llmlab.api.identity.v1.identity_pb2_grpc import IdentityServiceStub
 from llmlab.client.channels import Tls, open_channel
 from llmlab.client.endpoints import Endpoints
 from llmlab.client.errors import AuthenticationError, LlmlabError, NetworkError, RateLimitError, error_from_rpc
+from llmlab.client.tracing import rpc_span
 
 UNARY_TIMEOUT_S = 30.0
 STREAM_TIMEOUT_S = 3600.0
@@ -122,13 +123,15 @@ class Connection:
         request: RequestT,
         timeout_s: float = UNARY_TIMEOUT_S,
     ) -> ResponseT:
-        for may_renew in (True, False):
-            try:
-                return await method(request, timeout=timeout_s, metadata=await self._metadata())
-            except grpc.aio.AioRpcError as error:
-                failure = error_from_rpc(error, getattr(self.endpoints, service))
-                if not (may_renew and self._renewable(failure)):
-                    raise failure from error
+        with rpc_span(request) as trace:
+            for may_renew in (True, False):
+                try:
+                    metadata = (*await self._metadata(), *trace)
+                    return await method(request, timeout=timeout_s, metadata=metadata)
+                except grpc.aio.AioRpcError as error:
+                    failure = error_from_rpc(error, getattr(self.endpoints, service))
+                    if not (may_renew and self._renewable(failure)):
+                        raise failure from error
         raise AssertionError("unreachable: the second round returns or raises")
 
     def _renewable(self, failure: Exception) -> bool:
@@ -145,14 +148,15 @@ class Connection:
         request: RequestT,
         timeout_s: float = STREAM_TIMEOUT_S,
     ) -> AsyncGenerator[ResponseT, None]:
-        call = method(request, timeout=timeout_s, metadata=await self._metadata())
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error, getattr(self.endpoints, service)) from error
-        finally:
-            call.cancel()  # without effect on a call that has ended
+        with rpc_span(request) as trace:
+            call = method(request, timeout=timeout_s, metadata=(*await self._metadata(), *trace))
+            try:
+                async for message in call:
+                    yield message
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error, getattr(self.endpoints, service)) from error
+            finally:
+                call.cancel()  # without effect on a call that has ended
 
     async def _watched(
         self,

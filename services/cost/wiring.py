@@ -55,12 +55,14 @@ from services.runtime.service_database import open_service_database
 from services.runtime.settings import SettingsError
 from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
+from services.runtime.tracing import open_tracing
 
 
 @asynccontextmanager
 async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncIterator[RunningServer]:
     """Run the cost service until the context ends. `clock` replaces the database's clock."""
     async with AsyncExitStack() as stack:
+        tracer = stack.enter_context(open_tracing(settings))
         # Reading takes some tens of milliseconds; the process may be serving other services meanwhile.
         prices = await asyncio.to_thread(Catalogue.load)
         database = await stack.enter_async_context(open_service_database(settings, clock=clock))
@@ -78,7 +80,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         await stack.enter_async_context(_running(_deleting(settings, database), "hold-retention"))
         roller = Roller(Folder(database, max_events=settings.fold_max_events), interval_s=settings.fold_interval_s)
         await stack.enter_async_context(_running(roller.run(), "cost-roller"))
-        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings, tracer))
         budgets = BudgetStore(
             database,
             writer,
@@ -89,7 +91,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             database, PriceBooks(prices), max_per_project=settings.max_price_overrides_per_project
         )
         servicers: list[object] = [
-            HoldServicer(books),
+            HoldServicer(books, tracer),
             UsageServicer(
                 books,
                 EventStore(database, max_scanned=settings.usage_scan_max_events),
@@ -106,7 +108,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         checks = {"database": database.check}
         features = [f"database:{database.dialect}"]
         yield await stack.enter_async_context(
-            serve(settings, servicers, verifier=verifier, checks=checks, features=features)
+            serve(settings, servicers, verifier=verifier, checks=checks, features=features, tracer=tracer)
         )
 
 

@@ -158,6 +158,9 @@ class Call:
     waits_for_cost: bool = True
     """Whether the answer waits until it is settled, so that it can say what it cost."""
 
+    traceparent: str = ""
+    """The trace context that its caller gave it; empty for that of its RPC."""
+
     @property
     def texts(self) -> tuple[str, ...]:
         """What a call for embeddings asks about: the text parts of its only message."""

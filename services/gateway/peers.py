@@ -24,6 +24,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.channel import call_metadata
 from services.runtime.errors import DomainError, error_of_code
 from services.runtime.status import error_from_rpc
+from services.runtime.tracing import current_traceparent
 
 AnswerT = TypeVar("AnswerT")
 
@@ -193,6 +194,7 @@ def _hold_item(owner: Owner, reservation: Reservation) -> hold_pb2.HoldItem:
         expires_in_ms=reservation.expires_in_ms,
         steps_max=reservation.steps_max,
         service_tier=reservation.service_tier,
+        traceparent=current_traceparent(),
     )
 
 
@@ -209,6 +211,7 @@ def _settle_item(settlement: Settlement) -> hold_pb2.SettleItem:
         provider_model=settlement.provider_model,
         succeeded=settlement.succeeded,
         service_tier=settlement.service_tier,
+        traceparent=current_traceparent(),
     )
     if settlement.occurred_at_us:
         item.occurred_at.FromMicroseconds(settlement.occurred_at_us)

@@ -47,6 +47,7 @@ class Pipeline:
         accounting: Accounting | NoAccounting,
         clock: Clock,
         reached: Callable[[Provider], Provider] = lambda provider: provider,
+        dispatcher: Dispatcher | None = None,
     ) -> None:
         """`reached` makes of a provider what the calls go to: its embeddings, for one."""
         self._admission = admission
@@ -57,7 +58,7 @@ class Pipeline:
         self._limits = limits
         self._accounting = accounting
         self._clock = clock
-        self._dispatcher = Dispatcher(clock)
+        self._dispatcher = dispatcher or Dispatcher(clock)
         self._times = FirstContentTimes()
         self._reached = reached
 

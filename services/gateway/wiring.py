@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from services.gateway.accounting import Accounting, AccountingLimits
 from services.gateway.admission import Admission
@@ -19,6 +20,7 @@ from services.gateway.catalogue_file import CatalogueError
 from services.gateway.catalogue_watch import CatalogueWatch
 from services.gateway.chat.sessions import ChatStore
 from services.gateway.chat.turns import ChatRules, ChatTurns, lost_outcome
+from services.gateway.cost_port import CostPort
 from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
 from services.gateway.hold_policy import HoldPolicy
@@ -41,16 +43,21 @@ from services.gateway.rpc.providers import ProviderServicer
 from services.gateway.rpc.servicer import GatewayServicer
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.journal import BillJournal
+from services.gateway.traced import TracedCost, TracedDispatcher, TracedPipeline
 from services.runtime import telemetry
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.backoff import Backoff
 from services.runtime.channel import open_channel
-from services.runtime.clock import SYSTEM_CLOCK
+from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.hints import Hints
 from services.runtime.server import RunningServer, serve
 from services.runtime.settings import SettingsError
 from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
+from services.runtime.tracing import open_tracing
+
+if TYPE_CHECKING:
+    from services.runtime.spans import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +66,11 @@ _log = logging.getLogger(__name__)
 async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.environ) -> AsyncIterator[RunningServer]:
     """The running gateway. `environ` holds the providers' keys under the names that the catalogue gives."""
     async with AsyncExitStack() as stack:
+        tracer = stack.enter_context(open_tracing(settings))
         fleet, watch = await stack.enter_async_context(_fleet(settings, environ))
-        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings, tracer))
         verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity))
-        accounting = await stack.enter_async_context(_accounting(settings))
+        accounting = await stack.enter_async_context(_accounting(settings, tracer))
         admission = Admission(settings.max_concurrent_calls)
         stack.enter_context(telemetry.gauge("calls_in_progress", lambda: admission.under_way, service=settings.service))
         limit_store, cache_store, breakers = await stack.enter_async_context(_shared_stores(settings))
@@ -73,7 +81,9 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         retries = Retries(SYSTEM_CLOCK, _retry_rules(settings))
         router = Router(retries, SYSTEM_CLOCK, is_open=breakers.is_open)
         pipeline, embedding, automating = (
-            Pipeline(
+            _pipeline(
+                tracer,
+                operation,
                 admission=admission,
                 reuser=reuser,
                 fleet=fleet,
@@ -84,7 +94,7 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
                 clock=SYSTEM_CLOCK,
                 reached=reached,
             )
-            for reached in (_itself, EmbeddingProvider, AutomationProvider)
+            for operation, reached in _OPERATIONS.items()
         )
         hints = await stack.enter_async_context(open_hints(settings.redis_url, "gateway"))
         shared = SharedAutomations(cache_store, settings.automations_kept_s)
@@ -99,12 +109,14 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         ]
         features = [f"accounting:{settings.accounting}"]
         features += [f"provider:{provider.entry.name}" for provider in fleet.catalogue.configured]
-        server = await stack.enter_async_context(serve(settings, servicers, verifier=verifier, features=features))
+        server = await stack.enter_async_context(
+            serve(settings, servicers, verifier=verifier, features=features, tracer=tracer)
+        )
         yield replace(server, reload=watch.now)
 
 
 @asynccontextmanager
-async def _accounting(settings: GatewaySettings) -> AsyncIterator[Accounting | NoAccounting]:
+async def _accounting(settings: GatewaySettings, tracer: Tracer | None) -> AsyncIterator[Accounting | NoAccounting]:
     """Holds and settlements by the cost service, or none."""
     if settings.accounting == "off":
         _log.warning("%s is off: nothing is held or billed, and no budget holds", settings.variable("accounting"))
@@ -112,9 +124,10 @@ async def _accounting(settings: GatewaySettings) -> AsyncIterator[Accounting | N
         return
     patience_s = settings.cost_timeout_ms / 1_000
     async with AsyncExitStack() as stack:
-        channel = await stack.enter_async_context(open_channel(settings.cost_target, settings))
-        cost = CostPeer(channel, ServiceTokenMinter.from_settings(settings), settings)
-        stack.push_async_callback(cost.close)
+        channel = await stack.enter_async_context(open_channel(settings.cost_target, settings, tracer))
+        peer = CostPeer(channel, ServiceTokenMinter.from_settings(settings), settings)
+        stack.push_async_callback(peer.close)
+        cost: CostPort = peer if tracer is None else TracedCost(peer, tracer)
         policy = HoldPolicy(
             cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open, known_for_s=settings.hold_fail_open_for_s
         )
@@ -158,6 +171,20 @@ async def _fleet(settings: GatewaySettings, environ: Mapping[str, str]) -> Async
 
 def _itself(provider: Provider) -> Provider:
     return provider
+
+
+_OPERATIONS: Mapping[str, Callable[[Provider], Provider]] = {
+    "chat": _itself,
+    "embeddings": EmbeddingProvider,
+    "invoke_agent": AutomationProvider,
+}
+"""What is asked of models, by OpenTelemetry's names, and what the calls for it go to."""
+
+
+def _pipeline(tracer: Tracer | None, operation: str, *, clock: Clock, **layers: Any) -> Pipeline:
+    if tracer is None:
+        return Pipeline(clock=clock, **layers)
+    return TracedPipeline(tracer=tracer, dispatcher=TracedDispatcher(clock, tracer, operation), clock=clock, **layers)
 
 
 def _accounting_limits(settings: GatewaySettings) -> AccountingLimits:

@@ -21,12 +21,14 @@ from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
 from services.runtime.settings import SettingsError
+from services.runtime.tracing import open_tracing
 
 
 @asynccontextmanager
 async def build(settings: IdentitySettings, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[RunningServer]:
     """Runs identity until the context ends. Raises SettingsError, Unavailable (database)."""
     async with AsyncExitStack() as stack:
+        tracer = stack.enter_context(open_tracing(settings))
         database = await stack.enter_async_context(open_service_database(settings))
         store = IdentityStore(database)
         keyring = Keyring(store, rotation(settings), clock, fixed=fixed_keys(settings.fixed_seeds))
@@ -52,6 +54,7 @@ async def build(settings: IdentitySettings, *, clock: Clock = SYSTEM_CLOCK) -> A
                 verifier=verifier,
                 checks={"database": database.check},
                 features=[f"database:{database.dialect}"],
+                tracer=tracer,
             )
         )
 

@@ -28,16 +28,18 @@ from services.runtime.channel import open_channel
 from services.runtime.pool import ProcessPool
 from services.runtime.server import RunningServer, serve
 from services.runtime.signing_keys import fetch_signing_keys
+from services.runtime.tracing import open_tracing
 
 
 @asynccontextmanager
 async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
     """Runs the metrics service until the context ends. Raises SettingsError."""
     async with AsyncExitStack() as stack:
-        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+        tracer = stack.enter_context(open_tracing(settings))
+        identity = await stack.enter_async_context(open_channel(settings.identity_target, settings, tracer))
         fetch_keys = fetch_signing_keys(identity)
         verifier = TokenVerifier.from_settings(settings, fetch_keys) if settings.auth_required else None
-        gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings))
+        gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings, tracer))
         pool = await stack.enter_async_context(
             ProcessPool.open(
                 settings.workers,
@@ -65,11 +67,11 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
             {"remote": {"scorer": sorted(settings.remote_targets)}},
         )
         servicers = [
-            MetricsServicer(scoring, Statistics(pool)),
+            MetricsServicer(scoring, Statistics(pool), tracer),
             BrandServicer(BrandEngine(pool, limits)),
             JudgeServicer(judge_calls, settings.judge_max_calls),
         ]
-        yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier))
+        yield await stack.enter_async_context(serve(settings, servicers, verifier=verifier, tracer=tracer))
 
 
 def _embedding_scorers(gateway: grpc.aio.Channel, settings: MetricsSettings) -> dict[str, EmbeddingScorer]:

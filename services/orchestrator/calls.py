@@ -80,6 +80,7 @@ class PlannedCall(NamedTuple):
     nonce: str
     plan: CallPlan
     messages: RenderedMessages
+    traceparent: str = ""
 
 
 class Answer(NamedTuple):

@@ -38,12 +38,14 @@ class Shard:
 class CellQueue:
     """The cells of one run in one worker. Fresh cells wait in order, retries until they are due."""
 
-    def __init__(self, plan: RunPlan, clock: Clock) -> None:
+    def __init__(self, plan: RunPlan, clock: Clock, ended: Callable[[int], None] = lambda _: None) -> None:
+        """`ended` hears of each cell for which nothing is left to do here."""
         self.shards: dict[int, Shard] = {}
         self.calls: dict[int, int] = {}
         """Calls under way, or whose outcome is on its way to the ledger: the attempt of each cell."""
         self._plan = plan
         self._clock = clock
+        self._ended = ended
         self._owners: dict[int, Shard] = {}
         self._histories: dict[int, CellHistory] = {}
         # A cell waits when it is in this set; entries of the two queues that are not are stale and skipped.
@@ -73,6 +75,7 @@ class CellQueue:
             self._owners.pop(cell, None)
             self._waiting.discard(cell)
             self._histories.pop(cell, None)
+            self._ended(cell)
 
     def shard_of(self, cell: int) -> Shard | None:
         """The range that a cell that is not finished belongs to."""
@@ -100,6 +103,7 @@ class CellQueue:
             shard.open.discard(cell)
         self._waiting.discard(cell)
         self._histories.pop(cell, None)
+        self._ended(cell)
 
     def is_busy(self, cell: int) -> bool:
         """Whether the cell waits or is under way."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.ports import Bills, Gateway, Ledger, Metrics
 from services.orchestrator.writer import LedgerWriter
 from services.runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from services.runtime.spans import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +38,5 @@ class WorkerContext:
     """Tells the worker that a lane may want cells, or has finished."""
     suspects: Callable[[], None]
     """Tells the worker to look at once which shards it still holds."""
+    tracer: Tracer | None = None
+    """Records cells of runs that are recorded."""

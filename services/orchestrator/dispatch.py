@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
+from services.orchestrator.cell_traces import CellTraces
 from services.orchestrator.cells import CellQueue
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.ledger import Sent
@@ -38,6 +39,7 @@ class Dispatcher:
         ended: Callable[[CallId, Answer | Failure], None],
         lost: Callable[[CallId], None],
         refused: Callable[[int], None],
+        traces: CellTraces | None = None,
     ) -> None:
         self._plan = plan
         self._queue = queue
@@ -46,6 +48,7 @@ class Dispatcher:
         self._ended = ended
         self._lost = lost
         self._refused = refused
+        self._traces = traces
         # In the order in which they began, as everything that a simulation replays.
         self._streams: dict[asyncio.Task[None], None] = {}
         self._wake = asyncio.Event()
@@ -140,7 +143,7 @@ class Dispatcher:
             planned = []
             for sent, call_id, ok in zip(batch, ids, accepted, strict=True):
                 if ok:
-                    planned.append(self._plan.call(call_id, sent.nonce))
+                    planned.append(self._planned(call_id, sent.nonce))
                 else:
                     del open_calls[str(call_id)]
                     self._refused(sent.cell)
@@ -151,6 +154,12 @@ class Dispatcher:
             for call in open_calls.values():
                 self._lost(call)
             self._wake.set()
+
+    def _planned(self, call_id: CallId, nonce: str) -> PlannedCall:
+        planned = self._plan.call(call_id, nonce)
+        if self._traces is None:
+            return planned
+        return planned._replace(traceparent=self._traces.begin(call_id, planned.plan.model))
 
     async def _stream(self, planned: list[PlannedCall], open_calls: dict[str, CallId]) -> None:
         """Dispatch calls and take their outcomes; those that had none stay in `open_calls`."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from services.orchestrator import endings
 from services.orchestrator.bills import OpenBills
 from services.orchestrator.calls import Answer, CallId, Failure, ResolvedAttempt
+from services.orchestrator.cell_traces import CellTraces
 from services.orchestrator.cells import CellQueue, Shard
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.dispatch import Dispatcher
@@ -65,7 +66,8 @@ class Lane:
             retry_unknown=plan.limits.retry_unknown,
             backoff=context.policy.retry,
         )
-        self._queue = CellQueue(plan, context.clock)
+        self._traces = CellTraces.of_run(context.tracer, plan, context.policy.traced_cells_max)
+        self._queue = CellQueue(plan, context.clock, *([] if self._traces is None else [self._traces.end]))
         self._dispatcher = Dispatcher(
             plan,
             self._queue,
@@ -74,6 +76,7 @@ class Lane:
             ended=self._call_ended,
             lost=self._call_lost,
             refused=self._call_refused,
+            traces=self._traces,
         )
         peers = (context.bills, context.policy, context.rng, context.clock)
         self._doubts = Doubts(plan.project_id, *peers, resolved=self._resolved)
@@ -282,6 +285,8 @@ class Lane:
     def _call_ended(self, call: CallId, ending: Answer | Failure) -> None:
         model = self.plan.model_index(call.cell)
         history = self._queue.history(call.cell)
+        if self._traces is not None:
+            self._traces.told(call, "" if isinstance(ending, Answer) else ending.reason)
         if isinstance(ending, Answer):
             self._answers[call.cell] = ending
             self._post(endings.answered(call, model, history.made, ending))
@@ -392,7 +397,8 @@ class Lane:
         answer = self._answers.pop(result.cell, None)
         if answer is not None:
             self._to_score.add(result.cell)
-            self._scoring.add(result.cell, answer.text, answer.finish_reason)
+            traceparent = "" if self._traces is None else self._traces.context(result.cell)
+            self._scoring.add(result.cell, answer.text, answer.finish_reason, traceparent)
         if not result.settled:
             self._wait_for_bill(endings.open_bill(result, self._context.clock.now_us()))
         self._finish_if_done(result.cell)

@@ -22,6 +22,7 @@ class RunPlan:
         self.run_id = run.run_id
         self.project_id = run.project_id
         self.limits = run.limits
+        self.traceparent = run.traceparent
         self.cells = run.statistics.cells_total
         self.credential = RunCredential(run.project_id, run.delegation_id)
         self.scorer_groups = scorer_groups(spec.scorers)
@@ -49,14 +50,14 @@ class RunPlan:
         messages = self._view.messages(address.prompt, address.row)
         return PlannedCall(str(call_id), nonce, self._call_plan(address), messages)
 
-    def sample(self, cell: int, answer: str, finish_reason: str) -> Sample:
+    def sample(self, cell: int, answer: str, finish_reason: str, traceparent: str = "") -> Sample:
         """A cell's answer as the metrics service gets it. The prompt is what the user said, else everything."""
         address = self._view.address(cell)
         messages = self._view.messages(address.prompt, address.row)
         said = [text for role, text in messages if role == "user"] or [text for _, text in messages]
         columns = self._view.columns(address.row)
         references = tuple("" if template is None else template.render(columns) for template in self._references)
-        return Sample(cell, "\n\n".join(said), answer, references, finish_reason)
+        return Sample(cell, "\n\n".join(said), answer, references, finish_reason, traceparent)
 
     def _call_plan(self, address: CellAddress) -> CallPlan:
         plan = self._call_plans.get((address.model, address.point))

@@ -86,6 +86,7 @@ class Sample(NamedTuple):
     answer: str
     references: tuple[str, ...]
     finish_reason: str
+    traceparent: str = ""
 
 
 class ScorerGroup(NamedTuple):

@@ -46,7 +46,10 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run. `started_us` and `ended_us` are 0 until they happen; `limits` are those in force."""
+    """A run. `started_us` and `ended_us` are 0 until they happen; `limits` are those in force.
+
+    `traceparent` is the trace context of the call that started it; empty where that was not recorded.
+    """
 
     run_id: str
     project_id: str
@@ -64,6 +67,7 @@ class RunRecord:
     failure: str = ""
     last_sequence: int = 0
     statistics: Statistics = field(default_factory=Statistics)
+    traceparent: str = ""
 
 
 class ResultRecord(NamedTuple):

@@ -67,9 +67,9 @@ class ScoringBacklog:
         """Whether nothing waits and nothing is under way."""
         return not self._waiting and not self._under_way
 
-    def add(self, cell: int, answer: str, finish_reason: str) -> None:
+    def add(self, cell: int, answer: str, finish_reason: str, traceparent: str = "") -> None:
         """Hand in an answer."""
-        self._waiting.append(self._plan.sample(cell, answer, finish_reason))
+        self._waiting.append(self._plan.sample(cell, answer, finish_reason, traceparent))
         self._wake.set()
 
     def give_up(self) -> None:

@@ -61,6 +61,9 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
     peer_base_ms: int = Field(100, ge=1, description="Longest first wait while another service is away; it doubles.")
     peer_cap_ms: int = Field(5_000, ge=1, description="Longest wait while another service is away.")
 
+    trace_run_cells_max: int = Field(
+        50, ge=0, description="About how many cells of a recorded run its trace follows; others leave no spans."
+    )
     backlog_interval_s: float = Field(
         15.0, gt=0, description="How often telemetry counts the cells of unfinished runs."
     )
@@ -93,6 +96,7 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
             bill_wait_ms=self.bill_wait_ms,
             bill_sweep_ms=self.bill_sweep_ms,
             bill_life_ms=self.bill_life_ms,
+            traced_cells_max=self.trace_run_cells_max,
             retry=Backoff(self.retry_base_ms, self.retry_cap_ms),
             peer=Backoff(self.peer_base_ms, self.peer_cap_ms),
         )

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from services.orchestrator.admission import Admission
@@ -42,6 +43,10 @@ from services.runtime.service_database import open_service_database
 from services.runtime.settings import SettingsError
 from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
+from services.runtime.tracing import open_tracing
+
+if TYPE_CHECKING:
+    from services.runtime.spans import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,17 @@ async def build(
     if not settings.api and not settings.workers:
         raise SettingsError(f"{settings.variable('workers')}: 0, and no API either: this process would do nothing")
     async with AsyncExitStack() as stack:
+        tracer = stack.enter_context(open_tracing(settings))
         database = await stack.enter_async_context(open_service_database(settings))
         ledger = SqlLedger(database)
         if settings.api and settings.telemetry_port is not None:
             await stack.enter_async_context(watched_backlog(database, settings.backlog_interval_s))
         hints = await stack.enter_async_context(open_hints(settings.redis_url, settings.service))
         if peers is None:
-            peers = await _connect(settings, stack, clock)
-        await _start_workers(settings, stack, peers, ledger, hints, liveness_of(database), clock)
+            peers = await _connect(settings, stack, clock, tracer)
+        ports = _worker_ports(peers, ledger, hints, liveness_of(database), clock, tracer)
+        for _ in range(settings.workers):
+            await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
         watching: Watching[RunEvent, run_pb2.WatchRunResponse] = Watching(
             RunEvents(ledger), hints, settings.watch_policy()
         )
@@ -117,20 +125,15 @@ async def build(
                 verifier=peers.verifier,
                 checks={"database": database.check},
                 features=[f"database:{database.dialect}", f"workers:{settings.workers}"],
+                tracer=tracer,
             )
         )
 
 
-async def _start_workers(
-    settings: OrchestratorSettings,
-    stack: AsyncExitStack,
-    peers: Peers,
-    ledger: SqlLedger,
-    hints: Hints,
-    liveness: Liveness,
-    clock: Clock,
-) -> None:
-    ports = WorkerPorts(
+def _worker_ports(
+    peers: Peers, ledger: SqlLedger, hints: Hints, liveness: Liveness, clock: Clock, tracer: Tracer | None
+) -> WorkerPorts:
+    return WorkerPorts(
         ledger=ledger,
         gateway=peers.gateway,
         metrics=peers.metrics,
@@ -141,16 +144,15 @@ async def _start_workers(
         clock=clock,
         rng=random.Random(),  # noqa: S311 (jitter and nonces that only have to differ)
         answer_text=answer_text,
+        tracer=tracer,
     )
-    for _ in range(settings.workers):
-        await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
 
 
-async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock: Clock) -> Peers:
-    gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings))
-    metrics = await stack.enter_async_context(open_channel(settings.metrics_target, settings))
-    cost = await stack.enter_async_context(open_channel(settings.cost_target, settings))
-    identity = await stack.enter_async_context(open_channel(settings.identity_target, settings))
+async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock: Clock, tracer: Tracer | None) -> Peers:
+    gateway = await stack.enter_async_context(open_channel(settings.gateway_target, settings, tracer))
+    metrics = await stack.enter_async_context(open_channel(settings.metrics_target, settings, tracer))
+    cost = await stack.enter_async_context(open_channel(settings.cost_target, settings, tracer))
+    identity = await stack.enter_async_context(open_channel(settings.identity_target, settings, tracer))
     minter = ServiceTokenMinter.from_settings(settings)
     verifier = TokenVerifier.from_settings(settings, fetch_signing_keys(identity)) if settings.auth_required else None
     tokens = DelegatedTokens(identity, minter, clock)

@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.orchestrator.bills import BillSweep
 from services.orchestrator.context import WorkerContext
@@ -33,6 +33,9 @@ from services.runtime.errors import DomainError
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
 from services.runtime.liveness import Liveness
+
+if TYPE_CHECKING:
+    from services.runtime.spans import Tracer
 
 _TAKEOVERS_MAX = 64
 _PURGE_ROWS = 5_000
@@ -59,6 +62,7 @@ class WorkerPorts:
     """The visible text of an encoded answer, for scoring after a takeover."""
     name_worker: Callable[[], str] = field(default_factory=lambda: partial(new_id, "wrk"))
     """A name that no worker has had. A simulation that is to be replayed gives its own."""
+    tracer: Tracer | None = None
 
 
 class Worker:
@@ -126,6 +130,7 @@ class Incarnation:
             to_give_back=self._to_give_back,
             changed=self._wake.set,
             suspects=self._pulse_now.set,
+            tracer=ports.tracer,
         )
 
     async def run(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Channels to peers: every call has a deadline and a request id, and only what may be repeated is retried.
+"""Channels to peers: every call has a deadline, a request id and a trace, and only what may be repeated is retried.
 
     async with open_channel(settings.cost_target, settings) as channel:
         stub = budget_pb2_grpc.BudgetServiceStub(channel)
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
@@ -23,6 +23,10 @@ from services.runtime.settings import ServiceSettings
 from services.runtime.status import error_from_rpc
 from services.runtime.tls import ChannelCertificates
 from services.runtime.tls_channel import RenewedChannel
+from services.runtime.traced_call import TracedCall
+
+if TYPE_CHECKING:
+    from services.runtime.spans import Tracer
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -40,13 +44,13 @@ def call_metadata(token: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
 
 
-def open_channel(target: str, settings: ServiceSettings) -> grpc.aio.Channel:
+def open_channel(target: str, settings: ServiceSettings, tracer: Tracer | None = None) -> grpc.aio.Channel:
     """A channel to one peer; keep it for the life of the process and close it with `async with`.
 
     `target` is "host:port" or any gRPC target; a name is resolved to all its addresses and calls go round them.
     TLS where the peers' roots are set, with this process's certificate where that is set too; both are read again when
     their files change. A call without `timeout` gets the named default, and no call gets more than what is left of the
-    RPC being served.
+    RPC being served. With a `tracer` calls carry the trace of what they are made for.
     """
     options = channel_options(settings)
     address = (
@@ -65,6 +69,7 @@ def open_channel(target: str, settings: ServiceSettings) -> grpc.aio.Channel:
         channel,
         unary_s=settings.default_deadline_ms / 1_000,
         stream_s=settings.default_stream_deadline_ms / 1_000,
+        tracer=tracer,
     )
 
 
@@ -136,26 +141,31 @@ class _DeadlineChannel(grpc.aio.Channel):
     call, which costs more than the call's own work here.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, unary_s: float, stream_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, unary_s: float, stream_s: float, tracer: Tracer | None) -> None:
         self._channel = channel
         self._unary_s = unary_s
         self._stream_s = stream_s
+        self._tracer = tracer
 
-    def unary_unary(self, *arguments: Any, **named: Any) -> Any:
+    def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
         """A callable for one RPC."""
-        return _Call(self._channel.unary_unary(*arguments, **named), self._unary_s)
+        return self._timed(method, self._channel.unary_unary(method, *arguments, **named), self._unary_s)
 
-    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+    def unary_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
         """A callable for one RPC with a stream of answers."""
-        return _Call(self._channel.unary_stream(*arguments, **named), self._stream_s)
+        return self._timed(method, self._channel.unary_stream(method, *arguments, **named), self._stream_s)
 
-    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
+    def stream_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
         """A callable for one RPC with a stream of requests."""
-        return _Call(self._channel.stream_unary(*arguments, **named), self._stream_s)
+        return self._timed(method, self._channel.stream_unary(method, *arguments, **named), self._stream_s)
 
-    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+    def stream_stream(self, method: str, *arguments: Any, **named: Any) -> Any:
         """A callable for one RPC with streams both ways."""
-        return _Call(self._channel.stream_stream(*arguments, **named), self._stream_s)
+        return self._timed(method, self._channel.stream_stream(method, *arguments, **named), self._stream_s)
+
+    def _timed(self, method: str, call: Any, default_s: float) -> Any:
+        timed = _Call(call, default_s)
+        return timed if self._tracer is None else TracedCall(timed, method, self._tracer)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the connection; calls in progress get `grace` seconds."""

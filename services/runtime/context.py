@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.runtime.auth import Principal
     from services.runtime.errors import DomainError
     from services.runtime.methods import Method
+    from services.runtime.spans import Span
 
 
 class Call:
@@ -33,6 +34,7 @@ class Call:
         "metadata",
         "method",
         "principal",
+        "span",
         "started_s",
         "task",
     )
@@ -54,6 +56,8 @@ class Call:
         self.error: BaseException | None = None
         """How it ended; None while it runs and after success."""
         self.expiry: asyncio.TimerHandle | None = None
+        self.span: Span | None = None
+        """What is recorded of it; None where nothing is."""
 
     @property
     def request_id(self) -> str:

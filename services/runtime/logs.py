@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from services.runtime.context import current_request_id
 from services.runtime.settings import ServiceSettings
+from services.runtime.tracing import current_span
 
 REDACTED = "[redacted]"
 MAX_MESSAGE_CHARS = 8_000
@@ -57,7 +58,7 @@ def configure_logging(settings: ServiceSettings, stream: TextIO | None = None) -
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, service, logger, message, request_id, fields, stack trace.
+    """One JSON object per line: time, level, service, logger, message, request_id, trace_id and span_id, fields, stack.
 
     The fields are those of `extra={"fields": {...}}`.
     """
@@ -77,6 +78,8 @@ class JsonFormatter(logging.Formatter):
         }
         if request_id := current_request_id():
             entry["request_id"] = request_id
+        if span := current_span():
+            entry |= {"trace_id": span.trace_id, "span_id": span.span_id}
         for key, value in _fields(record).items():
             entry.setdefault(key, redact(value) if isinstance(value, str) else value)
         if record.exc_info:

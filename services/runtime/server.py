@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2_grpc
@@ -28,6 +28,9 @@ from services.runtime.server_info import ServerInfoServicer
 from services.runtime.settings import ServiceSettings, SettingsError
 from services.runtime.telemetry_port import open_telemetry_port
 from services.runtime.tls import server_credentials
+
+if TYPE_CHECKING:
+    from services.runtime.spans import Tracer
 
 # After the grace period, answers that are being written get this long to leave.
 _LAST_WORDS_S = 1.0
@@ -65,11 +68,13 @@ async def serve(
     verifier: TokenVerifier | None,
     checks: Mapping[str, ReadinessCheck] | None = None,
     features: Sequence[str] = (),
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve until the context ends; then: NOT_SERVING, no new work, endless streams ended, `grace_s` for the rest.
 
     `servicers` are instances of generated `...Servicer` classes; their registration is found by itself. `verifier` may
     be None only with `auth_required` off. `checks` decide readiness; `features` appear in GetServerInfo.
+    RPCs are recorded by `tracer` where there is one.
     Raises SettingsError for a port that is taken and for an open address without authentication.
     """
     _check_protobuf()
@@ -84,7 +89,7 @@ async def serve(
         max_streams=settings.max_streams,
         retry_after_ms=settings.overload_retry_ms,
     )
-    pipeline = Pipeline(standard_stages(settings, verifier if settings.auth_required else None, load))
+    pipeline = Pipeline(standard_stages(settings, verifier if settings.auth_required else None, load, tracer))
     for registration, servicer in [*registrations, *_own_servicers(settings, features)]:
         registration.add(servicer, pipeline)
     _add_infrastructure(pipeline, settings, health, names)

@@ -103,6 +103,16 @@ class ServiceSettings(BaseSettings):
     telemetry: bool = Field(
         default=True, description="Count RPCs and measure their time and the loop's lag in process."
     )
+    trace_endpoint: str = Field(
+        "", description="Collector that takes spans by OTLP over gRPC: http://127.0.0.1:4317; empty: none."
+    )
+    trace_file: Path | None = Field(None, description="File that spans are appended to, one JSON object a line.")
+    trace_ratio: float = Field(
+        0.05, ge=0, le=1, description="Share of traces that are recorded where the caller has not decided about it."
+    )
+    trace_queue_max: int = Field(4_096, ge=1, description="Spans that wait for export; more are dropped and counted.")
+    trace_flush_s: float = Field(2.0, gt=0, description="Longest wait of a stopping process for its last spans.")
+    trace_texts: bool = Field(default=False, description="Put prompts and answers into the spans of model calls.")
     loop_lag_interval_s: float = Field(0.1, gt=0, description="Seconds between two probes of the loop's lag.")
 
     def __init_subclass__(cls, service: str = "", **more: Any) -> None:

@@ -21,9 +21,12 @@ from services.cost.rpc.codec import (
 from services.cost.usage import tier_named
 from services.runtime.context import current_principal
 from services.runtime.errors import InvalidField
+from services.runtime.item_spans import ItemSpans, item_spans
 
 if TYPE_CHECKING:
     import grpc
+
+    from services.runtime.spans import Tracer
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,8 +46,9 @@ _STATES: Final = {
 class HoldServicer(HoldServiceServicer):
     """Serves llmlab.api.cost.v1.HoldService."""
 
-    def __init__(self, books: Bookkeeping) -> None:
+    def __init__(self, books: Bookkeeping, tracer: "Tracer | None" = None) -> None:
         self._books = books
+        self._tracer = tracer
 
     async def Hold(self, request: pb.HoldRequest, context: "Context") -> pb.HoldResponse:
         """Reserves for one attempt; a refusal is a status."""
@@ -55,10 +59,12 @@ class HoldServicer(HoldServiceServicer):
 
     async def HoldBatch(self, request: pb.HoldBatchRequest, context: "Context") -> pb.HoldBatchResponse:
         """Reserves for several attempts."""
-        orders, refused = _readable(request.items, _order)
-        outcomes = await self._books.hold(_project(), orders)
-        for index, error in refused.items():
-            outcomes.insert(index, HoldOutcome(request.items[index].attempt_id, error=error))
+        with item_spans(self._tracer, "hold", request.items) as spans:
+            orders, refused = _readable(request.items, _order)
+            outcomes = await self._books.hold(_project(), orders)
+            for index, error in refused.items():
+                outcomes.insert(index, HoldOutcome(request.items[index].attempt_id, error=error))
+            _tell(spans, outcomes)
         return pb.HoldBatchResponse(outcomes=[_hold_outcome(outcome) for outcome in outcomes])
 
     async def Settle(self, request: pb.SettleRequest, context: "Context") -> pb.SettleResponse:
@@ -70,10 +76,12 @@ class HoldServicer(HoldServiceServicer):
 
     async def SettleBatch(self, request: pb.SettleBatchRequest, context: "Context") -> pb.SettleBatchResponse:
         """Settles several attempts."""
-        settlements, refused = _readable(request.items, _settlement)
-        outcomes = await self._books.settle(_project(), settlements)
-        for index, error in refused.items():
-            outcomes.insert(index, SettleOutcome(request.items[index].attempt_id, error=error))
+        with item_spans(self._tracer, "settle", request.items) as spans:
+            settlements, refused = _readable(request.items, _settlement)
+            outcomes = await self._books.settle(_project(), settlements)
+            for index, error in refused.items():
+                outcomes.insert(index, SettleOutcome(request.items[index].attempt_id, error=error))
+            _tell(spans, outcomes)
         return pb.SettleBatchResponse(outcomes=[_settle_outcome(outcome) for outcome in outcomes])
 
     async def Release(self, request: pb.ReleaseRequest, context: "Context") -> pb.ReleaseResponse:
@@ -102,6 +110,16 @@ class HoldServicer(HoldServiceServicer):
         check_texts(*request.attempt_ids)
         resolutions = await self._books.resolve(_project(), request.attempt_ids)
         return pb.ResolveAttemptsResponse(attempts=[_resolved(resolution) for resolution in resolutions])
+
+
+def _tell(spans: ItemSpans | None, outcomes: Sequence[HoldOutcome | SettleOutcome]) -> None:
+    """Put into the recorded items' spans what came of them."""
+    if spans is None:
+        return
+    for index, outcome in enumerate(outcomes):
+        spans.set(index, {"llmlab.attempt.id": outcome.attempt_id})
+        if outcome.error is not None:
+            spans.fail(index, outcome.error.reason)
 
 
 def _project() -> str:

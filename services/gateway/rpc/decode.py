@@ -91,6 +91,7 @@ def decode_call(
         fallbacks=resilience.fallbacks if resilience.HasField("fallbacks") else fallbacks,
         hedge_after_ms=resilience.hedge_after_ms if resilience.HasField("hedge_after_ms") else None,
         waits_for_cost=waits_for_cost,
+        traceparent=message.traceparent,
     )
 
 

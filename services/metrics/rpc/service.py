@@ -24,10 +24,14 @@ from services.metrics.rpc.statistics import estimate_message, read_series
 from services.metrics.statistics import Statistics
 from services.runtime.context import bearer_token
 from services.runtime.errors import DomainError, InvalidField
+from services.runtime.item_spans import ItemSpans, item_spans
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 
 if TYPE_CHECKING:
     import grpc
+
+    from services.metrics.scoring import SampleScores
+    from services.runtime.spans import Tracer
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,9 +41,10 @@ _MAX_PAGE_SIZE: Final = 100
 class MetricsServicer(MetricsServiceServicer):
     """Serves llmlab.api.metrics.v1.MetricsService."""
 
-    def __init__(self, scoring: Scoring, statistics: Statistics) -> None:
+    def __init__(self, scoring: Scoring, statistics: Statistics, tracer: Tracer | None = None) -> None:
         self._scoring = scoring
         self._statistics = statistics
+        self._tracer = tracer
 
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Scores one answer."""
@@ -84,7 +89,10 @@ class MetricsServicer(MetricsServiceServicer):
         self, specs: Sequence[ScorerSpec], samples: Sequence[pb.Sample], origin: Origin
     ) -> list[pb.SampleScores]:
         """The scores of each sample, or why it has none."""
-        plan, outcomes = await self._scoring.score(specs, [read_sample(sample) for sample in samples], origin)
+        with item_spans(self._tracer, "score", samples) as spans:
+            plan, outcomes = await self._scoring.score(specs, [read_sample(sample) for sample in samples], origin)
+            if spans is not None:
+                _tell(spans, outcomes)
         template = template_of(plan)
         return [
             sample_scores(template, sample.sample_id, outcome)
@@ -122,3 +130,12 @@ class MetricsServicer(MetricsServiceServicer):
     async def Rank(self, request: stats.RankRequest, context: Context) -> stats.RankResponse:
         """Ranks players by their games."""
         return ranking_message(await self._statistics.rank(await read_games(request), request.confidence))
+
+
+def _tell(spans: ItemSpans, outcomes: Sequence[SampleScores | DomainError]) -> None:
+    """Put into the recorded answers' spans what came of them."""
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, DomainError):
+            spans.fail(index, outcome.reason)
+        else:
+            spans.set(index, {"llmlab.scores": len(outcome.values)})

@@ -104,6 +104,7 @@ class GrpcGateway:
         message.CopyFrom(base)
         message.call_id = call.call_id
         message.dispatch_nonce = call.nonce
+        message.traceparent = call.traceparent
         for role, text in call.messages:
             message.messages.add(role=ROLES[role]).parts.add(text=text)
 

@@ -69,6 +69,7 @@ class GrpcMetrics:
                     answer=sample.answer,
                     references=[sample.references[number]] if group.has_reference else (),
                     finish_reason=sample.finish_reason,
+                    traceparent=sample.traceparent,
                 )
             if group.needs_model:
                 answers.append(await self._paid(run, request))

@@ -34,6 +34,7 @@ from services.runtime.hints import Hints
 from services.runtime.ids import new_id
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 from services.runtime.requests import RequestKey
+from services.runtime.tracing import current_traceparent
 
 if TYPE_CHECKING:
     import grpc
@@ -115,6 +116,7 @@ class RunServicer(RunServiceServicer):
             created_us=self._clock.now_us(),
             last_sequence=1,
             statistics=Statistics(cells_total=experiment.cells),
+            traceparent=current_traceparent(),
         )
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:

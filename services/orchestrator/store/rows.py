@@ -120,6 +120,7 @@ def run_of(values: Mapping[Any, Any]) -> RunRecord:
         failure=values["failure"],
         last_sequence=values["last_sequence"],
         statistics=statistics_of(values),
+        traceparent=values["traceparent"],
     )
 
 

@@ -56,6 +56,7 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
             "user_id": record.user_id,
             "key_id": record.key_id,
             "delegation_id": record.delegation_id,
+            "traceparent": record.traceparent,
             "created_us": record.created_us,
         },
     )

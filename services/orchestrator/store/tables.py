@@ -118,6 +118,7 @@ runs = Table(
     _text("user_id"),
     _text("key_id"),
     _text("delegation_id"),
+    _text("traceparent"),
     _int("created_us"),
     Index("runs_by_project", "project_id", "run_id"),
     Index("runs_by_experiment", "experiment_id", "run_id"),

@@ -19,6 +19,13 @@ OWN = {"llmlab", "services", "tools", "tests", "bench"}
 # Imported where they are installed, done without where they are not.
 OPTIONAL = {("llmlab", "uvloop")}
 
+# Several distributions install into one package.
+SHARED_NAMES = (
+    ("opentelemetry.exporter", "opentelemetry-exporter-otlp-proto-grpc"),
+    ("opentelemetry.sdk", "opentelemetry-sdk"),
+    ("opentelemetry", "opentelemetry-api"),
+)
+
 # Needed without an import: programs, plugins, stubs, and what another package loads by its name.
 WITHOUT_IMPORT = {
     "buf-bin",
@@ -46,14 +53,18 @@ def normal(name: str) -> str:
 
 
 def declared() -> tuple[set[str], set[str], set[str]]:
-    """The names of the base's, the services' and the development's requirements."""
+    """The names of the base's, the services' and the development's requirements; what traces need is in the base.
+
+    For a command and services do without it until traces are switched on (tests/unit/runtime/test_tracing.py).
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
 
     def names(requirements: list[str]) -> set[str]:
         return {normal(re.split(r"[\[><=!; ]", text)[0]) for text in requirements}
 
-    return names(project["dependencies"]), names(extras["services"]), names(extras["dev"])
+    base = names(project["dependencies"]) | names(extras["tracing"])
+    return base, names(extras["services"]), names(extras["dev"])
 
 
 @cache
@@ -80,6 +91,8 @@ def distributions(tree: str) -> set[str]:
         if top == "google":
             # Shared by several distributions.
             found.add("protobuf" if name.startswith("google.protobuf") else "googleapis-common-protos")
+        elif top == "opentelemetry":
+            found.add(next(shared for prefix, shared in SHARED_NAMES if name.startswith(prefix)))
         elif top not in sys.stdlib_module_names | OWN and (tree, top) not in OPTIONAL:
             # One that is not installed keeps its own name.
             found |= {normal(distribution) for distribution in provided.get(top, [top])}

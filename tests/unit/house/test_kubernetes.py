@@ -198,6 +198,14 @@ def calls_in_code() -> set[tuple[str, str]]:
     return calls
 
 
+def ports_of_telemetry(overlay: str) -> set[int]:
+    """Where Prometheus reads, and the collector's where one is configured."""
+    settings = settings_in(overlay)
+    endpoint = settings.get("LLMLAB_TRACE_ENDPOINT", "")
+    assert bool(endpoint) == ("tracing" in of_kind(overlay, "NetworkPolicy")), "a way to the collector, if there is one"
+    return {int(settings["LLMLAB_TELEMETRY_PORT"]), *(int(port) for port in re.findall(r":(\d+)$", endpoint))}
+
+
 def allowed(overlay: str, direction: str) -> set[tuple[str, str]]:
     """Who may call whom, by one side of the network policies."""
     ports = {port: name for name, port in {**DEFAULT_PORTS, **SERVERS}.items()}
@@ -208,7 +216,7 @@ def allowed(overlay: str, direction: str) -> set[tuple[str, str]]:
             for port in rule["ports"]:
                 target = ports.get(port["port"])
                 if target is None:
-                    assert port["port"] in {53, 443, int(settings_in(overlay)["LLMLAB_TELEMETRY_PORT"])}
+                    assert port["port"] in {53, 443, *ports_of_telemetry(overlay)}
                 elif direction == "egress":
                     calls |= {(owner, target) for owner in owners}
                     named = {n for peer in rule["to"] for n in selected(peer.get("podSelector", {}))}

@@ -75,6 +75,7 @@ class HoldItem(_message.Message):
     EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
     STEPS_MAX_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt's id (`call_id/ordinal`)."""
     nonce: _builtins.str
@@ -98,6 +99,10 @@ class HoldItem(_message.Message):
     tier without a price of its own is unpriced, never taken for the standard one. "auto" leaves the choice to the provider:
     the dearest of the tiers that it can choose is held, and the one that the settlement names is billed.
     """
+    traceparent: _builtins.str
+    """The W3C trace context (`traceparent`) that this hold belongs to, because a batch holds those of many traces; empty for
+    that of the RPC. What is no trace context is ignored.
+    """
     @_builtins.property
     def attribution(self) -> _spend_pb2.Attribution:
         """What the call is charged to."""
@@ -115,10 +120,11 @@ class HoldItem(_message.Message):
         expires_in_ms: _builtins.int = ...,
         steps_max: _builtins.int = ...,
         service_tier: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "attribution", b"attribution", "expires_in_ms", b"expires_in_ms", "input_tokens_max", b"input_tokens_max", "model", b"model", "nonce", b"nonce", "output_tokens_max", b"output_tokens_max", "provider", b"provider", "service_tier", b"service_tier", "steps_max", b"steps_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "attribution", b"attribution", "expires_in_ms", b"expires_in_ms", "input_tokens_max", b"input_tokens_max", "model", b"model", "nonce", b"nonce", "output_tokens_max", b"output_tokens_max", "provider", b"provider", "service_tier", b"service_tier", "steps_max", b"steps_max", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +180,7 @@ class SettleItem(_message.Message):
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """The attempt's id."""
     provider_model: _builtins.str
@@ -184,6 +191,8 @@ class SettleItem(_message.Message):
     """The service tier that answered, as the response says ("standard" where it fell back to the standard one); empty where
     it is the one held for.
     """
+    traceparent: _builtins.str
+    """The W3C trace context (`traceparent`) that this settlement belongs to, as that of a hold."""
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
         """What the attempt took. Absent: nothing, at no charge, although it was sent."""
@@ -203,10 +212,11 @@ class SettleItem(_message.Message):
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
         succeeded: _builtins.bool = ...,
         service_tier: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "occurred_at", b"occurred_at", "provider_model", b"provider_model", "service_tier", b"service_tier", "succeeded", b"succeeded", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "occurred_at", b"occurred_at", "provider_model", b"provider_model", "service_tier", b"service_tier", "succeeded", b"succeeded", "traceparent", b"traceparent", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -196,6 +196,7 @@ class Call(_message.Message):
     INCLUDE_RAW_FIELD_NUMBER: _builtins.int
     RESILIENCE_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """Unique id in the project, minted by the gateway where empty. A run's calls use run/cell/attempt. Attempt ids are
     `call_id/ordinal`; they are also the ids of holds and usage events.
@@ -220,6 +221,10 @@ class Call(_message.Message):
     """
     include_raw: _builtins.bool
     """Keep the provider's raw answer and return it (`Completion.raw`), at most 256 KiB of it."""
+    traceparent: _builtins.str
+    """The W3C trace context (`traceparent`) that this call belongs to, because a batch holds calls of many traces; empty for
+    that of the RPC. What is no trace context is ignored.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.Message]:
         """The conversation so far; 1 - 1,024 messages."""
@@ -261,10 +266,11 @@ class Call(_message.Message):
         include_raw: _builtins.bool = ...,
         resilience: Global___Resilience | None = ...,
         cache: Global___CacheControl | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "parameters", b"parameters", "resilience", b"resilience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "call_id", b"call_id", "dispatch_nonce", b"dispatch_nonce", "include_raw", b"include_raw", "messages", b"messages", "model", b"model", "parameters", b"parameters", "resilience", b"resilience", "response_json_schema", b"response_json_schema", "run_id", b"run_id", "tags", b"tags", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "call_id", b"call_id", "dispatch_nonce", b"dispatch_nonce", "include_raw", b"include_raw", "messages", b"messages", "model", b"model", "parameters", b"parameters", "resilience", b"resilience", "response_json_schema", b"response_json_schema", "run_id", b"run_id", "tags", b"tags", "timeout_ms", b"timeout_ms", "tool_choice", b"tool_choice", "tools", b"tools", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from llmlab.api.metrics.v1 import judge_pb2 as llmlab_dot_api_dot_metrics_dot_v1
 from llmlab.api.metrics.v1 import statistics_pb2 as llmlab_dot_api_dot_metrics_dot_v1_dot_statistics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#llmlab/api/metrics/v1/metrics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a llmlab/api/common/v1/error.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/usage.proto\x1a llmlab/api/common/v1/value.proto\x1a!llmlab/api/metrics/v1/judge.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"\xe6\x01\n\nScorerSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12W\n\nparameters\x18\x02 \x03(\x0b\x32\x31.llmlab.api.metrics.v1.ScorerSpec.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x05label\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\x83\x01\n\x06Sample\x12\x1b\n\tsample_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x1c\n\nreferences\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1e\n\rfinish_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\xa4\x02\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05scale\x18\x03 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x04 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x15\n\rabsent_reason\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\x12(\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x39\n\tjudgement\x18\x08 \x01(\x0b\x32&.llmlab.api.metrics.v1.RubricJudgementB\x08\n\x06_value\"\x83\x01\n\x0cScoreRequest\x12\x35\n\x06sample\x18\x01 \x01(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x06\xbaH\x03\xc8\x01\x01\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"=\n\rScoreResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\"a\n\nScoringRun\x12,\n\x06run_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9_.-]*$\x12%\n\x11\x63\x61lls_at_once_max\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x00\"\xd9\x01\n\x11ScoreBatchRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x32\n\x03run\x18\x03 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScoringRunB\x02\x18\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x7f\n\x0cSampleScores\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12,\n\x06scores\x18\x02 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.common.v1.CallError\"J\n\x12ScoreBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"\xcb\x01\n\x14ScoreRunBatchRequest\x12\x36\n\x03run\x18\x01 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScoringRunB\x06\xbaH\x03\xc8\x01\x01\x12;\n\x07samples\x18\x02 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12>\n\x07scorers\x18\x03 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\n\xbaH\x07\x92\x01\x04\x08\x01\x10 \"M\n\x15ScoreRunBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"\x8f\x01\n\x12ScoreStreamRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"K\n\x13ScoreStreamResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"P\n\x12ListScorersRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x13ListScorersResponse\x12.\n\x07scorers\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.Scorer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x02\n\x06Scorer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x06scores\x18\x04 \x03(\x0b\x32\'.llmlab.api.metrics.v1.ScoreDeclaration\x12:\n\nparameters\x18\x05 \x03(\x0b\x32&.llmlab.api.metrics.v1.ScorerParameter\x12\x17\n\x0fneeds_reference\x18\x06 \x01(\x08\x12\x14\n\x0cneeds_prompt\x18\x07 \x01(\x08\x12\x16\n\x0ein_default_set\x18\x08 \x01(\x08\x12\x10\n\x08\x63itation\x18\t \x01(\t\x12\x13\n\x0bneeds_model\x18\n \x01(\x08\"\xdb\x01\n\x10ScoreDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05scale\x18\x02 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\x87\x01\n\x0fScorerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value\x12\x0f\n\x07\x63hoices\x18\x05 \x03(\t*|\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\x12\x15\n\x11\x44IRECTION_NEUTRAL\x10\x03*a\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_BINARY\x10\x01\x12\x0e\n\nSCALE_UNIT\x10\x02\x12\x0f\n\x0bSCALE_COUNT\x10\x03\x12\x0e\n\nSCALE_REAL\x10\x04\x32\xe7\x07\n\x0eMetricsService\x12r\n\x05Score\x12#.llmlab.api.metrics.v1.ScoreRequest\x1a$.llmlab.api.metrics.v1.ScoreResponse\"\x1e\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/metrics:\x01*\x12\x87\x01\n\nScoreBatch\x12(.llmlab.api.metrics.v1.ScoreBatchRequest\x1a).llmlab.api.metrics.v1.ScoreBatchResponse\"$\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/metrics/batch:\x01*\x12p\n\rScoreRunBatch\x12+.llmlab.api.metrics.v1.ScoreRunBatchRequest\x1a,.llmlab.api.metrics.v1.ScoreRunBatchResponse\"\x04\xc8\xf3\x18\x05\x12n\n\x0bScoreStream\x12).llmlab.api.metrics.v1.ScoreStreamRequest\x1a*.llmlab.api.metrics.v1.ScoreStreamResponse\"\x04\xc8\xf3\x18\x03(\x01\x30\x01\x12\x81\x01\n\x0bListScorers\x12).llmlab.api.metrics.v1.ListScorersRequest\x1a*.llmlab.api.metrics.v1.ListScorersResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scorers\x12\x80\x01\n\tSummarize\x12\'.llmlab.api.metrics.v1.SummarizeRequest\x1a(.llmlab.api.metrics.v1.SummarizeResponse\" \xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/summaries:\x01*\x12|\n\x07\x43ompare\x12%.llmlab.api.metrics.v1.CompareRequest\x1a&.llmlab.api.metrics.v1.CompareResponse\"\"\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/comparisons:\x01*\x12p\n\x04Rank\x12\".llmlab.api.metrics.v1.RankRequest\x1a#.llmlab.api.metrics.v1.RankResponse\"\x1f\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/rankings:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#llmlab/api/metrics/v1/metrics.proto\x12\x15llmlab.api.metrics.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a llmlab/api/common/v1/error.proto\x1a\"llmlab/api/common/v1/options.proto\x1a llmlab/api/common/v1/usage.proto\x1a llmlab/api/common/v1/value.proto\x1a!llmlab/api/metrics/v1/judge.proto\x1a&llmlab/api/metrics/v1/statistics.proto\"\xe6\x01\n\nScorerSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12W\n\nparameters\x18\x02 \x03(\x0b\x32\x31.llmlab.api.metrics.v1.ScorerSpec.ParametersEntryB\x10\xbaH\r\x9a\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\x12\x16\n\x05label\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value:\x02\x38\x01\"\xa1\x01\n\x06Sample\x12\x1b\n\tsample_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x03 \x01(\t\x12\x1c\n\nreferences\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10\x12\x1e\n\rfinish_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x1c\n\x0btraceparent\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xa4\x02\n\x05Score\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05scale\x18\x03 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x04 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x15\n\rabsent_reason\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\x12(\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1a.llmlab.api.common.v1.Cost\x12\x39\n\tjudgement\x18\x08 \x01(\x0b\x32&.llmlab.api.metrics.v1.RubricJudgementB\x08\n\x06_value\"\x83\x01\n\x0cScoreRequest\x12\x35\n\x06sample\x18\x01 \x01(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x06\xbaH\x03\xc8\x01\x01\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"=\n\rScoreResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\"a\n\nScoringRun\x12,\n\x06run_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9_.-]*$\x12%\n\x11\x63\x61lls_at_once_max\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x00\"\xd9\x01\n\x11ScoreBatchRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x32\n\x03run\x18\x03 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScoringRunB\x02\x18\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x7f\n\x0cSampleScores\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12,\n\x06scores\x18\x02 \x03(\x0b\x32\x1c.llmlab.api.metrics.v1.Score\x12.\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.llmlab.api.common.v1.CallError\"J\n\x12ScoreBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"\xcb\x01\n\x14ScoreRunBatchRequest\x12\x36\n\x03run\x18\x01 \x01(\x0b\x32!.llmlab.api.metrics.v1.ScoringRunB\x06\xbaH\x03\xc8\x01\x01\x12;\n\x07samples\x18\x02 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12>\n\x07scorers\x18\x03 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\n\xbaH\x07\x92\x01\x04\x08\x01\x10 \"M\n\x15ScoreRunBatchResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"\x8f\x01\n\x12ScoreStreamRequest\x12;\n\x07samples\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.SampleB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\x12<\n\x07scorers\x18\x02 \x03(\x0b\x32!.llmlab.api.metrics.v1.ScorerSpecB\x08\xbaH\x05\x92\x01\x02\x10 \"K\n\x13ScoreStreamResponse\x12\x34\n\x07samples\x18\x01 \x03(\x0b\x32#.llmlab.api.metrics.v1.SampleScores\"P\n\x12ListScorersRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x13ListScorersResponse\x12.\n\x07scorers\x18\x01 \x03(\x0b\x32\x1d.llmlab.api.metrics.v1.Scorer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x02\n\x06Scorer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x37\n\x06scores\x18\x04 \x03(\x0b\x32\'.llmlab.api.metrics.v1.ScoreDeclaration\x12:\n\nparameters\x18\x05 \x03(\x0b\x32&.llmlab.api.metrics.v1.ScorerParameter\x12\x17\n\x0fneeds_reference\x18\x06 \x01(\x08\x12\x14\n\x0cneeds_prompt\x18\x07 \x01(\x08\x12\x16\n\x0ein_default_set\x18\x08 \x01(\x08\x12\x10\n\x08\x63itation\x18\t \x01(\t\x12\x13\n\x0bneeds_model\x18\n \x01(\x08\"\xdb\x01\n\x10ScoreDeclaration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05scale\x18\x02 \x01(\x0e\x32\x1c.llmlab.api.metrics.v1.Scale\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .llmlab.api.metrics.v1.Direction\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"\x87\x01\n\x0fScorerParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.llmlab.api.common.v1.Value\x12\x0f\n\x07\x63hoices\x18\x05 \x03(\t*|\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44IRECTION_HIGHER_IS_BETTER\x10\x01\x12\x1d\n\x19\x44IRECTION_LOWER_IS_BETTER\x10\x02\x12\x15\n\x11\x44IRECTION_NEUTRAL\x10\x03*a\n\x05Scale\x12\x15\n\x11SCALE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCALE_BINARY\x10\x01\x12\x0e\n\nSCALE_UNIT\x10\x02\x12\x0f\n\x0bSCALE_COUNT\x10\x03\x12\x0e\n\nSCALE_REAL\x10\x04\x32\xe7\x07\n\x0eMetricsService\x12r\n\x05Score\x12#.llmlab.api.metrics.v1.ScoreRequest\x1a$.llmlab.api.metrics.v1.ScoreResponse\"\x1e\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/metrics:\x01*\x12\x87\x01\n\nScoreBatch\x12(.llmlab.api.metrics.v1.ScoreBatchRequest\x1a).llmlab.api.metrics.v1.ScoreBatchResponse\"$\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/v1/metrics/batch:\x01*\x12p\n\rScoreRunBatch\x12+.llmlab.api.metrics.v1.ScoreRunBatchRequest\x1a,.llmlab.api.metrics.v1.ScoreRunBatchResponse\"\x04\xc8\xf3\x18\x05\x12n\n\x0bScoreStream\x12).llmlab.api.metrics.v1.ScoreStreamRequest\x1a*.llmlab.api.metrics.v1.ScoreStreamResponse\"\x04\xc8\xf3\x18\x03(\x01\x30\x01\x12\x81\x01\n\x0bListScorers\x12).llmlab.api.metrics.v1.ListScorersRequest\x1a*.llmlab.api.metrics.v1.ListScorersResponse\"\x1b\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/scorers\x12\x80\x01\n\tSummarize\x12\'.llmlab.api.metrics.v1.SummarizeRequest\x1a(.llmlab.api.metrics.v1.SummarizeResponse\" \xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/summaries:\x01*\x12|\n\x07\x43ompare\x12%.llmlab.api.metrics.v1.CompareRequest\x1a&.llmlab.api.metrics.v1.CompareResponse\"\"\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/comparisons:\x01*\x12p\n\x04Rank\x12\".llmlab.api.metrics.v1.RankRequest\x1a#.llmlab.api.metrics.v1.RankResponse\"\x1f\xc8\xf3\x18\x03\xd0\xf3\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/rankings:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +53,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLE'].fields_by_name['references']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_SAMPLE'].fields_by_name['finish_reason']._loaded_options = None
   _globals['_SAMPLE'].fields_by_name['finish_reason']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_SAMPLE'].fields_by_name['traceparent']._loaded_options = None
+  _globals['_SAMPLE'].fields_by_name['traceparent']._serialized_options = b'\272H\004r\002\030@'
   _globals['_SCOREREQUEST'].fields_by_name['sample']._loaded_options = None
   _globals['_SCOREREQUEST'].fields_by_name['sample']._serialized_options = b'\272H\003\310\001\001'
   _globals['_SCOREREQUEST'].fields_by_name['scorers']._loaded_options = None
@@ -97,48 +99,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRICSSERVICE'].methods_by_name['Compare']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\024\"\017/v1/comparisons:\001*'
   _globals['_METRICSSERVICE'].methods_by_name['Rank']._loaded_options = None
   _globals['_METRICSSERVICE'].methods_by_name['Rank']._serialized_options = b'\310\363\030\003\320\363\030\001\202\323\344\223\002\021\"\014/v1/rankings:\001*'
-  _globals['_DIRECTION']._serialized_start=3053
-  _globals['_DIRECTION']._serialized_end=3177
-  _globals['_SCALE']._serialized_start=3179
-  _globals['_SCALE']._serialized_end=3276
+  _globals['_DIRECTION']._serialized_start=3083
+  _globals['_DIRECTION']._serialized_end=3207
+  _globals['_SCALE']._serialized_start=3209
+  _globals['_SCALE']._serialized_end=3306
   _globals['_SCORERSPEC']._serialized_start=335
   _globals['_SCORERSPEC']._serialized_end=565
   _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_start=487
   _globals['_SCORERSPEC_PARAMETERSENTRY']._serialized_end=565
   _globals['_SAMPLE']._serialized_start=568
-  _globals['_SAMPLE']._serialized_end=699
-  _globals['_SCORE']._serialized_start=702
-  _globals['_SCORE']._serialized_end=994
-  _globals['_SCOREREQUEST']._serialized_start=997
-  _globals['_SCOREREQUEST']._serialized_end=1128
-  _globals['_SCORERESPONSE']._serialized_start=1130
-  _globals['_SCORERESPONSE']._serialized_end=1191
-  _globals['_SCORINGRUN']._serialized_start=1193
-  _globals['_SCORINGRUN']._serialized_end=1290
-  _globals['_SCOREBATCHREQUEST']._serialized_start=1293
-  _globals['_SCOREBATCHREQUEST']._serialized_end=1510
-  _globals['_SAMPLESCORES']._serialized_start=1512
-  _globals['_SAMPLESCORES']._serialized_end=1639
-  _globals['_SCOREBATCHRESPONSE']._serialized_start=1641
-  _globals['_SCOREBATCHRESPONSE']._serialized_end=1715
-  _globals['_SCORERUNBATCHREQUEST']._serialized_start=1718
-  _globals['_SCORERUNBATCHREQUEST']._serialized_end=1921
-  _globals['_SCORERUNBATCHRESPONSE']._serialized_start=1923
-  _globals['_SCORERUNBATCHRESPONSE']._serialized_end=2000
-  _globals['_SCORESTREAMREQUEST']._serialized_start=2003
-  _globals['_SCORESTREAMREQUEST']._serialized_end=2146
-  _globals['_SCORESTREAMRESPONSE']._serialized_start=2148
-  _globals['_SCORESTREAMRESPONSE']._serialized_end=2223
-  _globals['_LISTSCORERSREQUEST']._serialized_start=2225
-  _globals['_LISTSCORERSREQUEST']._serialized_end=2305
-  _globals['_LISTSCORERSRESPONSE']._serialized_start=2307
-  _globals['_LISTSCORERSRESPONSE']._serialized_end=2401
-  _globals['_SCORER']._serialized_start=2404
-  _globals['_SCORER']._serialized_end=2691
-  _globals['_SCOREDECLARATION']._serialized_start=2694
-  _globals['_SCOREDECLARATION']._serialized_end=2913
-  _globals['_SCORERPARAMETER']._serialized_start=2916
-  _globals['_SCORERPARAMETER']._serialized_end=3051
-  _globals['_METRICSSERVICE']._serialized_start=3279
-  _globals['_METRICSSERVICE']._serialized_end=4278
+  _globals['_SAMPLE']._serialized_end=729
+  _globals['_SCORE']._serialized_start=732
+  _globals['_SCORE']._serialized_end=1024
+  _globals['_SCOREREQUEST']._serialized_start=1027
+  _globals['_SCOREREQUEST']._serialized_end=1158
+  _globals['_SCORERESPONSE']._serialized_start=1160
+  _globals['_SCORERESPONSE']._serialized_end=1221
+  _globals['_SCORINGRUN']._serialized_start=1223
+  _globals['_SCORINGRUN']._serialized_end=1320
+  _globals['_SCOREBATCHREQUEST']._serialized_start=1323
+  _globals['_SCOREBATCHREQUEST']._serialized_end=1540
+  _globals['_SAMPLESCORES']._serialized_start=1542
+  _globals['_SAMPLESCORES']._serialized_end=1669
+  _globals['_SCOREBATCHRESPONSE']._serialized_start=1671
+  _globals['_SCOREBATCHRESPONSE']._serialized_end=1745
+  _globals['_SCORERUNBATCHREQUEST']._serialized_start=1748
+  _globals['_SCORERUNBATCHREQUEST']._serialized_end=1951
+  _globals['_SCORERUNBATCHRESPONSE']._serialized_start=1953
+  _globals['_SCORERUNBATCHRESPONSE']._serialized_end=2030
+  _globals['_SCORESTREAMREQUEST']._serialized_start=2033
+  _globals['_SCORESTREAMREQUEST']._serialized_end=2176
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=2178
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=2253
+  _globals['_LISTSCORERSREQUEST']._serialized_start=2255
+  _globals['_LISTSCORERSREQUEST']._serialized_end=2335
+  _globals['_LISTSCORERSRESPONSE']._serialized_start=2337
+  _globals['_LISTSCORERSRESPONSE']._serialized_end=2431
+  _globals['_SCORER']._serialized_start=2434
+  _globals['_SCORER']._serialized_end=2721
+  _globals['_SCOREDECLARATION']._serialized_start=2724
+  _globals['_SCOREDECLARATION']._serialized_end=2943
+  _globals['_SCORERPARAMETER']._serialized_start=2946
+  _globals['_SCORERPARAMETER']._serialized_end=3081
+  _globals['_METRICSSERVICE']._serialized_start=3309
+  _globals['_METRICSSERVICE']._serialized_end=4308
 # @@protoc_insertion_point(module_scope)

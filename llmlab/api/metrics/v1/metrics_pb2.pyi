@@ -152,6 +152,7 @@ class Sample(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     REFERENCES_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     sample_id: _builtins.str
     """The caller's id; comes back."""
     prompt: _builtins.str
@@ -162,6 +163,10 @@ class Sample(_message.Message):
     """The answer; limited like the prompt."""
     finish_reason: _builtins.str
     """Why the model stopped, as its FinishReason name without prefix, for example "STOP" or "LENGTH"; empty for unknown."""
+    traceparent: _builtins.str
+    """The W3C trace context (`traceparent`) that this answer belongs to, because a batch holds answers of many traces; empty
+    for that of the RPC. What is no trace context is ignored.
+    """
     @_builtins.property
     def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The reference answers, at most 16, each limited like the prompt; scorers that compare take the best. May be empty, then
@@ -176,10 +181,11 @@ class Sample(_message.Message):
         answer: _builtins.str = ...,
         references: _abc.Iterable[_builtins.str] | None = ...,
         finish_reason: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "finish_reason", b"finish_reason", "prompt", b"prompt", "references", b"references", "sample_id", b"sample_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "finish_reason", b"finish_reason", "prompt", b"prompt", "references", b"references", "sample_id", b"sample_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
