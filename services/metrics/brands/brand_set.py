@@ -58,7 +58,7 @@ def check_brands(brands: Sequence[Brand], path: str = "brands") -> BrandNames:
             name = _split(field, text)
             _claim(names, name, index, brands, field, text)
             own.append(name)
-            others += [(_split(field, form), index) for form in _turkish_forms(text)]
+            others += [(_split(field, form), index) for form in (*_turkish_forms(text), *_escaped_forms(text))]
         for position, text in enumerate(brand.excluded_contexts):
             field = f"{where}.excluded_contexts[{position}]"
             phrase = _split(field, text)
@@ -89,6 +89,13 @@ def _turkish_forms(text: str) -> list[str]:
     if not _TURKISH_LETTERS & set(text):
         return []
     return [text.replace("\u0131", "I"), text.replace("I", "\u0131")]
+
+
+def _escaped_forms(text: str) -> list[str]:
+    """A name as HTML writes it, where that differs: "H&amp;M", "McDonald&#39;s"."""
+    escaped = text.replace("&", "&amp;")
+    forms = (escaped, escaped.replace("'", "&#39;"))
+    return [form for form in dict.fromkeys(forms) if form != text]
 
 
 def _claim(taken: dict[T, int], key: T, index: int, brands: Sequence[Brand], field: str, text: str) -> None:

@@ -17,8 +17,8 @@ _YOUNGER = r"[\U0001E030-\U0001E08F\U00010EFD-\U00010EFF\U0001E4EC-\U0001E4EF]"
 # Trade mark signs and footnote numbers are no part of the name that they follow; NFKC would make letters of them.
 _KEPT = regex.compile(rf"[\u2120\u2122\u00b2\u00b3\u00b9\u2070-\u2079\u2080-\u2089]|{_YOUNGER}")
 # Soft hyphens, joiners, marks of direction, variation selectors; and the Arabic tatweel, which only stretches.
-_INVISIBLE = regex.compile(r"[[\p{Cf}\u034f\u0640\ufe00-\ufe0f\U000e0100-\U000e01ef]--[\u200b]]", flags=regex.V1)
-_SPACE = regex.compile(r"[\s\u200b]")
+_INVISIBLE = regex.compile(r"[\p{Cf}\u034f\u0640\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_SPACE = regex.compile(r"\s")
 _LIKE_ASCII = {
     **dict.fromkeys("\x85\u2028\u2029", "\n"),
     **dict.fromkeys("\u2018\u2019\u02bc\u02b9\u2032\u00b4\uff07", "'"),

@@ -11,14 +11,17 @@ import regex
 
 from services.metrics.brands.characters import is_hangul, is_word, joins
 
-FREE: Final = frozenset(' \n\t\r,;:!?()[]{}<>|*"~`^$')
+FREE: Final = frozenset(' \n\t\r,;:!?()[]{}<>|*"~`^')
 """Signs that never bind: where a name stands between two of them, nothing else has to be looked at."""
 
 _LIST_NUMBER_DIGITS_MAX: Final = 3
 _PATH_LOOKED_AT: Final = 256
+_CURRENCIES: Final = frozenset("$\u20ac\u00a3\u00a5\u20b9")
 _PATH_SIGNS: Final = frozenset("/\\=?#%&~+-")
-# A host with a path behind it, up to the end of what was read: "example.com/blog/".
-_HOST_AND_PATH = regex.compile(r"(?:^|[^\w.@-])(?:[a-z0-9-]+\.)+[a-z]{2,24}(?::\d+)?/\S*$")
+# What begins an address without a scheme ("example.com/blog/") or the path of a file ("/usr/share/", "./docs/").
+_PATH = regex.compile(
+    r"(?:^|[^\w.@-])(?:(?:[a-z0-9-]+\.)+[a-z]{2,24}(?::\d+)?/|[a-z]:\\|(?:~|\.\.?)/)|(?:^|[\"'`(])/[\w.-]+/"
+)
 _ENDINGS_OF_CONTRACTIONS = frozenset({"s", "t", "d", "m", "re", "ve", "ll"})
 
 # Korean particles, which are written onto the noun.
@@ -53,6 +56,8 @@ def may_begin(text: str, start: int, end: int) -> bool:
         return is_word(text[start])  # not ".NET" in "ASP.NET"
     if sign in _PATH_SIGNS and _in_path(text, start):
         return False
+    if sign in _CURRENCIES and text[start].isdecimal():
+        return False  # not "3M" in "$3M"
     rule = _BEGINNINGS.get(sign)
     # Without a word before it, the sign binds nothing.
     return rule is None or start == 1 or not is_word(text[start - 2]) or rule(text, start, end)
@@ -152,5 +157,6 @@ def _numbers_an_item(text: str, point: int) -> bool:
 
 
 def _in_path(text: str, start: int) -> bool:
-    """Whether the place lies in the path of an address without a scheme, as in "example.com/stripe"."""
-    return _HOST_AND_PATH.search(text, max(0, start - _PATH_LOOKED_AT), start) is not None
+    """Whether the place, behind a sign, lies in a path: of an address without a scheme or of a file."""
+    unspaced = text[max(0, start - _PATH_LOOKED_AT) : start].rsplit(maxsplit=1)[-1]
+    return _PATH.search(unspaced) is not None

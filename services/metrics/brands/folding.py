@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from services.metrics.brands.characters import fold_character, is_composing, is_kept
+from services.metrics.brands.characters import fold_character, is_composing, is_kept, joins
 
 _PAGE_BITS: Final = 8
 _PAGE_SIZE: Final = 1 << _PAGE_BITS
@@ -23,6 +23,7 @@ _SPECIAL: Final = 0xFFFFFFFF
 _PIECES_KEPT_MAX: Final = 4_096
 _PIECE_KEPT_LENGTH_MAX: Final = 8
 _DOT_ABOVE: Final = "\u0307"
+_ZERO_WIDTH_SPACE: Final = "\u200b"
 
 Codes = npt.NDArray[np.uint32]
 
@@ -121,7 +122,7 @@ def _fold_pieces(text: str, folded: Codes, special: list[int]) -> Folded:
             end += 1
             index += 1
         before = folded[copied:start].tobytes().decode("utf-32-le")
-        piece = _fold_piece(text[start:end])
+        piece = " " if _parts_words(text, start, end) else _fold_piece(text[start:end])
         pieces += (before, piece)
         length += len(before)
         result.add_piece(length, length + len(piece), start, end)
@@ -130,6 +131,13 @@ def _fold_pieces(text: str, folded: Codes, special: list[int]) -> Folded:
     pieces.append(folded[copied:].tobytes().decode("utf-32-le"))
     result.text = "".join(pieces)
     return result
+
+
+def _parts_words(text: str, start: int, end: int) -> bool:
+    """Whether a zero-width space stands between words, as in Thai; inside a word it can't be seen."""
+    if text[start:end] != _ZERO_WIDTH_SPACE:
+        return False
+    return not (start > 0 and end < len(text) and joins(text[start - 1], text[end]))
 
 
 def _fold_piece(piece: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from string import ascii_lowercase, digits
 from typing import Final, NamedTuple
 
 import regex
@@ -13,10 +14,13 @@ from services.metrics.brands.spans import Spans
 
 _HOST_LENGTH_MAX: Final = 253
 _SCHEME_LENGTH_MAX: Final = 16
+_SCHEME: Final = frozenset(ascii_lowercase + digits)
 _TARGET_LENGTH_MAX: Final = 2_048
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-# What an address goes on with: no space, quote, bracket or letter of a script without spaces; round brackets in pairs.
-_REST = regex.compile(rf"(?:[^\s<>\"'`|{{}}\[\]()\\^*\u3001\u3002{_UNSPACED}]++|\([^\s()<>]*+\))*+")
+# What an address goes on with: no space, quote, bracket or letter of a script without spaces; round brackets in pairs;
+# a comma or semicolon only behind the host.
+_STOPS = rf"\s<>\"'`|{{}}\[\]()\\^*\u3001\u3002{_UNSPACED}"
+_REST = regex.compile(rf"[^{_STOPS},;/?#]*+(?:[/?#](?:[^{_STOPS}]++|\([^\s()<>]*+\))*+)?+")
 _HOST = regex.compile(r"(?:[^/?#@\s]*+@)?([\w-]+(?:\.[\w-]+)+)")
 # A literal first character lets the search skip ahead fast.
 _POINT_IN_WORD = re.compile(r"\.[a-z0-9\x80-\U0010ffff]")
@@ -69,7 +73,7 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
     position = text.find("://")
     while position >= 0:
         start = position
-        while start > 0 and position - start < _SCHEME_LENGTH_MAX and "a" <= text[start - 1] <= "z":
+        while start > 0 and position - start < _SCHEME_LENGTH_MAX and text[start - 1] in _SCHEME:
             start -= 1
         rest = _REST.match(text, position + 3)
         end = rest.end() if rest else position + 3

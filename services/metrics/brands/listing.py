@@ -7,17 +7,19 @@ from bisect import bisect_right
 from typing import Final
 
 _BULLETS: Final = "-*+\u2022\u25e6\u2023\u25aa\u25cf\u2013"
-_MARKS: Final = frozenset("0123456789\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19#_|" + _BULLETS)
+_MARKS: Final = frozenset("0123456789\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19#_|(\uff08" + _BULLETS)
 """What a line that begins an item or a heading begins with."""
-# A number with a point, bracket or Chinese comma, perhaps in a heading or in bold; a keycap.
+# A number with a point, bracket (or two) or Chinese comma, perhaps in a heading or in bold; a keycap.
 _NUMBERED = re.compile(
-    r"(?P<heading>#{1,6}[ \t]+)?[*_]{0,3}(?P<number>[0-9\uff10-\uff19]{1,3})"
+    r"(?P<heading>#{1,6}[ \t]+)?[*_]{0,3}[(\uff08]?(?P<number>[0-9\uff10-\uff19]{1,3})"
     r"(?:[*_]{0,3}[.)\]:\uff09][*_]{0,3}(?=[ \t\u3000])|[\u3001\uff0e]|\ufe0f?\u20e3)"
 )
 _ROW = re.compile(r"\|[ \t]*(?P<number>[0-9]{1,3})[ \t]*\|")
 _BULLET = re.compile(rf"[{_BULLETS}][ \t]+(?!\|)")
 _HEADING = re.compile(r"#{1,6}(?:[ \t]|$)")
 _NUMBER_DIGITS_MAX: Final = 3
+_MARGIN: Final = " \t>"
+"""What stands before the items of a list that is indented or quoted."""
 _NESTED_INDENT: Final = 2
 """An item that is indented by this many columns more than its list belongs to the item before."""
 _TAB_WIDTH: Final = 4
@@ -46,7 +48,7 @@ class Lists:
             if point > 0 and line[:point].isdecimal() and line[:point].isascii():
                 self._read_usual_item(start, int(line[:point]))
                 after_blank = False
-            elif (bare := line.lstrip(" \t")) and bare != "\r":
+            elif (bare := line.lstrip(_MARGIN)) and bare != "\r":
                 # Most lines are neither items nor the end of a list.
                 if bare[0] in _MARKS or (after_blank and self._indent >= 0):
                     self._read(start, line, bare, after_blank=after_blank)

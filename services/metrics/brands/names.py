@@ -220,6 +220,8 @@ def _names_from(root: _Node, text: str, start: int, end: int, steps: _Steps) -> 
     while node.children and (step := steps.after(position)) is not None:
         between, word, position = step
         following = node.children.get((between, word))
+        if following is None and between == "-":
+            following = node.children.get((" ", word))  # as German writes it: "Google-Cloud-Dienste"
         if following is None:
             break
         node = following
