@@ -8,36 +8,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from llmlab.api.orchestrator.v1 import experiment_pb2
-from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
+from llmlab.cli.app import AsJson, console, hint, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
+from llmlab.cli.saved import brand_set_id_of
 from llmlab.cli.studies import load_brand_set
 from llmlab.cli.tables import empty_table
-from llmlab.client import Client
-
-_ID_PREFIX = "bset_"
 
 brandsets = typer.Typer(
     help="Keep brands that several studies look for: list, show, create, delete.", no_args_is_help=True
 )
 BrandSet = Annotated[str, typer.Argument(metavar="SET", help="The brand set's id or name.")]
-
-
-async def find_brand_set(client: Client, spec: experiment_pb2.ExperimentSpec) -> None:
-    """Puts the id of a brand set in the place of its name, where a study names one."""
-    if spec.brand_set_id:
-        spec.brand_set_id = await _id_of(client, spec.brand_set_id)
-
-
-async def _id_of(client: Client, id_or_name: str) -> str:
-    if id_or_name.startswith(_ID_PREFIX):
-        return id_or_name
-    found = await taken(client.list_brand_sets(name=id_or_name), 1)
-    if not found:
-        raise CommandError(f"There is no brand set {id_or_name!r}; `llmlab brandsets list` lists them.", EXIT_USAGE)
-    return found[0].brand_set_id
 
 
 @brandsets.command("list", epilog="Example: llmlab brandsets list")
@@ -69,7 +51,7 @@ def show_set(brand_set: BrandSet, as_json: AsJson = False) -> None:
 
     async def command() -> None:
         async with connect() as client:
-            found = await client.get_brand_set(await _id_of(client, brand_set))
+            found = await client.get_brand_set(await brand_set_id_of(client, brand_set))
         if as_json:
             print_json(to_plain(found))
             return
@@ -114,7 +96,7 @@ def delete_set(brand_set: BrandSet, as_json: AsJson = False) -> None:
 
     async def command() -> None:
         async with connect() as client:
-            brand_set_id = await _id_of(client, brand_set)
+            brand_set_id = await brand_set_id_of(client, brand_set)
             await client.delete_brand_set(brand_set_id)
         if as_json:
             print_json({"deleted": brand_set_id})

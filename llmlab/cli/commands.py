@@ -15,11 +15,13 @@ from llmlab.cli import (
     call_commands,
     chat_commands,
     compare_command,
+    dataset_commands,
     estimate_command,
     insight_commands,
     judge_command,
     plan_command,
     price_commands,
+    prompt_commands,
     provider_commands,
     report_command,
     repricing_commands,
@@ -89,6 +91,8 @@ for panel, command, example in COMMANDS:
     app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
 for priced_again, example in REPRICING_COMMANDS:
     price_commands.prices.command(epilog=f"Example: {example}")(priced_again)
+app.add_typer(prompt_commands.prompts, name="prompts", rich_help_panel=STUDIES)
+app.add_typer(dataset_commands.datasets, name="datasets", rich_help_panel=STUDIES)
 app.add_typer(brand_set_commands.brandsets, name="brandsets", rich_help_panel=STUDIES)
 app.add_typer(
     budget_commands.app, name="budgets", rich_help_panel=CALLS, epilog="Example: llmlab budgets create --limit 10usd"

@@ -12,9 +12,9 @@ from rich.table import Table
 from llmlab.api.orchestrator.v1 import experiment_pb2
 from llmlab.cli import figures, money, tables
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
-from llmlab.cli.brand_set_commands import find_brand_set
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
+from llmlab.cli.saved import find_saved
 from llmlab.cli.studies import load_study
 from llmlab.client import Client
 
@@ -38,7 +38,7 @@ def plan(
     async def command() -> None:
         chosen = load_study(study_file, study)
         async with connect() as client:
-            await find_brand_set(client, chosen.spec)
+            await find_saved(client, chosen.spec)
             forecast = await client.plan_experiment(spec=chosen.spec)
         if as_json:
             print_json(to_plain(forecast))

@@ -12,7 +12,6 @@ import typer
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import brand_commands, summary_tables, tables
 from llmlab.cli.app import EXIT_FAILED, NEXT_STEPS, AsJson, CommandError, console, hint, notes, run_async
-from llmlab.cli.brand_set_commands import find_brand_set
 from llmlab.cli.connection import connect
 from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
@@ -20,6 +19,7 @@ from llmlab.cli.plan_command import confirm
 from llmlab.cli.progress import follow
 from llmlab.cli.run_choice import pick_run
 from llmlab.cli.run_watch import watch_runs
+from llmlab.cli.saved import find_saved
 from llmlab.cli.studies import load_study
 from llmlab.client import Client
 
@@ -47,7 +47,7 @@ def run(
         # Read first: a broken file ends the command before anything is started.
         chosen = load_study(study_file, study)
         async with connect() as client:
-            await find_brand_set(client, chosen.spec)
+            await find_saved(client, chosen.spec)
             experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
             await confirm(client, experiment.experiment_id, yes=yes)
             started = await client.start_run(experiment.experiment_id)

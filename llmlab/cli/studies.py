@@ -42,7 +42,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One study of a file, ready to become an experiment; its `brand_set_id` may still be the name of a brand set."""
+    """One study of a file, ready to become an experiment; the ids of what the project keeps may still be names."""
 
     name: str
     description: str
@@ -93,6 +93,35 @@ def load_brand_set(path: Path) -> tuple[str, list[brands_pb2.Brand]]:
         raise StudyError(f"{path}: holds a value that can't be sent ({error})") from error
 
 
+def load_prompt(path: Path) -> experiment_pb2.PromptTemplate:
+    """Reads a file with a prompt as in a study, its name included.
+
+    Raises:
+        StudyError: The file is missing, malformed or breaks the schema (`prompt_file` in study.schema.json).
+    """
+    document = read_yaml(path, "a file of a prompt is a mapping with `name`, and `user` or `messages`")
+    _check_schema(path, document, study_schema()["$defs"]["prompt_file"])
+    _check_schema(path, document, study_schema()["$defs"]["prompt"])
+    try:
+        return _prompt(document, 1)
+    except ValueError as error:  # half of a character
+        raise StudyError(f"{path}: holds a value that can't be sent ({error})") from error
+
+
+def load_rows(path: Path) -> list[experiment_pb2.Row]:
+    """Reads the rows of a dataset.
+
+    Raises:
+        StudyError: The file is missing, malformed, empty or above a limit.
+    """
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise StudyError(f"{path}: rows are in a .csv file with a header line, or in a .jsonl file")
+    try:
+        return _rows(read_rows(path))
+    except (ValueError, OverflowError) as error:  # half of a character, a number of more than 64 bits
+        raise StudyError(f"{path}: holds a value that can't be sent ({error})") from error
+
+
 def _check_schema(path: Path, document: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     # Slow to load, and only some commands read a study.
     from jsonschema import Draft202012Validator
@@ -132,8 +161,10 @@ def _choose(path: Path, entries: Sequence[dict[str, Any]], choice: str) -> dict[
 def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec:
     limits = entry.get("limits", {})
     return experiment_pb2.ExperimentSpec(
-        prompts=[_prompt(prompt, number) for number, prompt in enumerate(entry["prompts"], 1)],
+        prompts=[_prompt(prompt, number) for number, prompt in enumerate(entry["prompts"], 1) if not _is_saved(prompt)],
+        prompt_ids=[prompt["saved"] for prompt in entry["prompts"] if _is_saved(prompt)],
         dataset=_dataset(path, entry.get("dataset")),
+        dataset_id=entry.get("dataset", {}).get("saved", ""),
         models=[_model(model) for model in entry["models"]],
         grid=[
             experiment_pb2.ParameterAxis(name=name, values=[to_value(value) for value in values])
@@ -154,6 +185,10 @@ def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec
             priority=limits.get("priority", 0),
         ),
     )
+
+
+def _is_saved(prompt: str | Mapping[str, Any]) -> bool:
+    return not isinstance(prompt, str) and "saved" in prompt
 
 
 def _prompt(prompt: str | Mapping[str, Any], number: int) -> experiment_pb2.PromptTemplate:
@@ -198,12 +233,14 @@ def _brand(brand: str | Mapping[str, Any]) -> brands_pb2.Brand:
 
 
 def _dataset(path: Path, dataset: Mapping[str, Any] | None) -> experiment_pb2.Dataset | None:
-    if dataset is None:
+    if dataset is None or "saved" in dataset:
         return None
     rows = dataset["rows"] if "rows" in dataset else read_rows(path.parent / dataset["file"])
-    return experiment_pb2.Dataset(
-        rows=[experiment_pb2.Row(columns={str(name): to_value(value) for name, value in row.items()}) for row in rows]
-    )
+    return experiment_pb2.Dataset(rows=_rows(rows))
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> list[experiment_pb2.Row]:
+    return [experiment_pb2.Row(columns={str(name): to_value(value) for name, value in row.items()}) for row in rows]
 
 
 def to_value(value: object) -> value_pb2.Value:

@@ -12,6 +12,7 @@ from llmlab.client.brand_calls import BrandCalls
 from llmlab.client.brand_set_calls import BrandSetCalls
 from llmlab.client.budget_calls import BudgetCalls
 from llmlab.client.chat_calls import ChatCalls
+from llmlab.client.dataset_calls import DatasetCalls
 from llmlab.client.gateway_calls import GatewayCalls
 from llmlab.client.identity_calls import IdentityCalls
 from llmlab.client.insight_calls import InsightCalls
@@ -19,6 +20,7 @@ from llmlab.client.judge_calls import JudgeCalls
 from llmlab.client.metrics_calls import MetricsCalls
 from llmlab.client.orchestrator_calls import OrchestratorCalls
 from llmlab.client.price_calls import PriceCalls
+from llmlab.client.prompt_calls import PromptCalls
 from llmlab.client.provider_calls import ProviderCalls
 from llmlab.client.repricing_calls import RepricingCalls
 from llmlab.client.usage_calls import UsageCalls
@@ -35,6 +37,8 @@ class Client(
     MetricsCalls,
     BrandCalls,
     BrandSetCalls,
+    PromptCalls,
+    DatasetCalls,
     JudgeCalls,
     UsageCalls,
     PriceCalls,

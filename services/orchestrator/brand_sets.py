@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from services.orchestrator.experiment import BrandTarget
+from services.orchestrator.resources import Content
 
 
-@dataclass(frozen=True, slots=True)
-class BrandSetRecord:
-    """A brand set without its brands, of which there are `brand_count`. Times are microseconds UTC."""
-
-    brand_set_id: str
-    project_id: str
-    name: str
-    content_hash: str
-    brand_count: int
-    created_us: int
-    updated_us: int
+def brand_content(brands: Iterable[BrandTarget]) -> Content:
+    """The content of brands in any order: they come by name, their texts sorted and without repetitions."""
+    kept = sorted(map(_sorted, brands), key=lambda brand: brand.name)
+    return Content.of([asdict(brand) for brand in kept])
 
 
-@dataclass(frozen=True, slots=True)
-class BrandSetContent:
-    """The brands of a set in the one form in which they are kept; equal brands have equal hashes."""
-
-    brands: tuple[BrandTarget, ...]
-    encoded: bytes
-    content_hash: str
-
-    @classmethod
-    def of(cls, brands: Iterable[BrandTarget]) -> BrandSetContent:
-        """The content of brands in any order: they come by name, their texts sorted and without repetitions."""
-        kept = tuple(sorted(map(_sorted, brands), key=lambda brand: brand.name))
-        encoded = encode_brands(kept)
-        return cls(kept, encoded, hashlib.sha256(encoded).hexdigest())
-
-
-def encode_brands(brands: Sequence[BrandTarget]) -> bytes:
-    """The canonical JSON of brands, in their order."""
-    documents = [asdict(brand) for brand in brands]
-    return json.dumps(documents, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def decode_brands(data: bytes) -> tuple[BrandTarget, ...]:
-    """The inverse of `encode_brands`."""
-    return tuple(brand_of(document) for document in json.loads(data))
+def decode_brands(encoded: bytes) -> tuple[BrandTarget, ...]:
+    """The brands of a content."""
+    return tuple(brand_of(document) for document in json.loads(encoded))
 
 
 def brand_of(document: Mapping[str, Any]) -> BrandTarget:

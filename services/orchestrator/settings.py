@@ -14,6 +14,8 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
 
     max_cells_per_run: int = Field(1_000_000, ge=1, description="Cells that an experiment may have.")
     max_brand_sets_per_project: int = Field(1_000, ge=1, description="Brand sets that a project may have.")
+    max_prompts_per_project: int = Field(10_000, ge=1, description="Prompts that a project may keep.")
+    max_datasets_per_project: int = Field(1_000, ge=1, description="Datasets that a project may keep.")
     api: bool = Field(default=True, description="Serve the API; false: this process has workers and answers probes.")
     workers: int = Field(1, ge=0, le=16, description="Workers in this process; 0: it only answers requests.")
 

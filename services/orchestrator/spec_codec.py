@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from services.orchestrator.experiment import (
     ScorerTarget,
 )
 from services.orchestrator.limits import RunLimits
+from services.orchestrator.resources import canonical
 from services.orchestrator.values import Value
 
 _YOUNGER_LIMITS = ("max_cost_nano_usd", "ignore_circuit_breaker", "priority")
@@ -64,7 +66,7 @@ def encode_spec(spec: ExperimentSpec) -> bytes:
     }
     if spec.brands:  # left out otherwise, as in specs that are older than brands
         document["brands"] = [asdict(brand) for brand in spec.brands]
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return canonical(document)
 
 
 def decode_spec(data: bytes) -> ExperimentSpec:
@@ -77,9 +79,9 @@ def decode_spec(data: bytes) -> ExperimentSpec:
             )
             for prompt in document["prompts"]
         ),
-        rows=tuple(_values(row) for row in document["rows"]),
+        rows=tuple(values_of(row) for row in document["rows"]),
         models=tuple(
-            ModelTarget(model["model"], _values(model["parameters"]), _values(model["provider_options"]))
+            ModelTarget(model["model"], values_of(model["parameters"]), values_of(model["provider_options"]))
             for model in document["models"]
         ),
         grid=tuple(ParameterAxis(axis["name"], _tuple(axis["values"])) for axis in document["grid"]),
@@ -87,7 +89,7 @@ def decode_spec(data: bytes) -> ExperimentSpec:
         scorers=tuple(
             ScorerTarget(
                 target["scorer"],
-                _values(target["parameters"]),
+                values_of(target["parameters"]),
                 target["label"],
                 target["reference"],
                 target.get("needs_model", False),
@@ -104,7 +106,8 @@ def spec_hash(encoded: bytes) -> str:
     return hashlib.sha256(encoded).hexdigest()
 
 
-def _values(document: dict[str, Any]) -> dict[str, Value]:
+def values_of(document: Mapping[str, Any]) -> dict[str, Value]:
+    """Named values from their JSON form."""
     return {name: _value(value) for name, value in document.items()}
 
 

@@ -20,21 +20,26 @@ from services.orchestrator.peers.prices import GrpcPrices
 from services.orchestrator.planning import Planner
 from services.orchestrator.ports import Bills, Budgets, Gateway, Identity, Metrics, Prices
 from services.orchestrator.records import RunEvent
+from services.orchestrator.resources import BRAND_SET, DATASET, PROMPT, ResourceKind
 from services.orchestrator.rpc.brand_sets import BrandSetServicer
 from services.orchestrator.rpc.codec import answer_text
+from services.orchestrator.rpc.datasets import DatasetServicer
 from services.orchestrator.rpc.experiments import ExperimentServicer
+from services.orchestrator.rpc.prompts import PromptServicer
 from services.orchestrator.rpc.results import ResultServicer
 from services.orchestrator.rpc.runs import RunServicer
+from services.orchestrator.rpc.spec_sources import SpecSources
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.spec_view import SpecViews
 from services.orchestrator.store import SqlLedger
 from services.orchestrator.store.backlog import watched_backlog
-from services.orchestrator.store.brand_sets import SqlBrandSets
+from services.orchestrator.store.resources import SqlResources
 from services.orchestrator.watch import RunEvents
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.auth import ServiceTokenMinter, TokenVerifier
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
+from services.runtime.database import Database
 from services.runtime.feeds import Watching
 from services.runtime.hints import Hints
 from services.runtime.liveness import Liveness, liveness_of
@@ -89,11 +94,7 @@ async def build(
         )
         stack.push_async_callback(watching.close)
         views = SpecViews(ledger.get_spec, settings.spec_views_max)
-        brand_sets = SqlBrandSets(
-            database,
-            max_per_project=settings.max_brand_sets_per_project,
-            max_setting=settings.variable("max_brand_sets_per_project"),
-        )
+        sources = _sources(settings, database)
         admission = Admission(
             peers.gateway,
             peers.metrics,
@@ -101,10 +102,10 @@ async def build(
             cells_setting=settings.variable("max_cells_per_run"),
         )
         servicers = [
-            ExperimentServicer(
-                ledger, brand_sets, admission, Planner(ledger, views, peers.gateway, peers.prices), clock
-            ),
-            BrandSetServicer(brand_sets, peers.metrics, clock),
+            ExperimentServicer(ledger, sources, admission, Planner(ledger, views, peers.gateway, peers.prices), clock),
+            BrandSetServicer(sources.brand_sets, peers.metrics, clock),
+            PromptServicer(sources.prompts, clock),
+            DatasetServicer(sources.datasets, clock),
             RunServicer(
                 ledger,
                 admission,
@@ -128,6 +129,20 @@ async def build(
                 tracer=tracer,
             )
         )
+
+
+def _sources(settings: OrchestratorSettings, database: Database) -> SpecSources:
+    def resources(kind: ResourceKind, limit: str) -> SqlResources:
+        most: int = getattr(settings, limit)
+        return SqlResources(database, kind, max_per_project=most, max_setting=settings.variable(limit))
+
+    return SpecSources(
+        resources(BRAND_SET, "max_brand_sets_per_project"),
+        resources(PROMPT, "max_prompts_per_project"),
+        resources(DATASET, "max_datasets_per_project"),
+        settings.max_message_bytes,
+        settings.variable("max_message_bytes"),
+    )
 
 
 def _worker_ports(

@@ -284,6 +284,33 @@ def test_a_trend_over_runs_says_what_is_within_noise(home: Path, tmp_path: Path)
         assert typed("brands", *wrong, home=home).exit_code == 2
 
 
+def test_a_study_takes_a_prompt_and_a_dataset_that_the_project_keeps(home: Path, tmp_path: Path) -> None:
+    study, table = tmp_path / "study.yaml", tmp_path / "capitals.csv"
+    study.write_text(
+        "name: x\nprompts: [Hello., {saved: capital}]\ndataset: {saved: capitals}\nmodels: [mock/instant]\n"
+    )
+    table.write_text("country\nPeru\nKenya\n")
+    unknown = typed("plan", str(study), home=home)
+    assert (unknown.exit_code, "prompts list` lists them" in unknown.notes) == (2, True), unknown.notes
+
+    file = str(ROOT / "examples" / "prompt.yaml")
+    made = typed("prompts", "create", file, "--json", home=home).json()
+    assert (made["created"], made["prompt"]["message_count"]) == (True, 2)
+    assert "nothing was created" in typed("prompts", "create", file, home=home).notes
+    assert made["prompt"]["prompt_id"] in typed("prompts", "list", home=home).output
+    assert "{{country}}" in typed("prompts", "show", "capital", home=home).output
+    assert "dataset: {saved: capitals}" in typed("datasets", "create", str(table), home=home).notes
+    assert "nothing was created" in typed("datasets", "create", str(table), "--name", "x", home=home).notes
+    assert "Kenya" in typed("datasets", "show", "capitals", home=home).output
+    assert "capitals" in typed("datasets", "list", home=home).output
+    assert typed("run", str(study), "--json", home=home).exit_code == 0
+    for command, name in (("prompts", "capital"), ("datasets", "capitals")):
+        assert typed(command, "delete", name, home=home).exit_code == 0
+        assert typed(command, "list", "--json", home=home).json() == []
+    # Two prompts and two rows: the run has its copies.
+    assert len(typed("results", "latest", "--json", home=home).output.splitlines()) == 4
+
+
 def test_a_study_takes_its_brands_from_a_brand_set(home: Path, tmp_path: Path) -> None:
     file, study = ROOT / "examples" / "brand-set.yaml", tmp_path / "study.yaml"
     study.write_text('name: x\nprompts: ["PayPal?"]\nmodels: [mock/instant]\nbrand_set: payments\n')

@@ -14,7 +14,9 @@ import pytest
 from llmlab.api.orchestrator.v1 import experiment_pb2 as epb
 from llmlab.api.orchestrator.v1 import run_pb2 as pb
 from llmlab.api.orchestrator.v1.brand_set_pb2_grpc import BrandSetServiceStub
+from llmlab.api.orchestrator.v1.dataset_pb2_grpc import DatasetServiceStub
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceStub
+from llmlab.api.orchestrator.v1.prompt_pb2_grpc import PromptServiceStub
 from llmlab.api.orchestrator.v1.run_pb2_grpc import ResultServiceStub, RunServiceStub
 from services.orchestrator.rpc.specs import spec_message
 from services.orchestrator.settings import OrchestratorSettings
@@ -42,6 +44,8 @@ class Client:
     runs: Any
     results: Any
     brand_sets: Any
+    prompts: Any
+    datasets: Any
     world: World
     identity: WorldIdentity
 
@@ -118,6 +122,8 @@ async def serving(home: Path, **more: Any) -> AsyncIterator[Client]:
             runs=RunServiceStub(channel),
             results=ResultServiceStub(channel),
             brand_sets=BrandSetServiceStub(channel),
+            prompts=PromptServiceStub(channel),
+            datasets=DatasetServiceStub(channel),
             world=world,
             identity=identity,
         )

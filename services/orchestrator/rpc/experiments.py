@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from llmlab.api.orchestrator.v1 import experiment_pb2 as pb
 from llmlab.api.orchestrator.v1.experiment_pb2_grpc import ExperimentServiceServicer
 from services.orchestrator.admission import Admission
-from services.orchestrator.brand_sets import decode_brands
-from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.planning import Planner
 from services.orchestrator.records import ExperimentRecord
 from services.orchestrator.rpc.codec import payload_of, timestamp_of
 from services.orchestrator.rpc.plans import plan_message
-from services.orchestrator.rpc.specs import limits_of, spec_message, spec_of
+from services.orchestrator.rpc.spec_sources import SpecSources, names_resources
+from services.orchestrator.rpc.specs import limits_of, spec_message
 from services.orchestrator.spec_codec import decode_spec
 from services.orchestrator.spec_view import SpecView
 from services.orchestrator.store import SqlLedger
-from services.orchestrator.store.brand_sets import SqlBrandSets
 from services.orchestrator.validation import check_limits
 from services.runtime.clock import Clock
 from services.runtime.context import bearer_token, current_principal
-from services.runtime.errors import InvalidField, NotFound
+from services.runtime.errors import InvalidField
 from services.runtime.ids import new_id
 from services.runtime.pages import decode_page_token, encode_page_token, filter_fingerprint
 from services.runtime.requests import RequestKey
@@ -43,10 +41,10 @@ class ExperimentServicer(ExperimentServiceServicer):
     """Serves llmlab.api.orchestrator.v1.ExperimentService."""
 
     def __init__(
-        self, ledger: SqlLedger, brand_sets: SqlBrandSets, admission: Admission, planner: Planner, clock: Clock
+        self, ledger: SqlLedger, sources: SpecSources, admission: Admission, planner: Planner, clock: Clock
     ) -> None:
         self._ledger = ledger
-        self._brand_sets = brand_sets
+        self._sources = sources
         self._admission = admission
         self._planner = planner
         self._clock = clock
@@ -59,7 +57,9 @@ class ExperimentServicer(ExperimentServiceServicer):
         key, payload = RequestKey(project_id, "CreateExperiment", request.request_id), payload_of(request)
         first = await self._ledger.recall(key, payload)
         if first is None:
-            admitted = await self._admission.admit(await self._spec_of(project_id, request.spec), bearer_token())
+            admitted = await self._admission.admit(
+                await self._sources.spec_of(project_id, request.spec), bearer_token()
+            )
             now_us = self._clock.now_us()
             record = ExperimentRecord(
                 experiment_id=new_id("exp"),
@@ -76,7 +76,7 @@ class ExperimentServicer(ExperimentServiceServicer):
             )
         experiment = pb.Experiment.FromString(first)
         experiment.spec.CopyFrom(request.spec)
-        if request.spec.brand_set_id or any("/" not in model.model for model in request.spec.models):
+        if names_resources(request.spec) or any("/" not in model.model for model in request.spec.models):
             encoded = await self._ledger.get_spec(project_id, experiment.spec_hash)
             experiment.spec.CopyFrom(await asyncio.to_thread(_spec, encoded))
         return pb.CreateExperimentResponse(experiment=experiment)
@@ -112,7 +112,7 @@ class ExperimentServicer(ExperimentServiceServicer):
             raise InvalidField("experiment.description", f"a description has at most {_DESCRIPTION_MAX:,} characters")
         admitted = None
         if "spec" in paths:
-            admitted = await self._admission.admit(await self._spec_of(project_id, wanted.spec), bearer_token())
+            admitted = await self._admission.admit(await self._sources.spec_of(project_id, wanted.spec), bearer_token())
 
         def change(record: ExperimentRecord) -> ExperimentRecord:
             record = replace(record, updated_us=self._clock.now_us())
@@ -144,7 +144,7 @@ class ExperimentServicer(ExperimentServiceServicer):
         wanted = limits_of(request.limits)
         check_limits(wanted, "limits")
         if request.HasField("spec"):
-            admitted = await self._admission.admit(await self._spec_of(project_id, request.spec), token)
+            admitted = await self._admission.admit(await self._sources.spec_of(project_id, request.spec), token)
             encoded, spec_hash = admitted.encoded, admitted.spec_hash
         else:
             experiment = await self._ledger.get_experiment(project_id, request.experiment_id)
@@ -162,19 +162,6 @@ class ExperimentServicer(ExperimentServiceServicer):
         key = RequestKey(project_id, "DeleteExperiment", request.request_id)
         await self._ledger.delete_experiment(project_id, request.experiment_id, key, payload_of(request))
         return pb.DeleteExperimentResponse()
-
-    async def _spec_of(self, project_id: str, message: pb.ExperimentSpec) -> ExperimentSpec:
-        """A spec with a copy of the brand set that it names. Raises InvalidField."""
-        spec = await asyncio.to_thread(spec_of, message)
-        if not message.brand_set_id:
-            return spec
-        if spec.brands:
-            raise InvalidField("spec.brand_set_id", "give either brands or a brand set, not both")
-        try:
-            _, encoded = await self._brand_sets.get(project_id, message.brand_set_id)
-        except NotFound as error:
-            raise InvalidField("spec.brand_set_id", error.message, error.reason) from error
-        return replace(spec, brands=await asyncio.to_thread(decode_brands, encoded))
 
     async def _full(self, record: ExperimentRecord) -> pb.Experiment:
         message = _message(record)

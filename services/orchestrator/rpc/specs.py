@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from llmlab.api.metrics.v1 import brands_pb2, metrics_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2 as pb
@@ -17,20 +18,19 @@ from services.orchestrator.experiment import (
 )
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.rpc.codec import ROLES, fill_values, value_message, value_of, values_of
+from services.orchestrator.values import Values
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 _ROLE_OF = {number: role for role, number in ROLES.items()}
 
 
 def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
-    """A spec as plain values; repeats not given are one. The brands of a brand set that it names are not in it."""
+    """A spec as plain values; repeats not given are one. What it names by id is not in it."""
     return ExperimentSpec(
-        prompts=tuple(
-            PromptTemplate(
-                prompt.name, tuple(MessageTemplate(_ROLE_OF[each.role], each.text) for each in prompt.messages)
-            )
-            for prompt in message.prompts
-        ),
-        rows=tuple(values_of(row.columns) for row in message.dataset.rows),
+        prompts=tuple(PromptTemplate(prompt.name, messages_of(prompt.messages)) for prompt in message.prompts),
+        rows=rows_of(message.dataset.rows),
         models=tuple(
             ModelTarget(model.model, values_of(model.parameters), values_of(model.provider_options))
             for model in message.models
@@ -41,6 +41,27 @@ def spec_of(message: pb.ExperimentSpec) -> ExperimentSpec:
         limits=limits_of(message.limits),
         brands=brands_of(message.brands),
     )
+
+
+def messages_of(messages: Iterable[pb.MessageTemplate]) -> tuple[MessageTemplate, ...]:
+    """The messages of a prompt as plain values."""
+    return tuple(MessageTemplate(_ROLE_OF[each.role], each.text) for each in messages)
+
+
+def message_templates(messages: Iterable[MessageTemplate]) -> list[pb.MessageTemplate]:
+    """The messages of a prompt on the wire."""
+    return [pb.MessageTemplate(role=ROLES[each.role], text=each.text) for each in messages]
+
+
+def rows_of(messages: Iterable[pb.Row]) -> tuple[Values, ...]:
+    """Rows as plain values."""
+    return tuple(values_of(row.columns) for row in messages)
+
+
+def fill_rows(messages: RepeatedCompositeFieldContainer[pb.Row], rows: Iterable[Values]) -> None:
+    """Add rows to those on the wire."""
+    for row in rows:
+        fill_values(messages.add().columns, row)
 
 
 def scorers_of(messages: Iterable[pb.ScorerTarget]) -> tuple[ScorerTarget, ...]:
@@ -93,10 +114,9 @@ def spec_message(spec: ExperimentSpec) -> pb.ExperimentSpec:
     for prompt in spec.prompts:
         message.prompts.add(
             name=prompt.name,
-            messages=[pb.MessageTemplate(role=ROLES[each.role], text=each.text) for each in prompt.messages],
+            messages=message_templates(prompt.messages),
         )
-    for row in spec.rows:
-        fill_values(message.dataset.rows.add().columns, row)
+    fill_rows(message.dataset.rows, spec.rows)
     for model in spec.models:
         added = message.models.add(model=model.model)
         fill_values(added.parameters, model.parameters)

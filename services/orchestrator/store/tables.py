@@ -81,22 +81,29 @@ experiments = Table(
     Index("experiments_by_project", "project_id", "experiment_id"),
 )
 
-brand_sets = Table(
-    "brand_sets",
-    metadata,
-    _text("brand_set_id", key=True),
-    _text("project_id"),
-    _text("name"),
-    _text("content_hash"),
-    Column("brand_count", Integer, nullable=False),
-    Column("encoded", LargeBinary, nullable=False),
-    _int("created_us"),
-    _int("updated_us"),
-    UniqueConstraint("project_id", "name", name="brand_sets_by_name"),
-    UniqueConstraint("project_id", "content_hash", name="brand_sets_by_content"),
-    Index("brand_sets_by_project", "project_id", "brand_set_id"),
-)
-"""Brands by content. Specs copy them, so nothing refers to a row."""
+
+def _resources(name: str, noun: str, parts: str) -> Table:
+    """A table of resources (resources.ResourceRecord) with their contents, one of each name and content a project."""
+    return Table(
+        name,
+        metadata,
+        Column(f"{noun}_id", Text, key="resource_id", primary_key=True, nullable=False),
+        _text("project_id"),
+        _text("name"),
+        _text("content_hash"),
+        Column(parts, Integer, key="parts", nullable=False),
+        Column("encoded", LargeBinary, nullable=False),
+        _int("created_us"),
+        _int("updated_us"),
+        UniqueConstraint("project_id", "name", name=f"{name}_by_name"),
+        UniqueConstraint("project_id", "content_hash", name=f"{name}_by_content"),
+        Index(f"{name}_by_project", "project_id", "resource_id"),
+    )
+
+
+brand_sets = _resources("brand_sets", "brand_set", "brand_count")
+prompts = _resources("prompts", "prompt", "message_count")
+datasets = _resources("datasets", "dataset", "row_count")
 
 runs = Table(
     "runs",

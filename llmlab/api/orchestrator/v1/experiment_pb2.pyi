@@ -68,12 +68,18 @@ class ExperimentSpec(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     BRANDS_FIELD_NUMBER: _builtins.int
     BRAND_SET_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_IDS_FIELD_NUMBER: _builtins.int
+    DATASET_ID_FIELD_NUMBER: _builtins.int
     repeats: _builtins.int
     """How often each point is repeated, 1 - 10,000; 0 means 1."""
     brand_set_id: _builtins.str
     """A brand set of the project instead of `brands`; both together are refused. When the experiment is written, its brands
     are copied into `brands` and this field is emptied, so that every run of the experiment looks for the same brands,
     whatever happens to the set; to take a changed set, give its id again.
+    """
+    dataset_id: _builtins.str
+    """A dataset of the project instead of `dataset`; both together are refused. When the experiment is written, its rows are copied
+    into `dataset` and this field is emptied.
     """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptTemplate]:
@@ -103,6 +109,12 @@ class ExperimentSpec(_message.Message):
     def brands(self) -> _containers.RepeatedCompositeFieldContainer[_brands_pb2.Brand]:
         """The brands that are looked for in the answers, at most 1,000 with at most 10,000 names; none for no brand study."""
 
+    @_builtins.property
+    def prompt_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Prompts of the project, which come behind `prompts` under their own names; 1,000 with those at most. When the experiment is
+        written they are copied into `prompts` and this field is emptied.
+        """
+
     def __init__(
         self,
         *,
@@ -115,10 +127,12 @@ class ExperimentSpec(_message.Message):
         limits: Global___RunLimits | None = ...,
         brands: _abc.Iterable[_brands_pb2.Brand] | None = ...,
         brand_set_id: _builtins.str = ...,
+        prompt_ids: _abc.Iterable[_builtins.str] | None = ...,
+        dataset_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_set_id", b"brand_set_id", "brands", b"brands", "dataset", b"dataset", "grid", b"grid", "limits", b"limits", "models", b"models", "prompts", b"prompts", "repeats", b"repeats", "scorers", b"scorers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand_set_id", b"brand_set_id", "brands", b"brands", "dataset", b"dataset", "dataset_id", b"dataset_id", "grid", b"grid", "limits", b"limits", "models", b"models", "prompt_ids", b"prompt_ids", "prompts", b"prompts", "repeats", b"repeats", "scorers", b"scorers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

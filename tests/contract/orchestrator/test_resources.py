@@ -1,4 +1,4 @@
-"""Brand sets on SQLite and on PostgreSQL: one of each name and one of each content in a project."""
+"""Resources on SQLite and on PostgreSQL: one of each name and one of each content in a project, whatever their kind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.brand_sets import BrandSetRecord
-from services.orchestrator.store.brand_sets import SqlBrandSets
+from services.orchestrator.resources import BRAND_SET, DATASET, PROMPT, ResourceKind, ResourceRecord
+from services.orchestrator.store.resources import SqlResources
 from services.runtime.database import Database
 from services.runtime.errors import AlreadyExists, NotFound, ResourceExhausted
 from services.runtime.requests import RequestKey
@@ -19,26 +19,36 @@ MOST = 4
 
 
 @pytest.fixture
-def brand_sets(database: Database) -> SqlBrandSets:
-    return SqlBrandSets(database, max_per_project=MOST, max_setting="THE_LIMIT")
+def brand_sets(database: Database) -> SqlResources:
+    return SqlResources(database, BRAND_SET, max_per_project=MOST, max_setting="THE_LIMIT")
 
 
-def record(number: int, *, content: str = "", name: str = "", project_id: str = PROJECT) -> BrandSetRecord:
-    return BrandSetRecord(
+@pytest.mark.parametrize("kind", [PROMPT, DATASET])
+async def test_every_kind_is_kept_apart(database: Database, brand_sets: SqlResources, kind: ResourceKind) -> None:
+    others = SqlResources(database, kind, max_per_project=MOST, max_setting="THE_LIMIT")
+    assert await create(brand_sets, record(1)) == await create(others, record(1)) == "bset_1"
+    await brand_sets.delete(PROJECT, "bset_1")
+    assert await others.get(PROJECT, "bset_1") == (record(1), b"hash 1")
+    with pytest.raises(AlreadyExists, match=f"'set 1' with other {kind.parts}"):
+        await create(others, record(2, name="set 1"))
+
+
+def record(number: int, *, content: str = "", name: str = "", project_id: str = PROJECT) -> ResourceRecord:
+    return ResourceRecord(
         f"bset_{number}", project_id, name or f"set {number}", content or f"hash {number}", number, number, number
     )
 
 
-async def create(brand_sets: SqlBrandSets, made: BrandSetRecord, key: RequestKey = NO_KEY) -> str:
+async def create(brand_sets: SqlResources, made: ResourceRecord, key: RequestKey = NO_KEY) -> str:
     """The id that the answer is about."""
     encoded = made.content_hash.encode()
     answer = await brand_sets.create(
-        made, encoded, key=key, payload=encoded, answer=lambda kept: kept.brand_set_id.encode()
+        made, encoded, key=key, payload=encoded, answer=lambda kept: kept.resource_id.encode()
     )
     return answer.decode()
 
 
-async def test_the_same_content_is_kept_once_in_a_project(brand_sets: SqlBrandSets) -> None:
+async def test_the_same_content_is_kept_once_in_a_project(brand_sets: SqlResources) -> None:
     assert await create(brand_sets, record(1)) == "bset_1"
     assert await create(brand_sets, record(2, content="hash 1")) == "bset_1"
     assert await create(brand_sets, record(3, content="hash 1", name="set 1")) == "bset_1"
@@ -54,13 +64,13 @@ async def test_the_same_content_is_kept_once_in_a_project(brand_sets: SqlBrandSe
             await brand_sets.delete(project_id, brand_set_id)
 
 
-async def test_many_who_create_the_same_at_once_get_one_set(brand_sets: SqlBrandSets) -> None:
+async def test_many_who_create_the_same_at_once_get_one_set(brand_sets: SqlResources) -> None:
     answers = await asyncio.gather(*(create(brand_sets, record(number, content="same")) for number in range(8)))
     assert len(set(answers)) == 1
-    assert [each.brand_set_id for each in await brand_sets.page(PROJECT, "", "", 10)] == answers[:1]
+    assert [each.resource_id for each in await brand_sets.page(PROJECT, "", "", 10)] == answers[:1]
 
 
-async def test_a_repeat_gets_the_first_answer_even_after_a_delete(brand_sets: SqlBrandSets) -> None:
+async def test_a_repeat_gets_the_first_answer_even_after_a_delete(brand_sets: SqlResources) -> None:
     key = RequestKey(PROJECT, "CreateBrandSet", "once")
     assert await create(brand_sets, record(1), key) == "bset_1"
     await brand_sets.delete(PROJECT, "bset_1")
@@ -70,7 +80,7 @@ async def test_a_repeat_gets_the_first_answer_even_after_a_delete(brand_sets: Sq
     assert await brand_sets.page(PROJECT, "", "", 10) == []
 
 
-async def test_a_project_has_so_many_sets_and_no_more(brand_sets: SqlBrandSets) -> None:
+async def test_a_project_has_so_many_sets_and_no_more(brand_sets: SqlResources) -> None:
     for number in range(MOST):
         await create(brand_sets, record(number))
     with pytest.raises(ResourceExhausted, match="THE_LIMIT"):
@@ -81,7 +91,7 @@ async def test_a_project_has_so_many_sets_and_no_more(brand_sets: SqlBrandSets) 
     assert await create(brand_sets, record(5)) == "bset_5"
 
 
-async def test_sets_are_listed_newest_first_in_pages_and_by_name(brand_sets: SqlBrandSets) -> None:
+async def test_sets_are_listed_newest_first_in_pages_and_by_name(brand_sets: SqlResources) -> None:
     for number in range(3):
         await create(brand_sets, record(number))
     await create(brand_sets, record(7, project_id="prj_2"))
@@ -91,10 +101,10 @@ async def test_sets_are_listed_newest_first_in_pages_and_by_name(brand_sets: Sql
     assert await brand_sets.page(PROJECT, "set 7", "", 2) == []
 
 
-async def test_a_set_changes_unless_another_has_the_name_or_the_content(brand_sets: SqlBrandSets) -> None:
-    async def update(brand_set_id: str, encoded: bytes | None = None, **values: Any) -> bytes:
+async def test_a_set_changes_unless_another_has_the_name_or_the_content(brand_sets: SqlResources) -> None:
+    async def update(resource_id: str, encoded: bytes | None = None, **values: Any) -> bytes:
         return await brand_sets.update(
-            brand_set_id,
+            resource_id,
             lambda known: replace(known, **values),
             encoded,
             key=NO_KEY,
