@@ -9,6 +9,7 @@ from services.cost.events import HoldOrder, Settlement, UsageReport
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import HoldOutcome, Ledger, ReleaseOutcome, ReportOutcome, Resolution, SettleOutcome
 from services.cost.posting import Posting
+from services.runtime import telemetry
 from services.runtime.batcher import OverlappingBatcher
 from services.runtime.errors import DomainError
 from services.runtime.failpoints import failpoint
@@ -50,6 +51,10 @@ class Bookkeeping:
         Transactions become durable while the next are computed; `max_in_flight` are under way at most.
         """
         self._store = store
+        self._held, self._not_held = (telemetry.counter("holds", outcome=each) for each in ("held", "refused"))
+        self._settled, self._not_settled = (
+            telemetry.counter("settlements", outcome=each) for each in ("settled", "refused")
+        )
         self._batcher: OverlappingBatcher[Posting[Any], Any] = OverlappingBatcher(
             store.post,
             max_in_flight=max_in_flight,
@@ -58,6 +63,11 @@ class Bookkeeping:
             weight=_weight,
             name="cost",
         )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their transaction to begin."""
+        return self._batcher.waiting
 
     async def close(self) -> None:
         """Finish what was handed in."""
@@ -72,6 +82,9 @@ class Bookkeeping:
         attempt_ids = tuple([order.attempt_id for order in orders])
         charges = tuple([(order.target, None) for order in orders])
         outcomes = await self._post(Posting(project_id, apply, attempt_ids, charges=charges))
+        refused = sum([outcome.error is not None for outcome in outcomes])
+        self._held.add(len(outcomes) - refused)
+        self._not_held.add(refused)
         failpoint("cost.hold_committed")
         return outcomes
 
@@ -82,6 +95,9 @@ class Bookkeeping:
             return [ledger.settle(settlement) for settlement in settlements]
 
         outcomes = await self._post(Posting(project_id, apply, tuple([one.attempt_id for one in settlements])))
+        refused = sum([outcome.error is not None for outcome in outcomes])
+        self._settled.add(len(outcomes) - refused)
+        self._not_settled.add(refused)
         failpoint("cost.settle_committed")
         return outcomes
 

@@ -43,6 +43,7 @@ from services.cost.store.retention import HoldRetention
 from services.cost.store.rollups import Folder
 from services.cost.store.spend import SpendStore
 from services.cost.store.webhooks import WebhookStore
+from services.runtime import telemetry
 from services.runtime.auth import TokenVerifier, service_private_key
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
@@ -76,6 +77,7 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
             max_in_flight=settings.commit_max_in_flight,
         )
         stack.push_async_callback(books.close)
+        stack.enter_context(telemetry.gauge("queue_depth", lambda: books.waiting, service="cost", queue="books"))
         await stack.enter_async_context(_running(_expiring(settings, books), "cost-reconciler"))
         await stack.enter_async_context(_running(_deleting(settings, database), "hold-retention"))
         roller = Roller(Folder(database, max_events=settings.fold_max_events), interval_s=settings.fold_interval_s)

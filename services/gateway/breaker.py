@@ -265,6 +265,10 @@ class Breakers:
         self._share = share = share or Alone()
         self._breakers = Recent(lambda name: Breaker(name, rules, clock, spread, share), rules.deployments_max)
         self._refused = telemetry.counter("breaker_refused")
+        # They are there, as 0, before the first breaker opens.
+        telemetry.level("breakers_open")
+        for state in BreakerState:
+            telemetry.counter("breaker_changes", to=state.value)
 
     def guarded(self, attempt: Attempt) -> Around[tuple[Breaker, Permit] | None]:
         """The attempt may go out inside; what became of it counts on the way out.

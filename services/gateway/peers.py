@@ -90,6 +90,11 @@ class CostPeer:
             if not token:
                 return False
 
+    @property
+    def waiting(self) -> int:
+        """Holds, settlements and releases that wait for an RPC to begin, of all projects."""
+        return sum(batches.waiting for batches in self._projects.values())
+
     async def close(self) -> None:
         """Send what was handed in."""
         while self._projects:
@@ -159,6 +164,10 @@ class _ProjectBatches:
     holds: Batcher[hold_pb2.HoldItem, None]
     settlements: Batcher[hold_pb2.SettleItem, Cost]
     releases: Batcher[str, None]
+
+    @property
+    def waiting(self) -> int:
+        return self.holds.waiting + self.settlements.waiting + self.releases.waiting
 
     async def close(self) -> None:
         await self.holds.close()

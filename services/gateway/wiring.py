@@ -127,6 +127,7 @@ async def _accounting(settings: GatewaySettings, tracer: Tracer | None) -> Async
         channel = await stack.enter_async_context(open_channel(settings.cost_target, settings, tracer))
         peer = CostPeer(channel, ServiceTokenMinter.from_settings(settings), settings)
         stack.push_async_callback(peer.close)
+        stack.enter_context(telemetry.gauge("queue_depth", lambda: peer.waiting, service="gateway", queue="cost"))
         cost: CostPort = peer if tracer is None else TracedCost(peer, tracer)
         policy = HoldPolicy(
             cost, SYSTEM_CLOCK, fail_open=settings.hold_fail_open, known_for_s=settings.hold_fail_open_for_s

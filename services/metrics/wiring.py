@@ -23,6 +23,7 @@ from services.metrics.rpc.service import MetricsServicer
 from services.metrics.settings import MetricsSettings
 from services.metrics.statistics import Statistics
 from services.metrics.warm_up import warm_up
+from services.runtime import telemetry
 from services.runtime.auth import TokenVerifier
 from services.runtime.channel import open_channel
 from services.runtime.pool import ProcessPool
@@ -48,6 +49,7 @@ async def build(settings: MetricsSettings) -> AsyncIterator[RunningServer]:
                 early=settings.workers_start_early,
             )
         )
+        stack.enter_context(telemetry.gauge("queue_depth", lambda: pool.unfinished, service="metrics", queue="pool"))
         limits = Limits(
             samples_per_task=settings.samples_per_task,
             characters_per_task=settings.characters_per_task,

@@ -119,6 +119,11 @@ class Lane:
         return self._queue.slots
 
     @property
+    def ranges(self) -> int:
+        """Ranges of cells that it works on."""
+        return len(self._queue.shards)
+
+    @property
     def calls_open(self) -> int:
         """Calls under way, and calls whose outcome is not known yet."""
         return len(self._queue.calls) + len(self._doubts)

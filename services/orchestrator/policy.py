@@ -57,7 +57,7 @@ class WorkerPolicy:
     """How often costs are asked for that no run waits for; less often the longer one is open."""
     bill_life_ms: int = 26 * 3_600_000
     """After so long a cost that is not known counts as unpriced; a hold lives 24 hours at the most."""
-    traced_cells_max: int = 50
+    traced_cells_max: int = 20
     """About how many cells of a run that is recorded are followed in its trace."""
     retry: Backoff = field(default_factory=lambda: Backoff(base_ms=500, cap_ms=30_000))
     """Waits before a cell is tried again."""

@@ -64,7 +64,7 @@ class OrchestratorSettings(WatchSettings, service="orchestrator"):
     peer_cap_ms: int = Field(5_000, ge=1, description="Longest wait while another service is away.")
 
     trace_run_cells_max: int = Field(
-        50, ge=0, description="About how many cells of a recorded run its trace follows; others leave no spans."
+        20, ge=0, description="About how many cells of a recorded run its trace follows; others leave no spans."
     )
     backlog_interval_s: float = Field(
         15.0, gt=0, description="How often telemetry counts the cells of unfinished runs."

@@ -138,6 +138,13 @@ class Incarnation:
 
         Raises DomainError when the ledger is away at the start.
         """
+        with telemetry.gauge("ranges_held", self._ranges_held, worker=self._id):
+            await self._work(stopping, lost)
+
+    def _ranges_held(self) -> float:
+        return sum(lane.ranges for lane in self._lanes.values())
+
+    async def _work(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:
         await self._pulse()
         loops = [
             asyncio.create_task(self._forever(loop), name=f"worker-{loop.__name__}")

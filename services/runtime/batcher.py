@@ -65,6 +65,11 @@ class Batcher(Generic[T, R]):
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """Items that wait for their flush to begin."""
+        return len(self._queue) + self._entering
+
     async def submit(self, item: T) -> R:
         """Hand in one item; returns its result once its batch is flushed, or raises its exception.
 

@@ -57,6 +57,11 @@ class ProcessPool:
         finally:
             await pool.close()
 
+    @property
+    def unfinished(self) -> int:
+        """Tasks that were handed in and have not ended, those in a worker with them."""
+        return self._unfinished
+
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `fn(*args)` in a worker: a function of an importable module; arguments, result and exception are pickled.
 

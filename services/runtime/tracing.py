@@ -33,6 +33,7 @@ _SPAN: ContextVar[Span | None] = ContextVar("llmlab_span", default=None)
 @contextmanager
 def open_tracing(settings: ServiceSettings) -> Iterator[Tracer | None]:
     """What begins this service's spans; None where the settings name nowhere to send them. Raises SettingsError."""
+    dropped = telemetry.counter("spans_dropped", service=settings.service)
     if not settings.trace_endpoint and settings.trace_file is None:
         yield None
         return
@@ -51,7 +52,6 @@ def open_tracing(settings: ServiceSettings) -> Iterator[Tracer | None]:
         queue_max=settings.trace_queue_max,
         flush_s=settings.trace_flush_s,
     )
-    dropped = telemetry.counter("spans_dropped", service=settings.service)
     try:
         with open_provider(targets, dropped.add) as provider:
             yield Tracer(provider, ratio=settings.trace_ratio, texts=settings.trace_texts)

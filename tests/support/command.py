@@ -71,15 +71,18 @@ def typed(*arguments: str, home: Path, stdin: str = "", columns: int = 200, **en
 
 
 @contextmanager
-def services_up(home: Path) -> Iterator[dict[str, str]]:
-    """Services that `llmlab up` runs on `home`, by name with their addresses, until the block ends."""
+def services_up(home: Path, **more: str) -> Iterator[dict[str, str]]:
+    """Services that `llmlab up` runs on `home`, by name with their addresses, until the block ends.
+
+    `more` is for their environment.
+    """
     ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
     environ = {f"LLMLAB_{name.upper()}_PORT": str(port) for name, port in ports.items()}
     process = start_child(
         [sys.executable, "-m", "llmlab.cli", "up"],
         on_parent_death=signal.SIGKILL,
         cwd=ROOT,
-        env=command_environ(home, **environ),
+        env=command_environ(home, **environ, **more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

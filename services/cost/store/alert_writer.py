@@ -54,6 +54,8 @@ class AlertWriter:
         self._hints = hints
         self._limits = limits
         self._known: set[AlertKey] = set()
+        for kind in AlertKind:  # as 0, before the first one
+            telemetry.counter("alerts", kind=kind.value)
 
     def raise_new(
         self, connection: Connection, project_id: str, drafts: Iterable[AlertDraft], now_us: int

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from grpc.aio import AioRpcError
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from services.runtime.auth import TokenVerifier
 from services.runtime.channel import open_channel
@@ -127,3 +130,36 @@ async def test_a_refusal_is_an_answer_and_a_fault_is_none(
     assert method == span["name"]
     assert attributes == {"rpc.system.name": "grpc", "rpc.response.status_code": code, **failed}
     assert span["status"] == ("ERROR" if failed else "UNSET")
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Takes spans as an OpenTelemetry collector does."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 (the contract names it)
+        for resource in request.resource_spans:
+            (service,) = [
+                each.value.string_value for each in resource.resource.attributes if each.key == "service.name"
+            ]
+            found = self.names.setdefault(service, [])
+            found.extend(span.name for scope in resource.scope_spans for span in scope.spans)
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+def test_a_collector_gets_the_spans_before_a_process_ends() -> None:
+    collector = Collector()
+    server = grpc.server(ThreadPoolExecutor(2))
+    serve_spans: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server  # it has no types
+    serve_spans(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with open_tracing(echo_settings(trace_endpoint=f"http://127.0.0.1:{port}")) as tracer:
+            assert tracer is not None
+            for number in range(3):
+                tracer.begin(f"span {number}").end()
+        assert collector.names == {"llmlab-echo": ["span 0", "span 1", "span 2"]}
+    finally:
+        server.stop(None).wait()

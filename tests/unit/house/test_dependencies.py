@@ -22,6 +22,7 @@ OPTIONAL = {("llmlab", "uvloop")}
 # Several distributions install into one package.
 SHARED_NAMES = (
     ("opentelemetry.exporter", "opentelemetry-exporter-otlp-proto-grpc"),
+    ("opentelemetry.proto", "opentelemetry-exporter-otlp-proto-grpc"),
     ("opentelemetry.sdk", "opentelemetry-sdk"),
     ("opentelemetry", "opentelemetry-api"),
 )
