@@ -31,6 +31,7 @@ from bench.cost_scan import scan
 from bench.cost_server import CostServer, DatabaseKind, cost_server
 from llmlab.api.cost.v1 import spend_pb2 as pb
 from llmlab.api.cost.v1.spend_pb2_grpc import UsageServiceStub
+from services.cost.store.block_writer import PACKED_EVENTS_MIN
 
 EVENTS = 10_000_000
 SQLITE_EVENTS = 200_000
@@ -157,6 +158,10 @@ async def measure(kind: DatabaseKind, events: int, questions: int) -> dict[str, 
             folded_s = await until_folded(connect, events)
             cpu_s = sum(server.cpu_s().values()) - sum(used_s.values())
             print(f"folded in {folded_s:.0f} s", file=sys.stderr)
+            used_s = server.cpu_s()
+            packed_s = await until_packed(connect) if events >= PACKED_EVENTS_MIN else 0.0
+            pack_cpu_s = sum(server.cpu_s().values()) - sum(used_s.values())
+            print(f"packed in another {packed_s:.0f} s", file=sys.stderr)
             async with server.channel() as channel:
                 asker = Asker(server, channel)
                 figures = await latencies(asker, questions, end)
@@ -165,7 +170,9 @@ async def measure(kind: DatabaseKind, events: int, questions: int) -> dict[str, 
     return {
         "summary_loaded_s": round(loaded_s, 1),
         "summary_folded_s": round(folded_s, 1),
+        "summary_packed_s": round(packed_s, 1),
         "fold_cpu_us_per_event": round(cpu_s / events * 1e6, 1),
+        "pack_cpu_us_per_event": round(pack_cpu_s / events * 1e6, 1),
         **figures,
     }
 
@@ -178,6 +185,17 @@ async def until_folded(connect: Any, events: int) -> float:
         with connect() as connection:
             row = connection.execute("SELECT coalesce(max(folded_sequence), 0) FROM spend_progress").fetchone()
         if row[0] >= events:
+            return time.monotonic() - began
+
+
+async def until_packed(connect: Any) -> float:
+    """Waits until every hour that is over is in blocks; returns the seconds."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(0.5)
+        with connect() as connection:
+            left = connection.execute("SELECT count(*) FROM spend_progress WHERE packed_us < closed_us").fetchone()
+        if not left[0]:
             return time.monotonic() - began
 
 

@@ -57,6 +57,8 @@ def reprice(
                 console.print(price_tables.repricing_table([done]))
             if not done.difference.calls:
                 await _tell_no_calls(client, days, model)
+            if done.difference.changed_calls:
+                hint("Spend and budgets follow (`llmlab spend --by run`); runs and results keep what they cost then.")
             hint(f"`llmlab prices reverse {done.repricing_id}` takes it back.")
 
     run_async(command())

@@ -14,12 +14,12 @@ minus its own last hour. So a window needs few buckets, whatever the zone. Where
 (it would have about as many rows as there are events), what remains is read from the events.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.cost.periods import QUARTER_US
+from services.cost.periods import FOREVER_US, QUARTER_US
 
 HOUR_US: Final = 4 * QUARTER_US
 TAIL_EVENTS_MAX: Final = 131_072
@@ -69,6 +69,8 @@ class View:
     grains: tuple[Grain, ...] = ALL_GRAINS
     turned: tuple[str, ...] = ()
     """Other columns than the first ones by which rows are found too; empty where these are all that filters."""
+    packed: bool = False
+    """Whether it is kept in blocks too, because it has so many groups."""
 
     @property
     def table(self) -> str:
@@ -86,14 +88,19 @@ VIEWS: Final = (
     View("by_tag", (TAG,)),
     View("by_key", ("key_id",)),
     View("by_run", ("run_id", "provider", "model"), _TO_HOURS),
-    View("by_user", ("user_id",), _TO_HOURS),
-    View("by_tag_model", (TAG, "provider", "model"), _TO_HOURS),
-    View("by_user_provider", ("provider", "user_id"), _TO_SIX_HOURS, ("user_id",)),
-    View("by_key_model", ("key_id", "provider", "model"), _TO_SIX_HOURS),
-    View("by_tag_user", (TAG, "user_id"), _TO_SIX_HOURS),
-    View("by_user_model", ("provider", "model", "user_id"), _TO_DAYS, ("user_id",)),
+    View("by_user", ("user_id",), _TO_HOURS, packed=True),
+    View("by_tag_model", (TAG, "provider", "model"), _TO_HOURS, packed=True),
+    View("by_user_provider", ("provider", "user_id"), _TO_SIX_HOURS, ("user_id",), packed=True),
+    View("by_key_model", ("key_id", "provider", "model"), _TO_SIX_HOURS, packed=True),
+    View("by_tag_user", (TAG, "user_id"), _TO_SIX_HOURS, packed=True),
+    View("by_user_model", ("provider", "model", "user_id"), _TO_DAYS, ("user_id",), packed=True),
 )
 """The cheapest first."""
+PACKED_VIEWS: Final = tuple([view for view in VIEWS if view.packed])
+PACKED_COLUMNS: Final = ("provider", "model", "user_id", "key_id", "tags", "tag_count")
+"""The columns of an event by which it finds its groups in these."""
+BLOCK_GRAINS: Final = _TO_HOURS
+"""The grains of blocks, whatever those of the rows: packed, a pair's hours take little room."""
 
 
 def view_of(columns: Iterable[str]) -> View | None:
@@ -149,8 +156,16 @@ def parts_of(start_us: int, end_us: int, grains: tuple[Grain, ...], *, closed_us
     return parts
 
 
+def block_parts_of(start_us: int, end_us: int, packed_us: int) -> Parts:
+    """Put a window that ends by `packed_us`, until when there are blocks, together from these and spans of events."""
+    parts = Parts([], [])
+    limits = [packed_us - packed_us % grain.width_us for grain in BLOCK_GRAINS]
+    _add(parts, start_us, end_us, [*zip(BLOCK_GRAINS, limits, strict=True)], FOREVER_US, 1)
+    return parts
+
+
 def _add(
-    parts: Parts, start_us: int, end_us: int, grains: list[tuple[Grain, int | None]], now_us: int, sign: int
+    parts: Parts, start_us: int, end_us: int, grains: Sequence[tuple[Grain, int | None]], now_us: int, sign: int
 ) -> None:
     """`grains` are those that are left, each with the border after which it has no buckets."""
     if start_us == end_us:

@@ -31,6 +31,7 @@ from services.cost.settings import CostSettings
 from services.cost.store.alert_writer import DELIVERIES_TOPIC, AlertWriter
 from services.cost.store.alerts import AlertStore
 from services.cost.store.anomalies import AnomalyStore
+from services.cost.store.block_writer import Packer
 from services.cost.store.books import BookKeeper
 from services.cost.store.budgets import BudgetStore
 from services.cost.store.deliveries import DeliveryStore
@@ -80,7 +81,8 @@ async def build(settings: CostSettings, *, clock: Clock | None = None) -> AsyncI
         stack.enter_context(telemetry.gauge("queue_depth", lambda: books.waiting, service="cost", queue="books"))
         await stack.enter_async_context(_running(_expiring(settings, books), "cost-reconciler"))
         await stack.enter_async_context(_running(_deleting(settings, database), "hold-retention"))
-        roller = Roller(Folder(database, max_events=settings.fold_max_events), interval_s=settings.fold_interval_s)
+        folder = Folder(database, max_events=settings.fold_max_events)
+        roller = Roller(folder, Packer(database), interval_s=settings.fold_interval_s)
         await stack.enter_async_context(_running(roller.run(), "cost-roller"))
         identity = await stack.enter_async_context(open_channel(settings.identity_target, settings, tracer))
         budgets = BudgetStore(

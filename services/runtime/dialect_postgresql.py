@@ -18,18 +18,20 @@ from sqlalchemy import (
     any_,
     bindparam,
     create_engine,
+    event,
     func,
     literal_column,
     select,
     true,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExecutionContext
 from sqlalchemy.exc import DBAPIError
 from typing_extensions import override
 
 from services.runtime.copy_text import CopyText
 from services.runtime.dialects import (
+    BINARY_ROWS,
     DatabaseOptions,
     Dialect,
     DialectName,
@@ -121,6 +123,7 @@ class PostgresqlDialect(Dialect):
             },
         )
         forget_prepared_names(engine)
+        event.listen(engine, "before_cursor_execute", _choose_format)
         return engine
 
     @override
@@ -215,6 +218,12 @@ class PostgresqlDialect(Dialect):
             if state[:length] in _FAULTS:
                 return _FAULTS[state[:length]]
         return None
+
+
+def _choose_format(_connection: Connection, cursor: Any, *statement: Any) -> None:
+    context: ExecutionContext | None = statement[2]
+    if context is not None and context.execution_options.keys() & BINARY_ROWS.keys():
+        cursor.format = psycopg.pq.Format.BINARY
 
 
 def _timeout_ms(deadline: float) -> int:

@@ -29,6 +29,8 @@ _FOLLOWING_INDEXES = {
     "enable_bitmapscan": "off",
     "max_parallel_workers_per_gather": "0",
 }
+BINARY_ROWS = {"binary_rows": True}
+"""Options of statements whose rows are mostly bytes: PostgreSQL sends these as they are, not as text twice as long."""
 _SCHEMA_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 

@@ -17,12 +17,13 @@ from services.cost.insights import (
     SearchLimits,
     series_to_watch,
 )
+from services.cost.rollups import TAIL_EVENTS_MAX
 from services.cost.spend import EVERYTHING, Dimension, Order, SpendFilter, SpendQuery
 from services.cost.store.insight_tables import anomalies, anomaly_searches
 from services.cost.store.projects import lock_project
 from services.cost.store.spend import series_of
 from services.cost.store.spend_sql import Slot, SpendReader
-from services.cost.store.tables import projects
+from services.cost.store.tables import projects, spend_progress
 from services.cost.windows import AskedWindow, Window
 from services.runtime.database import Database
 from services.runtime.feeds import Kept
@@ -30,10 +31,17 @@ from services.runtime.feeds import Kept
 WEEK_HOURS: Final = 168
 _BY_MODEL: Final = SpendQuery(AskedWindow(), (Dimension.MODEL,), order=Order.COST)
 
+_PROJECT: Final = projects.c.project_id
+_UNFOLDED: Final = projects.c.event_sequence - func.coalesce(spend_progress.c.folded_sequence, 0)
 _DUE: Final = (
-    select(projects.c.project_id, func.coalesce(anomaly_searches.c.judged_until_us, 0).label("judged_until_us"))
-    .select_from(projects.outerjoin(anomaly_searches, projects.c.project_id == anomaly_searches.c.project_id))
-    .where(func.coalesce(anomaly_searches.c.judged_until_us, 0) < bindparam("until_us"))
+    select(_PROJECT, func.coalesce(anomaly_searches.c.judged_until_us, 0).label("judged_until_us"))
+    .outerjoin_from(projects, anomaly_searches, anomaly_searches.c.project_id == _PROJECT)
+    .outerjoin(spend_progress, spend_progress.c.project_id == _PROJECT)
+    .where(
+        func.coalesce(anomaly_searches.c.judged_until_us, 0) < bindparam("until_us"),
+        # Behind a backlog of millions each question would run into its deadline.
+        bindparam("max_unfolded") >= _UNFOLDED,
+    )
     .order_by("judged_until_us", projects.c.project_id)
     .limit(bindparam("max_projects"))
 )
@@ -75,12 +83,16 @@ class AnomalyStore:
         self._limits = limits
 
     async def due(self, delay_us: int, max_projects: int) -> list[DueSearch]:
-        """Projects with hours that ended `delay_us` ago or earlier and are not judged, the longest waiting first."""
+        """Projects with hours that ended `delay_us` ago or earlier and are not judged, the longest waiting first.
+
+        One with a backlog, of which the roller has more to fold than a summary may read, is due when that is folded.
+        """
         return await self._database.read(self._due, delay_us, max_projects)
 
     def _due(self, connection: Connection, delay_us: int, max_projects: int) -> list[DueSearch]:
         until_us = (self._database.now_us(connection) - delay_us) // HOUR_US * HOUR_US
-        rows = connection.execute(_DUE, {"until_us": until_us, "max_projects": max_projects})
+        named = {"until_us": until_us, "max_projects": max_projects, "max_unfolded": TAIL_EVENTS_MAX}
+        rows = connection.execute(_DUE, named)
         return [DueSearch(row.project_id, row.judged_until_us, until_us) for row in rows]
 
     async def watched_series(self, search: DueSearch) -> list[SpendFilter]:

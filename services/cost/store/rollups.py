@@ -6,22 +6,27 @@ from typing import Final
 
 from sqlalchemy import Connection, TextClause, bindparam, func, select, text, update
 
-from services.cost.rollups import TAG, VIEWS, Grain, View, closing_time
+from services.cost.rollups import HOUR_US, TAG, VIEWS, Grain, View, closing_time
 from services.cost.store.event_sums import events_by, rows_of_tags, tag_sets
 from services.cost.store.tables import SPLIT, SUMMED, projects, spend_progress, spend_views
 from services.runtime.database import Database
 from services.runtime.dialects import sort_in_memory
 
 _TOTAL: Final = spend_views["total"]
-_PROGRESS: Final = select(spend_progress.c.folded_sequence, spend_progress.c.closed_us).where(
-    spend_progress.c.project_id == bindparam("project_id")
-)
+_PROGRESS: Final = select(
+    spend_progress.c.folded_sequence, spend_progress.c.closed_us, spend_progress.c.packed_us
+).where(spend_progress.c.project_id == bindparam("project_id"))
 _TAKE_FREE_LOCK: Final = _PROGRESS.with_for_update(skip_locked=True)
 _LAST: Final = select(projects.c.event_sequence).where(projects.c.project_id == bindparam("project_id"))
 _ADVANCE: Final = (
     update(spend_progress)
     .where(spend_progress.c.project_id == bindparam("of_project"))
     .values(folded_sequence=bindparam("upto"), closed_us=bindparam("closed"))
+)
+_NOTE_LATE_HOURS: Final = text(
+    f"INSERT INTO spend_late_hours SELECT DISTINCT CAST(:project_id AS text), occurred_us - occurred_us % {HOUR_US}"  # noqa: S608
+    " FROM usage_events WHERE project_id = :project_id AND sequence > :folded AND sequence <= :upto"
+    " AND occurred_us < :packed_us ON CONFLICT DO NOTHING"
 )
 _LATEST: Final = select(func.max(_TOTAL.c.bucket_us)).where(
     _TOTAL.c.project_id == bindparam("project_id"), _TOTAL.c.grain == VIEWS[0].grains[-1].value
@@ -81,9 +86,9 @@ def fold_events(connection: Connection, database: Database, project_id: str, max
         )
         if inserted.rowcount == 0:
             return 0
-        folded = closed_us = 0
+        folded = closed_us = packed_us = 0
     else:
-        folded, closed_us = progress
+        folded, closed_us, packed_us = progress
     last = connection.execute(_LAST, named).scalar_one()
     upto = min(last, folded + max_events)
     if upto == folded:
@@ -93,6 +98,8 @@ def fold_events(connection: Connection, database: Database, project_id: str, max
     sets = tag_sets(connection, "events")
     for view in VIEWS:
         connection.execute(_fold_into(view, sets), span)
+    if packed_us:
+        connection.execute(_NOTE_LATE_HOURS, {**span, "packed_us": packed_us})
     closed_us = _close(connection, project_id, closed_us, database.now_us(connection))
     connection.execute(_ADVANCE, {"of_project": project_id, "upto": upto, "closed": closed_us})
     return int(upto - folded)

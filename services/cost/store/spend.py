@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, bindparam, select
 
 from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, SpendSummary, Sums, sum_of
+from services.cost.store.block_reader import BlockReader
 from services.cost.store.spend_sql import Slot, SpendReader
 from services.cost.store.tables import projects
 from services.cost.windows import Window, slots_of, window_before, window_of
@@ -68,7 +69,8 @@ class SpendStore:
         before = window_before(query.asked, window) if query.compare else None
         reader = SpendReader(connection, project_id, query.spend_filter, now_us=now_us, max_events=self._max_events)
         slots = [Slot(one.start_us, one.end_us, index) for index, one in enumerate((window, before)) if one]
-        rows = _groups(reader, query, window, slots)
+        blocks = BlockReader(connection, project_id, now_us=now_us)
+        rows = _groups(reader, blocks, query, window, slots)
         totals = _totals_of(rows, query) or reader.totals(slots)
         return SpendSummary(
             rows=rows[: query.page_size],
@@ -88,7 +90,9 @@ def _totals_of(rows: list[SpendRow], query: SpendQuery) -> list[Sums] | None:
     return [sum_of(row.sums for row in rows), sum_of(row.before for row in rows if row.before)]
 
 
-def _groups(reader: SpendReader, query: SpendQuery, window: Window, slots: list[Slot]) -> list[SpendRow]:
+def _groups(
+    reader: SpendReader, blocks: BlockReader, query: SpendQuery, window: Window, slots: list[Slot]
+) -> list[SpendRow]:
     """At most one group more than a page has."""
     wanted = query.page_size + 1
     if not query.group_by:
@@ -98,6 +102,9 @@ def _groups(reader: SpendReader, query: SpendQuery, window: Window, slots: list[
         periods = slots_of(window, query.period, query.asked.zone)
         names = {period.starts_us: period.key for period in periods}
         slots = [Slot(period.starts_us, period.ends_us, period.starts_us) for period in periods]
+    packed = blocks.groups(query, slots, names, wanted)
+    if packed is not None:
+        return packed
     if query.order is not Order.KEYS or len(query.group_by) == 1:
         return reader.groups(query, slots, names, wanted)
     # In the order of the keys a page is full after a few of the first ones: more and more are read until it is.

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, text
 
 from services.cost.periods import FOREVER_US, QUARTER_US
-from services.cost.rollups import TAG, View, parts_of, view_of
+from services.cost.rollups import TAG, Grain, Parts, View, parts_of, view_of
 from services.cost.spend import Dimension, Order, SpendFilter, SpendQuery, SpendRow, Sums, TagShare
 from services.cost.store.event_sums import events_by, rows_of_tags, tag_entry, tag_sets
 from services.cost.store.rows import sums_of
@@ -23,13 +23,13 @@ from services.cost.store.tables import SPLIT, SUMMED, spend_progress, usage_even
 from services.runtime.dialects import each_found, follow_indexes
 from services.runtime.errors import ResourceExhausted
 
-_SLOT: Final = "slot"
-_COST: Final = "cost_nano_usd"
+SLOT: Final = "slot"
+COST: Final = "cost_nano_usd"
 _CROWDED: Final = frozenset({"user_id", "key_id", "run_id"})
 """Columns of so many values that together with another they make thousands of groups."""
 _LOOKED_UP_MAX: Final = 250
 """Groups that are looked up again for less than it costs to sum up everything of every group."""
-_MONEY: Final = ("calls", "unpriced_calls", _COST)
+MONEY: Final = ("calls", "unpriced_calls", COST)
 _FIRST_AND_LAST: Final = select(func.min(usage_events.c.occurred_us), func.max(usage_events.c.occurred_us)).where(
     usage_events.c.project_id == bindparam("project_id")
 )
@@ -77,25 +77,25 @@ class SpendReader:
     def totals(self, slots: Sequence[Slot]) -> list[Sums]:
         """The sums of each slot, each call once."""
 
-        def statement(sources: _Sources) -> str:
-            return f"SELECT {_SLOT}, {_sums(SUMMED)} FROM ({sources.union()}) AS parts GROUP BY {_SLOT}"  # noqa: S608
+        def statement(sources: Sources) -> str:
+            return f"SELECT {SLOT}, {signed_sums(SUMMED)} FROM ({sources.union()}) AS parts GROUP BY {SLOT}"  # noqa: S608
 
-        found = {row[_SLOT]: sums_of(row) for row in self._run(slots, (), _COST, statement, {})}
+        found = {row[SLOT]: sums_of(row) for row in self._run(slots, (), COST, statement, {})}
         return [found.get(slot.number) or Sums() for slot in slots]
 
     def first_keys(self, query: SpendQuery, slots: Sequence[Slot], place: int, from_key: str, limit: int) -> list[str]:
         """At most `limit` values of the key at `place` among those of the groups, in their order, from one on."""
-        key = _keys(query.group_by)[place]
+        key = keys_of(query.group_by)[place]
         named = {"limit": limit, "from_key": from_key}
 
-        def statement(sources: _Sources) -> str:
+        def statement(sources: Sources) -> str:
             return (
                 f"SELECT {key} FROM ({sources.union()}) AS parts WHERE {key} >= :from_key"  # noqa: S608 - our own names
                 f" GROUP BY {key} ORDER BY {key} LIMIT :limit"
             )
 
         whole = [Slot(slots[0].start_us, slots[-1].end_us, 0)] if query.period else slots
-        return [row[key] for row in self._run(whole, (key,), _COST, statement, named)]
+        return [row[key] for row in self._run(whole, (key,), COST, statement, named)]
 
     def groups(
         self,
@@ -111,7 +111,7 @@ class SpendReader:
         is the window, and slot 1 what it is compared with. `between` is the place of a key, and the first and the last
         value that it may have.
         """
-        keys = _keys(query.group_by)
+        keys = keys_of(query.group_by)
         named: dict[str, Any] = {"limit": limit}
         ranged = ""
         if between:
@@ -125,15 +125,15 @@ class SpendReader:
             named |= {f"after_{index}": value for index, value in enumerate(position)}
             after = f" AND {_after(keys, query.order)}"
         grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
-        order = f" ORDER BY {', '.join([f'{_COST} DESC'] * (query.order is Order.COST) + keys) or _COST}"
+        order = f" ORDER BY {', '.join([f'{COST} DESC'] * (query.order is Order.COST) + keys) or COST}"
 
         def sums_of_groups(names: Sequence[str], source: str) -> str:
-            sums = _compared_sums(names) if query.compare else _sums(names)
+            sums = _compared_sums(names) if query.compare else signed_sums(names)
             return f"SELECT {', '.join([*keys, sums])} FROM ({source}) AS parts{grouped}"  # noqa: S608 - our own names
 
-        def statement(sources: _Sources) -> str:
+        def statement(sources: Sources) -> str:
             two_steps = query.order is Order.COST and limit <= _LOOKED_UP_MAX and sources.finds_groups(keys)
-            groups = sums_of_groups(_MONEY if two_steps else SUMMED, sources.union())
+            groups = sums_of_groups(MONEY if two_steps else SUMMED, sources.union())
             page = (
                 f"SELECT * FROM ({groups}) AS sums WHERE ({_anything(compare=query.compare)}){after}"  # noqa: S608
                 f"{order} LIMIT :limit"
@@ -143,24 +143,24 @@ class SpendReader:
             sources.set_page(keys, page)
             return sums_of_groups(SUMMED, sources.union_of_page(keys)) + order
 
-        columns = [key for key in keys if key != _SLOT]
-        cost = SPLIT if query.tag_share is TagShare.SPLIT else _COST
+        columns = [key for key in keys if key != SLOT]
+        cost = SPLIT if query.tag_share is TagShare.SPLIT else COST
         rows = self._run(slots, columns, cost, statement, named, ranged)
-        return [_spend_row(query, keys, row, names, self._project_id) for row in rows]
+        return [spend_row(query, keys, row, names, self._project_id) for row in rows]
 
     def _run(
         self,
         slots: Sequence[Slot],
         columns: Sequence[str],
         cost: str,
-        statement: "Callable[[_Sources], str]",
+        statement: "Callable[[Sources], str]",
         named: Mapping[str, Any],
         ranged: str = "",
     ) -> list[RowMapping]:
         # In a transaction that sees every commit at once, events may be folded between two statements.
         while True:
             folded, closed_us = self._progress()
-            sources = _Sources(self._connection, slots, columns, cost, tuple(self._filter), ranged)
+            sources = Sources(self._connection, slots, columns, cost, tuple(self._filter), ranged)
             self._collect(sources, closed_us)
             selection = statement(sources)
             whole = text(sources.tables() + selection)
@@ -170,22 +170,19 @@ class SpendReader:
             if folded == self._progress()[0]:
                 return rows
 
-    def _collect(self, sources: "_Sources", closed_us: int) -> None:
+    def _collect(self, sources: "Sources", closed_us: int) -> None:
         view = view_of({*sources.names, *self._filter})
         if view is None:
             sources.add_slots()
         else:
-            sources.add_view(view, self._times(), closed_us=closed_us, now_us=self._now_us)
+            sources.add_view(
+                view, first_and_last(self._connection, self._project_id), closed_us=closed_us, now_us=self._now_us
+            )
         if self._max_events is not None and sources.spans not in self._checked:
             sources.check({"project_id": self._project_id, **self._filter}, self._max_events)
             self._checked.add(sources.spans)
         if view is not None:
             sources.add_tail()
-
-    def _times(self) -> tuple[int, int]:
-        """When the first and the last event occurred: a window may be as long as it likes."""
-        first, last = self._connection.execute(_FIRST_AND_LAST, {"project_id": self._project_id}).one()
-        return (0, 0) if first is None else (first, last)
 
     def _progress(self) -> tuple[int, int]:
         """The last event that is folded, and the time until which there are all buckets."""
@@ -193,7 +190,7 @@ class SpendReader:
         return (0, 0) if found is None else (found.folded_sequence, found.closed_us)
 
 
-class _Sources:
+class Sources:
     """Collects what a statement reads."""
 
     def __init__(
@@ -217,7 +214,7 @@ class _Sources:
         self._view: View | None = None
         self._filtered = filtered
         self._columns = "".join(f", {name}" for name in columns)
-        self._summed = ", ".join(f"{cost} AS {_COST}" if name == _COST else name for name in SUMMED)
+        self._summed = ", ".join(f"{cost} AS {COST}" if name == COST else name for name in SUMMED)
         self._tagged = TAG in (*columns, *filtered)
         wanted = {name: f"{name} = :{name}" for name in filtered}
         if ranged:
@@ -240,7 +237,7 @@ class _Sources:
         """Whether a group is found by the key of the view, and there are many more than a page has."""
         if self._view is None or len(keys) < 2 or not _CROWDED & {*keys}:
             return False
-        wanted = {*keys, *self._filtered} - {_SLOT}
+        wanted = {*keys, *self._filtered} - {SLOT}
         return wanted == set(self._view.columns[: len(wanted)])
 
     def set_page(self, keys: Sequence[str], page: str) -> None:
@@ -254,8 +251,8 @@ class _Sources:
         of_page = ", ".join(f"page_{key}" for key in keys)
         # A test, so that nobody makes a join of it: PostgreSQL thinks these tables small, and would compare each pair.
         wanted = f"WHERE (({', '.join(keys)}) IN (SELECT {of_page} FROM page)) IS TRUE"  # noqa: S608 - our own names
-        listed = f"page JOIN buckets ON page_{_SLOT} = {_SLOT}" if _SLOT in keys else "page CROSS JOIN buckets"
-        same = "".join(f" AND view.{key} = page_{key}" for key in keys if key != _SLOT)
+        listed = f"page JOIN buckets ON page_{SLOT} = {SLOT}" if SLOT in keys else "page CROSS JOIN buckets"
+        same = "".join(f" AND view.{key} = page_{key}" for key in keys if key != SLOT)
         # The first part is that of the view.
         others = [f"{part} {wanted}" for part in self._parts[1:]]
         return self._selected([self._found(self._view, listed, same), *others])
@@ -273,21 +270,24 @@ class _Sources:
     def add_view(self, view: View, times: tuple[int, int], *, closed_us: int, now_us: int) -> None:
         """The buckets that make up the slots, and the folded events where a bucket would be too wide.
 
-        `times` are those of the first and the last event. A window that goes beyond begins with a whole bucket of the
-        widest grain, and ends with one of the finest: wider ones are made only when they are over.
+        `times` are those of the first and the last event.
         """
-        widest_us, finest_us = view.grains[0].width_us, view.grains[-1].width_us
-        borders = (times[0] - times[0] % widest_us, times[1] - times[1] % finest_us + finest_us)
+        parts: list[tuple[int, Parts]] = []
+        for slot in self._slots:
+            start_us, end_us = within(slot, times, view.grains)
+            if start_us < end_us:
+                of_slot = parts_of(start_us, end_us, view.grains, closed_us=closed_us, now_us=now_us)
+                parts.append((slot.number, of_slot))
+        self.add_parts(view, parts)
+
+    def add_parts(self, view: View, parts: Iterable[tuple[int, Parts]]) -> None:
+        """The buckets and the folded events that slots, named by their numbers, are made of."""
         buckets: list[str] = []
         spans: dict[tuple[int, int], list[str]] = {}
-        for slot in self._slots:
-            start_us, end_us = max(slot.start_us, borders[0]), min(slot.end_us, borders[1])
-            if start_us >= end_us:
-                continue
-            parts = parts_of(start_us, end_us, view.grains, closed_us=closed_us, now_us=now_us)
-            buckets += [f"('{one.grain.value}', {one.start_us}, {one.sign}, {slot.number})" for one in parts.buckets]
-            for span in parts.spans:
-                spans.setdefault((span.start_us, span.end_us), []).append(f"{span.sign}, {slot.number}")
+        for number, of_slot in parts:
+            buckets += [f"('{one.grain.value}', {one.start_us}, {one.sign}, {number})" for one in of_slot.buckets]
+            for span in of_slot.spans:
+                spans.setdefault((span.start_us, span.end_us), []).append(f"{span.sign}, {number}")
         if buckets:
             self._tables.append(f"buckets(grain, start_us, sign, slot) AS (VALUES {', '.join(buckets)})")
             self._parts.append(self._found(view, "buckets"))
@@ -358,9 +358,26 @@ class _Sources:
             )
 
 
-def _keys(group_by: Iterable[Dimension]) -> list[str]:
+def first_and_last(connection: Connection, project_id: str) -> tuple[int, int]:
+    """When the first and the last event occurred: a window may be as long as it likes."""
+    first, last = connection.execute(_FIRST_AND_LAST, {"project_id": project_id}).one()
+    return (0, 0) if first is None else (first, last)
+
+
+def within(slot: Slot, times: tuple[int, int], grains: Sequence[Grain]) -> tuple[int, int]:
+    """The beginning and the end of what a slot needs, where `times` are those of the first and the last event.
+
+    A window that goes beyond begins with a whole bucket of the widest grain, and ends with one of the finest: wider
+    ones are made only when they are over.
+    """
+    widest_us, finest_us = grains[0].width_us, grains[-1].width_us
+    first_us, end_us = times[0] - times[0] % widest_us, times[1] - times[1] % finest_us + finest_us
+    return max(slot.start_us, first_us), min(slot.end_us, end_us)
+
+
+def keys_of(group_by: Iterable[Dimension]) -> list[str]:
     """The columns of the groups, in their order."""
-    columns = [column for one in group_by for column in ((_SLOT,) if one.period else one.columns)]
+    columns = [column for one in group_by for column in ((SLOT,) if one.period else one.columns)]
     return list(dict.fromkeys(columns))
 
 
@@ -370,33 +387,40 @@ def _after(keys: Sequence[str], order: Order) -> str:
     by_keys = f"({', '.join(keys)}) > ({position})" if keys else "false"
     if order is Order.KEYS:
         return by_keys
-    return f"({_COST} < :after_cost OR ({_COST} = :after_cost AND {by_keys}))"
+    return f"({COST} < :after_cost OR ({COST} = :after_cost AND {by_keys}))"
 
 
-def _sums(names: Iterable[str]) -> str:
+def signed_sums(names: Iterable[str]) -> str:
+    """The sums of these columns with the signs of the rows."""
     return ", ".join(f"CAST(sum(sign * {name}) AS bigint) AS {name}" for name in names)
 
 
 def _compared_sums(names: Iterable[str]) -> str:
     def of_slot(number: int, name: str, label: str) -> str:
-        return f"CAST(sum(CASE WHEN {_SLOT} = {number} THEN sign * {name} ELSE 0 END) AS bigint) AS {label}"
+        return f"CAST(sum(CASE WHEN {SLOT} = {number} THEN sign * {name} ELSE 0 END) AS bigint) AS {label}"
 
     now = [of_slot(0, name, name) for name in names]
-    return ", ".join(now + [of_slot(1, name, f"before_{name}") for name in _MONEY])
+    return ", ".join(now + [of_slot(1, name, f"before_{name}") for name in MONEY])
 
 
 def _anything(*, compare: bool) -> str:
     """Groups of which nothing is left when what was added too much is taken out again are none."""
-    names = [*_MONEY, *(f"before_{name}" for name in _MONEY if compare)]
+    names = [*MONEY, *(f"before_{name}" for name in MONEY if compare)]
     return " OR ".join(f"{name} <> 0" for name in names)
 
 
-def _spend_row(
-    query: SpendQuery, keys: Sequence[str], row: RowMapping, names: Mapping[int, str], project_id: str
+def spend_row(
+    query: SpendQuery,
+    keys: Sequence[str],
+    row: RowMapping | Mapping[str, Any],
+    names: Mapping[int, str],
+    project_id: str,
 ) -> SpendRow:
+    """The group of a row of sums; `names` are the keys of periods by the numbers of their slots."""
+
     def name_of(dimension: Dimension) -> str:
         if dimension.period:
-            return names[row[_SLOT]]
+            return names[row[SLOT]]
         if dimension is Dimension.PROJECT:
             return project_id
         return "/".join(row[column] for column in dimension.columns)
@@ -404,10 +428,10 @@ def _spend_row(
     position = tuple(row[key] for key in keys)
     before = None
     if query.compare:
-        before = Sums(*(row[f"before_{name}"] for name in _MONEY))
+        before = Sums(*(row[f"before_{name}"] for name in MONEY))
     return SpendRow(
         keys=tuple(name_of(dimension) for dimension in query.group_by),
-        position=(row[_COST], *position) if query.order is Order.COST else position,
+        position=(row[COST], *position) if query.order is Order.COST else position,
         sums=sums_of(row),
         before=before,
     )

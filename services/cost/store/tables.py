@@ -213,7 +213,29 @@ spend_views: Final = {view.name: _view(view) for view in VIEWS}
 Room is left in the pages, so that the rows of the day can be updated in place."""
 
 spend_progress: Final = Table(
-    "spend_progress", metadata, _text("project_id", key=True), _int("folded_sequence"), _int("closed_us")
+    "spend_progress",
+    metadata,
+    _text("project_id", key=True),
+    _int("folded_sequence"),
+    _int("closed_us"),
+    Column("packed_us", BigInteger, nullable=False, server_default="0"),
 )
 """How far the views of a project have come, and the lock of who takes them further. Of the wider grains there are the
-buckets that end by `closed_us`."""
+buckets that end by `closed_us`, and of all grains of blocks those that end by `packed_us`."""
+
+spend_blocks: Final = Table(
+    "spend_blocks",
+    metadata,
+    _text("project_id", key=True),
+    _text("view", key=True),
+    _text("grain", key=True),
+    _int("bucket_us", key=True),
+    Column("names", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+"""The buckets of views with many groups once more, packed by services/cost/blocks.py; none where nothing was used."""
+
+spend_late_hours: Final = Table(
+    "spend_late_hours", metadata, _text("project_id", key=True), _int("hour_us", key=True), sqlite_with_rowid=False
+)
+"""Hours whose blocks lack usage that was folded after they were packed."""

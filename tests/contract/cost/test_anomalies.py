@@ -5,13 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from services.cost.alerting.alerts import AlertKind
 from services.cost.anomaly_search import AnomalySearch, SearchPolicy
 from services.cost.events import UsageReport
 from services.cost.insights import HOUR_US, LOOK_BACK_HOURS, Anomaly, AnomalyQuery, SearchLimits
-from services.cost.rollups import DAY_US
+from services.cost.rollups import DAY_US, TAIL_EVENTS_MAX
 from services.cost.store.anomalies import AnomalyStore
+from services.cost.store.rollups import Folder
+from services.cost.store.tables import projects
 from services.runtime.feeds import Kept
 from services.runtime.hints import LocalHints
 from services.runtime.liveness import liveness_of
@@ -137,6 +140,19 @@ async def test_projects_take_turns_and_know_nothing_of_each_other(
     assert [await ours.search.run_once() for _ in range(3)] == [1, 1, 0]
     assert len(await ours.found()) == 3
     assert await ours.found("prj_2") == []
+
+
+async def test_a_project_with_a_backlog_is_searched_when_it_is_folded(
+    cost: Cost, insights: Callable[[SearchPolicy], Insights]
+) -> None:
+    await cost.books.report(PROJECT, weeks(spike_hours_ago=2))
+    more = projects.c.event_sequence + TAIL_EVENTS_MAX
+    await cost.database.write(lambda connection: connection.execute(update(projects).values(event_sequence=more)))
+    ours = insights(POLICY)
+    assert await ours.search.run_once() == 0
+    while await Folder(cost.database, max_events=200_000).fold(PROJECT):
+        pass
+    assert len(await ours.found()) == 3
 
 
 async def test_hours_that_are_long_gone_are_not_judged(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select, update
 
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.events import UsageReport
@@ -23,10 +23,12 @@ from services.cost.spend import (
     SpendSummary,
     TagShare,
 )
+from services.cost.store import block_reader, block_writer
 from services.cost.store import events as event_store
+from services.cost.store.block_writer import Packer
 from services.cost.store.rollups import Folder
 from services.cost.store.spend import SpendStore, series_of, spent_in
-from services.cost.store.tables import projects, spend_progress, spend_views, usage_events
+from services.cost.store.tables import projects, spend_blocks, spend_progress, spend_views, usage_events
 from services.cost.usage import Attribution
 from services.cost.windows import AskedWindow, Window
 from services.runtime.clock import ManualClock
@@ -51,12 +53,27 @@ class Spend:
     books: Bookkeeping
     store: SpendStore
     folder: Folder
+    packer: Packer
     clock: ManualClock
     reports: list[UsageReport]
 
     async def record(self, *reports: UsageReport) -> None:
         self.reports += reports
         await self.books.report(PROJECT, reports)
+
+    async def fold(self, *, pack: bool = True) -> None:
+        while await self.folder.fold(PROJECT):
+            pass
+        while pack and await self.packer.pack(PROJECT):
+            pass
+
+    async def pack_anew(self) -> None:
+        def forget(connection: Connection) -> None:
+            connection.execute(delete(spend_blocks))
+            connection.execute(update(spend_progress).values(packed_us=0))
+
+        await self.database.write(forget)
+        await self.fold()
 
     async def ask(self, **question: object) -> SpendSummary:
         return await self.store.summarize(PROJECT, SpendQuery(**{"asked": AskedWindow(), **question}))  # type: ignore[arg-type]
@@ -77,7 +94,8 @@ async def spend(open_database: OpenDatabase) -> "Spend":
     database = await open_database("cost", migrations="services.cost.migrations", clock=clock)
     books = bookkeeping(database)
     store = SpendStore(database, max_events=10_000, timeout_ms=20_000)
-    return Spend(database, books, store, Folder(database, max_events=150), clock, [])
+    packer = Packer(database, min_events=1)
+    return Spend(database, books, store, Folder(database, max_events=150), packer, clock, [])
 
 
 def random_reports(count: int, chance: random.Random) -> list[UsageReport]:
@@ -161,14 +179,15 @@ def shown(rows: list[SpendRow]) -> Figures:
     return {row.keys: (row.sums.calls, row.sums.cost_nano_usd, row.sums.counts[5]) for row in rows}
 
 
-async def test_any_question_is_answered_as_a_scan_answers_it(spend: Spend) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+async def test_any_question_is_answered_as_a_scan_answers_it(spend: Spend, *, packed: bool) -> None:
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     reports = random_reports(600, chance)
     for start in range(0, 600, 100):
         await spend.record(*reports[start : start + 100])
         if start < 400:
-            await spend.folder.fold(PROJECT)
+            await spend.fold(pack=packed)
     filters = [
         EVERYTHING,
         SpendFilter(user_id="usr_1"),
@@ -203,6 +222,49 @@ async def test_any_question_is_answered_as_a_scan_answers_it(spend: Spend) -> No
         assert (last.total.calls, last.total.cost_nano_usd, last.total.counts[5]) == (calls, cost, tokens)
         if query.tag_share is TagShare.SPLIT and not query.spend_filter.tag:
             assert sum(row.sums.cost_nano_usd for row in rows) == cost
+
+
+async def test_blocks_give_what_rows_give(spend: Spend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages and comparisons, also while usage has come that the blocks do not have yet."""
+    chance = random.Random(8)
+    reports = [one for one in random_reports(1_000, chance) if (one.occurred_us or 0) > NOVEMBER_US - 5 * DAY_US]
+    await spend.record(*reports[:80])
+    questions = []
+    for dimensions in [(Dimension.USER, Dimension.MODEL), (Dimension.TAG, Dimension.USER), (Dimension.USER,)]:
+        for order in Order:
+            for spend_filter in (EVERYTHING, SpendFilter(provider="acme"), SpendFilter(user_id="usr_2")):
+                start_us = NOVEMBER_US - chance.randrange(2 * DAY_US, 4 * DAY_US)
+                asked = AskedWindow(start_us, start_us + 2 * DAY_US)
+                questions.append(SpendQuery(asked, dimensions, spend_filter, order=order, compare=True, page_size=5))
+    answers = [await spend.pages(query) for query in questions]
+
+    async def packed() -> int:
+        def count(connection: Connection) -> int:
+            return int(connection.execute(select(func.count()).select_from(spend_blocks)).scalar_one())
+
+        return await spend.database.read(count)
+
+    await spend.fold()
+    assert await packed() > 100
+    assert [await spend.pages(query) for query in questions] == answers
+    await spend.record(*reports[80:])
+    late = [await spend.pages(query) for query in questions]
+    assert late != answers
+    await spend.fold(pack=False)
+    assert [await spend.pages(query) for query in questions] == late
+    assert await spend.packer.unpacked(10) == [PROJECT]
+    await spend.fold()
+    assert await spend.packer.unpacked(10) == []
+    assert [await spend.pages(query) for query in questions] == late
+    for name, limit in (("CELLS_MAX", 1), ("EVENTS_MAX", 0), ("BYTES_MAX", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(block_reader, name, limit)
+            assert [await spend.pages(query) for query in questions] == late
+    for name, limit in (("GROUPS_MAX", 3), ("HOUR_EVENTS_MAX", 0), ("_EVENTS_AT_ONCE", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(block_writer, name, limit)
+            await spend.pack_anew()
+            assert [await spend.pages(query) for query in questions] == late
 
 
 async def test_folding_changes_no_answer(spend: Spend) -> None:

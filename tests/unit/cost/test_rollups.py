@@ -1,8 +1,21 @@
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cost.periods import FOREVER_US, QUARTER_US
-from services.cost.rollups import ALL_GRAINS, DAY_US, HOUR_US, VIEWS, Bucket, Grain, closing_time, parts_of, view_of
+from services.cost.rollups import (
+    ALL_GRAINS,
+    DAY_US,
+    HOUR_US,
+    VIEWS,
+    Bucket,
+    Grain,
+    block_parts_of,
+    closing_time,
+    parts_of,
+    view_of,
+)
 
 START_US = 20_000 * DAY_US
 times = st.integers(0, 100 * 96).map(lambda quarter: START_US + quarter * QUARTER_US)
@@ -26,6 +39,21 @@ def test_parts_cover_every_quarter_hour_of_a_window_once(
     assert set(counted.values()) <= {0, 1}
     wider = [bucket for bucket in parts.buckets if bucket.grain is not kept[-1]]
     assert all(bucket.start_us + bucket.grain.width_us <= closed_us for bucket in wider)
+
+
+@given(times, times, times)
+def test_blocks_and_spans_cover_a_window_that_is_packed(start_us: int, end_us: int, packed_us: int) -> None:
+    packed_us -= packed_us % HOUR_US
+    start_us, end_us = sorted((min(start_us, packed_us), min(end_us, packed_us)))
+    parts = block_parts_of(start_us, end_us, packed_us)
+    counted: Counter[int] = Counter()
+    stretches = [(one.start_us, one.start_us + one.grain.width_us, one.sign) for one in parts.buckets]
+    stretches += [(one.start_us, one.end_us, one.sign) for one in parts.spans]
+    for from_us, before_us, sign in stretches:
+        counted.update(dict.fromkeys(range(from_us, before_us, QUARTER_US), sign))
+    assert {at_us for at_us, count in counted.items() if count} == set(range(start_us, end_us, QUARTER_US))
+    assert all(bucket.start_us + bucket.grain.width_us <= packed_us for bucket in parts.buckets)
+    assert all(one.end_us - one.start_us < HOUR_US for one in parts.spans)
 
 
 @given(times, times)

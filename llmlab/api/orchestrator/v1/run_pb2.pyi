@@ -300,7 +300,9 @@ class RunStatistics(_message.Message):
 
     @_builtins.property
     def cost(self) -> _usage_pb2.Cost:
-        """Money, summed over all attempts."""
+        """Money, summed over all attempts, as it was settled when the calls were made. Runs and results keep it when prices
+        change later; what a repricing makes of it is in the spend of the run (UsageService.SummarizeSpend).
+        """
 
     def __init__(
         self,
