@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -174,6 +175,46 @@ async def test_a_run_of_500_cells_survives_a_kill(laboratory: Laboratory, victim
     laboratory.cluster.start(victim)
     run = await finish(laboratory, run_id)
     check_against_the_witness(laboratory, run, kills=1)
+
+
+def calls_of(laboratory: Laboratory, run_id: str) -> Counter[str]:
+    """The attempts of a run, its scorers' included, that the provider has received."""
+    seen = (call["idempotency_key"] for call in laboratory.mock.calls())
+    return Counter(attempt_id for attempt_id in seen if attempt_id.startswith(f"{run_id}/"))
+
+
+async def test_a_judge_whose_service_dies_is_not_asked_the_same_twice(laboratory: Laboratory) -> None:
+    """What was asked and never answered is asked anew, under another id: so it is known what may be paid twice."""
+    limits = experiment_pb2.RunLimits(concurrency=CONCURRENCY, requests_per_minute=1_000_000)
+    spec = witness.study(2 * CONCURRENCY, ttft_ms=5, limits=limits)
+    judge = spec.scorers.add().scorer
+    judge.name = "judge"
+    for name, text in (("model", witness.MODEL), ("rubric", "The number is right.")):
+        judge.parameters[name].string_value = text
+    judge.parameters["samples"].int_value = samples = 2
+    async with laboratory.cluster.client() as client:
+        experiment = await client.create_experiment("judged", spec)
+        run_id = (await client.start_run(experiment.experiment_id)).run_id
+        # Nobody tells of a verdict that is asked for: the provider's log does.
+        async with asyncio.timeout(RUN_TIMEOUT_S):
+            while len(calls_of(laboratory, run_id)) < experiment.cells + CONCURRENCY // 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        laboratory.cluster.kill("metrics")
+        laboratory.cluster.start("metrics")
+        run = await finish(laboratory, run_id)
+        results = [result async for result in client.list_results(run_id=run_id)]
+    statistics = run.statistics
+    assert statistics.cells_scored == statistics.cells_done == statistics.cells_total == experiment.cells
+    verdicts = [score for result in results for score in result.scores if score.name == "judge"]
+    assert (len(verdicts), [each for each in verdicts if not each.HasField("value")]) == (experiment.cells, [])
+    calls = calls_of(laboratory, run_id)
+    assert set(calls.values()) == {1}
+    # Each verdict was asked for under its first id; under its second where the first answer was lost, under no third.
+    ordinals = Counter(
+        attempt_id.removesuffix("/1").rpartition(".")[2] for attempt_id in calls if "/judge-" in attempt_id
+    )
+    assert (ordinals["1"], ordinals.keys() - {"1", "2"}) == (samples * experiment.cells, set())
+    assert len(calls) == experiment.cells + ordinals.total()
 
 
 async def start_and_die(laboratory: Laboratory, experiment_id: str, victim: str) -> int:
