@@ -44,27 +44,33 @@ Plain = list[Any]
 """What JSON can say."""
 
 
-def plain_reads(reads: Sequence[Read]) -> Plain:
-    """Reads as plain values; `to_json` makes bytes of them."""
-    return [[read.attempt_id, read.offset_us, [_named(event) for event in read.events]] for read in reads]
+def plain_answer(reads: Sequence[Read]) -> Plain:
+    """The reads of one attempt as plain values; `to_json` makes bytes of them.
 
-
-def reads_of(plain: Plain) -> list[Read]:
-    """The reads of `plain_reads`. Raises ValueError, TypeError or KeyError for anything else."""
+    A read that brought one piece of text, as most do, is that text: an answer of many tokens is kept in no time.
+    """
     return [
-        Read(attempt_id, offset_us, [_made(_EVENTS, *named) for named in events])
-        for attempt_id, offset_us, events in plain
+        [offset_us, events[0].text if len(events) == 1 and type(events[0]) is TextDelta else _all_named(events)]
+        for _, offset_us, events in reads
+    ]
+
+
+def answer_of(plain: Plain, attempt_id: str) -> list[Read]:
+    """The reads of `plain_answer`. Raises ValueError, TypeError or KeyError for anything else."""
+    return [
+        Read(attempt_id, offset_us, [TextDelta(said)] if isinstance(said, str) else _all_made(said))
+        for offset_us, said in plain
     ]
 
 
 def encode_reads(reads: Sequence[Read]) -> bytes:
     """Reads in bytes."""
-    return to_json(plain_reads(reads))
+    return to_json([[read.attempt_id, read.offset_us, _all_named(read.events)] for read in reads])
 
 
 def decode_reads(encoded: bytes) -> list[Read]:
-    """The reads of `encode_reads`."""
-    return reads_of(orjson.loads(encoded))
+    """The reads of `encode_reads`. Raises ValueError, TypeError or KeyError for anything else."""
+    return [Read(attempt_id, offset_us, _all_made(events)) for attempt_id, offset_us, events in orjson.loads(encoded)]
 
 
 def encode_parts(parts: Sequence[Part]) -> bytes:
@@ -80,6 +86,14 @@ def decode_parts(encoded: bytes) -> tuple[Part, ...]:
 def to_json(value: Any) -> bytes:
     """A plain value in bytes; bytes inside it become base64."""
     return orjson.dumps(value, default=_base64)
+
+
+def _all_named(events: Sequence[Event]) -> Plain:
+    return [_named(event) for event in events]
+
+
+def _all_made(plain: Plain) -> list[Event]:
+    return [_made(_EVENTS, *named) for named in plain]
 
 
 def _named(value: Event | Part) -> Plain:

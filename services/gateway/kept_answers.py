@@ -11,17 +11,17 @@ from services.gateway.attempts import Cause, Completion, Cost, Reuse
 from services.gateway.calls import Call, Message, Part, TextPart, ToolCallPart, ToolResultPart
 from services.gateway.chunks import Finished, FinishReason, Read
 from services.gateway.collector import Collector
-from services.gateway.event_codec import plain_reads, reads_of, to_json
+from services.gateway.event_codec import answer_of, plain_answer, to_json
 from services.gateway.timing import Timing
 from services.gateway.usage import TokenUsage
 
-_VERSION = 1
+_VERSION = 2
 _WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})
 
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
-    """What one attempt answered, and what it took; `answered_at_us` is UTC microseconds."""
+    """What one attempt answered, and what it took; `answered_at_us` is UTC microseconds. All `reads` are its own."""
 
     attempt_id: str
     answered_at_us: int
@@ -62,17 +62,18 @@ def may_be_kept(call: Call, answer: Completion) -> bool:
 
 def encode_kept(answer: KeptAnswer) -> bytes:
     """The answer in bytes."""
-    reads = plain_reads(answer.reads)
-    return to_json([_VERSION, answer.attempt_id, answer.answered_at_us, answer.usage, answer.timing, reads])
+    plain = plain_answer(answer.reads)
+    return to_json([_VERSION, answer.attempt_id, answer.answered_at_us, answer.usage, answer.timing, plain])
 
 
 def decode_kept(value: bytes) -> KeptAnswer | None:
     """The answer of `encode_kept`; None where another version wrote it, or something else did."""
     try:
-        version, attempt_id, answered_at_us, usage, timing, reads = orjson.loads(value)
+        version, attempt_id, answered_at_us, usage, timing, plain = orjson.loads(value)
         if version != _VERSION:
             return None
-        kept = KeptAnswer(attempt_id, answered_at_us, TokenUsage(**usage), Timing(**timing), reads_of(reads))
+        reads = answer_of(plain, attempt_id)
+        kept = KeptAnswer(attempt_id, answered_at_us, TokenUsage(**usage), Timing(**timing), reads)
     except (ValueError, TypeError, KeyError):
         return None
     finished = any(isinstance(event, Finished) for read in kept.reads for event in read.events)
