@@ -11,10 +11,13 @@ import numpy as np
 
 from services.metrics.intervals import UNKNOWN, Clusters, Interval, MeanError, Numbers, mean_error, t_quantile
 
+_TAIL_MIN = 1e-9
+"""Nobody has the numbers for a quantile further out."""
+
 
 def numbers_needed(probability: float) -> int:
     """How many numbers make a quantile more than the smallest or largest one: 20 for 0.95, 100 for 0.99."""
-    return math.ceil(round(1.0 / min(probability, 1.0 - probability), 9))
+    return math.ceil(round(1.0 / max(min(probability, 1.0 - probability), _TAIL_MIN), 9))
 
 
 def quantile_value(ordered: Numbers, probability: float) -> float:

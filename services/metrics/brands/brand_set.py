@@ -68,10 +68,10 @@ def check_brands(brands: Sequence[Brand], path: str = "brands") -> BrandNames:
         for position, text in enumerate(brand.domains):
             field = f"{where}.domains[{position}]"
             _claim(domains, _domain(field, text), index, brands, field, text)
-    for name, index in others:
-        names.setdefault(name, index)
     if len(names) > NAMES_MAX:
         raise InvalidField(path, f"has {len(names):,} names, at most {NAMES_MAX:,} can be looked for at once")
+    for name, index in others:
+        names.setdefault(name, index)
     return BrandNames(tuple(names.items()), tuple(contexts), domains)
 
 

@@ -65,8 +65,9 @@ class Detector:
         """Compiles the names."""
         self._names = NameMatcher([name for name, _ in names.names])
         self._brands = [brand for _, brand in names.names]
-        self._contexts = NameMatcher([name for name, _ in names.contexts]) if names.contexts else None
         self._context_brands = [brand for _, brand in names.contexts]
+        contexts = [name for name, _ in names.contexts]
+        self._contexts = NameMatcher(contexts, self._context_brands) if contexts else None
         self._with_contexts = frozenset(self._context_brands)
         self._domains = names.domains
 
@@ -91,7 +92,7 @@ class Detector:
         if not any(self._brands[each.name] in self._with_contexts for each in found):
             return found
         excluded: dict[int, list[tuple[int, int]]] = {}
-        for context in contexts.find_all(text):
+        for context in contexts.find_longest(text):
             excluded.setdefault(self._context_brands[context.name], []).append((context.start, context.end))
         spans = {brand: Spans(stretches) for brand, stretches in excluded.items()}
         return [each for each in found if not self._is_covered(each, spans)]

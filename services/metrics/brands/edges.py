@@ -16,6 +16,7 @@ FREE: Final = frozenset(' \n\t\r,;:!?()[]{}<>|*"~`^')
 
 _LIST_NUMBER_DIGITS_MAX: Final = 3
 _PATH_LOOKED_AT: Final = 256
+_PATH_BEGINS_WITHIN: Final = 64
 _CURRENCIES: Final = frozenset("$\u20ac\u00a3\u00a5\u20b9")
 _PATH_SIGNS: Final = frozenset("/\\=?#%&~+-")
 # What begins an address without a scheme ("example.com/blog/") or the path of a file ("/usr/share/", "./docs/").
@@ -159,4 +160,6 @@ def _numbers_an_item(text: str, point: int) -> bool:
 def _in_path(text: str, start: int) -> bool:
     """Whether the place, behind a sign, lies in a path: of an address without a scheme or of a file."""
     unspaced = text[max(0, start - _PATH_LOOKED_AT) : start].rsplit(maxsplit=1)[-1]
-    return _PATH.search(unspaced) is not None
+    if "/" not in unspaced and "\\" not in unspaced:
+        return False
+    return _PATH.search(unspaced, 0, _PATH_BEGINS_WITHIN) is not None

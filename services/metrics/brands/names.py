@@ -159,8 +159,9 @@ class NameMatcher:
     automaton's choice of the first and longest never hides another.
     """
 
-    def __init__(self, names: Sequence[Name]) -> None:
-        """Compiles `names`; what is found is given by its index among them."""
+    def __init__(self, names: Sequence[Name], owners: Sequence[int] = ()) -> None:
+        """Compiles `names`; what is found is given by its index among them. `owners` say whose they are."""
+        self._owners = owners
         self._roots: list[_Node] = []
         heads: dict[str, int] = {}
         for index, name in enumerate(names):
@@ -173,6 +174,9 @@ class NameMatcher:
                 node = node.children.setdefault(word, _Node())
             node.ends.append((name.lead, name.trail, index))
             node.ends.sort(key=lambda end: -len(end[0]) - len(end[1]))
+        self._owners_below = [0] * len(self._roots)
+        for root, _ in {(heads[name.words[0][1]], owner) for name, owner in zip(names, owners, strict=False)}:
+            self._owners_below[root] += 1
         self._plain = [_plain_name(node) for node in self._roots]
         dense = sum(map(len, heads)) <= _DENSE_CHARACTERS_MAX
         self._automaton = ahocorasick_rs.AhoCorasick(
@@ -205,12 +209,19 @@ class NameMatcher:
                     cursor = found.end
         return names
 
-    def find_all(self, text: str) -> Iterator[Found]:
-        """Every occurrence of every name, also those that overlap."""
+    def find_longest(self, text: str) -> Iterator[Found]:
+        """From each place on the longest name of each owner, also where it overlaps others."""
         steps = _Steps(text)
         for pattern, start, end in self._automaton.find_matches_as_indexes(text):
             if _stands_alone(text, start, end):
-                yield from _names_from(self._roots[pattern], text, start, end, steps)
+                owned: set[int] = set()
+                for found in _names_from(self._roots[pattern], text, start, end, steps):
+                    owner = self._owners[found.name]
+                    if owner not in owned:
+                        owned.add(owner)
+                        yield found
+                    if len(owned) == self._owners_below[pattern]:
+                        break
 
 
 def _names_from(root: _Node, text: str, start: int, end: int, steps: _Steps) -> Iterator[Found]:

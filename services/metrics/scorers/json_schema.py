@@ -28,6 +28,7 @@ TOO_LARGE = Absent(
     f"the answer's JSON is longer than {JSON_CHARACTERS_MAX:,} characters or nested deeper than {JSON_DEPTH_MAX} levels"
 )
 TOO_MUCH_WORK = Absent("answer and schema are too large for each other; shorten one of them")
+TOO_LARGE_A_NUMBER = Absent("the answer's JSON holds a number that is too large to be calculated with")
 BROKEN_REFERENCE = Absent("a $ref of the schema leads nowhere, or in circles")
 
 # They keep books of what other keywords have looked at, or choose their target while they run.
@@ -205,6 +206,8 @@ def _valid(schema: str, instance: object) -> Value:
         return TOO_MUCH_WORK
     except (RecursionError, Unresolvable):
         return BROKEN_REFERENCE
+    except OverflowError:
+        return TOO_LARGE_A_NUMBER
 
 
 JSON_SCHEMA = Scorer(

@@ -13,11 +13,11 @@ from contextlib import aclosing
 from typing import Any, NoReturn, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc.aio import AbortError
 
 from services.runtime.context import Call, bind_call
-from services.runtime.errors import DomainError, Unimplemented
+from services.runtime.errors import DomainError, InvalidRequest, Unimplemented
 from services.runtime.interceptors.stage import Stage
 from services.runtime.methods import PUBLIC, Method, describe_path
 from services.runtime.status import code_of, status_of, trailing_metadata
@@ -68,7 +68,7 @@ class Pipeline(grpc.GenericRpcHandler):
         make, handler = _kind_of(served)
         around = self._stream if served.response_streaming else self._unary
         behaviour = around(method, handler, streams_requests=served.request_streaming)
-        return make(behaviour, served.request_deserializer, served.response_serializer)
+        return make(behaviour, _reader(served.request_deserializer), served.response_serializer)
 
     def _unknown(self, path: str) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: Any, __: Any) -> NoReturn:
@@ -159,16 +159,34 @@ class Pipeline(grpc.GenericRpcHandler):
         await call.context.abort(code_of(error), status.message, trailing_metadata(status))
         raise AssertionError("abort returned")
 
-    async def _checked_stream(self, call: Call, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async def _checked_stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
         async for request in requests:
             await self._check(call, request)
             yield request
 
-    async def _check(self, call: Call, request: Message) -> None:
+    async def _check(self, call: Call, request: Message | DecodeError) -> None:
+        if isinstance(request, DecodeError):
+            # Not the library's words, which differ between its versions.
+            raise InvalidRequest(
+                "INVALID_FIELD",
+                "the request can't be read: it is not in Protobuf's format, or a text in it is not UTF-8",
+            )
         for check in self._message:
             waiting = check(call, request)
             if waiting is not None:
                 await waiting
+
+
+def _reader(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message | DecodeError]:
+    """Reads a request; what can't be read becomes a value, so that it is refused like every other wrong request."""
+
+    def read(data: bytes) -> Message | DecodeError:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return error
+
+    return read
 
 
 def _kind_of(served: Any) -> tuple[Callable[..., grpc.RpcMethodHandler[Any, Any]], Handler]:

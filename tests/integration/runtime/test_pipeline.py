@@ -323,6 +323,19 @@ class TestLimitsOfTheWire:
         assert (error.code, error.reason) == ("UNIMPLEMENTED", "UNKNOWN_METHOD")
         assert "/llmlab.test.v1.EchoService/Nothing" in error.message
 
+    @pytest.mark.parametrize("garbage", [b"\x0a\x02\xff\xfe", b"\x0a\x03\xed\xa0\x80", b"\x0a\xff\xff\xff\xff\x0f"])
+    async def test_what_is_no_message_or_no_text_is_an_invalid_request(self, garbage: bytes) -> None:
+        async with running_echo() as echo:
+            for open_call, message in (
+                (echo.channel.unary_unary, garbage),
+                (echo.channel.stream_unary, iter([garbage])),
+            ):
+                method = "Echo" if message is garbage else "Collect"
+                call = open_call(f"/llmlab.test.v1.EchoService/{method}", response_deserializer=bytes)
+                error = await refusal(call(message, metadata=echo.metadata()))
+                assert (error.code, error.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+                assert "not UTF-8" in error.message
+
     async def test_a_message_above_the_limit_names_the_setting(self) -> None:
         async with running_echo(max_message_bytes=1_024) as echo:
             async with grpc.aio.insecure_channel(echo.server.address) as careless:

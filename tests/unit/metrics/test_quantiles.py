@@ -58,7 +58,9 @@ def test_where_one_end_is_out_of_reach_the_other_takes_all_of_the_error() -> Non
     assert quantile_interval(np.arange(1.0, 5.0), 0.5, 0.95) == Interval(None, None)
 
 
-@pytest.mark.parametrize(("probability", "needed"), [(0.5, 2), (0.9, 10), (0.95, 20), (0.99, 100), (0.05, 20)])
+@pytest.mark.parametrize(
+    ("probability", "needed"), [(0.5, 2), (0.9, 10), (0.95, 20), (0.99, 100), (0.05, 20), (1e-320, 1_000_000_000)]
+)
 def test_numbers_needed(probability: float, needed: int) -> None:
     assert numbers_needed(probability) == needed
 

@@ -131,6 +131,13 @@ def test_hostile_texts_are_answered(text: str) -> None:
     assert len(detection.citations) <= DOMAINS_MAX
 
 
+def test_names_are_counted_as_they_are_declared() -> None:
+    own = [f"a{number} & 'b" for number in range(5_000)]
+    assert len(check_brands([Brand(own[0], tuple(own[1:]))]).names) == 15_000  # each also as HTML writes it
+    with pytest.raises(InvalidField, match="has 10,001 names"):
+        check_brands([Brand(f"a{number} & b") for number in range(10_001)])
+
+
 def test_names_that_begin_alike_cost_no_more_than_the_text() -> None:
     brands = tuple(Brand(" ".join(["a"] * count) + " b") for count in range(1, 24))
     assert detector_of(brands).detect("a " * 20_000).brands == ()

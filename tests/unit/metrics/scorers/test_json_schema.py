@@ -133,3 +133,10 @@ def test_older_drafts_by_their_name() -> None:
     schema = {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]}
     assert scores('["a", 1]', schema)[0] == 1.0
     assert scores("[1]", schema)[0] == 0.0
+
+
+def test_a_number_beyond_all_bounds_is_absent_with_a_reason() -> None:
+    value, parses = scores("1e400", {"multipleOf": 0.1})
+    assert isinstance(value, Absent)
+    assert value.reason == "the answer's JSON holds a number that is too large to be calculated with"
+    assert parses == 1.0
