@@ -60,7 +60,7 @@ class BlockPage:
         for place, part in enumerate(parts):
             if part.kept:
                 columns = tuple([part.columns[kept] for kept in part.kept])
-                values = {part.value_of(name) for names in lists for name in names[place]}
+                values: set[str | None] = set().union(*[part.values_of(names[place]) for names in lists])
                 values |= set(joined(self._rest, columns))
                 found.append((columns, sorted(value for value in values if value is not None)))
         return sorted(found, key=lambda axis: layout.keys.index(axis[0][0]))

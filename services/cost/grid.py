@@ -29,11 +29,13 @@ class Part:
     wanted: tuple[tuple[int, str], ...]
     """The places of those that it filters by, and their values."""
 
-    def value_of(self, name: str) -> str | None:
-        """A value of the part as the question tells values apart; None where the filter leaves it out."""
+    def values_of(self, names: Sequence[str]) -> Sequence[str | None]:
+        """Values of the part as the question tells values apart; None for those that the filter leaves out."""
         if not self.wanted and len(self.kept) == len(self.columns):
-            return name
-        values = name.split(SEPARATOR)
+            return names
+        return [self._value_of(name.split(SEPARATOR)) for name in names]
+
+    def _value_of(self, values: Sequence[str]) -> str | None:
         if any(values[place] != value for place, value in self.wanted):
             return None
         return SEPARATOR.join([values[place] for place in self.kept])
@@ -107,7 +109,7 @@ class Axes:
 
     def _places_of(self, number: int, names: tuple[str, ...]) -> Integers:
         part = self._parts[number]
-        values = [part.value_of(name) for name in names]
+        values = part.values_of(names)
         if not part.kept:
             return np.array([-1 if value is None else 0 for value in values], np.int64)
         axis = self._of_columns[tuple([part.columns[place] for place in part.kept])]
