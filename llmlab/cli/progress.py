@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Self
 
 from rich.console import Console
@@ -17,16 +16,12 @@ LINE_EVERY_S = 5.0
 
 
 class RunView:
-    """Shows how a run goes, from its events.
-
-    The rate is measured by the events' own times, so that a run which is watched late does not look faster than it is.
-    """
+    """Shows how a run goes, from its events: the rate and the time left are the server's."""
 
     def __init__(self, console: Console, label: str) -> None:
         self._console = console
         self._label = label
-        self._began_s: float | None = None
-        self._ended_before = 0
+        self._pace = run_pb2.RunPace()
         self._printed_s = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -47,14 +42,16 @@ class RunView:
         if not self._console.is_terminal:
             self._print_line()
 
-    def show(self, statistics: run_pb2.RunStatistics, at: datetime) -> None:
-        """Shows the counts as they were at a time."""
+    def pace(self, pace: run_pb2.RunPace) -> None:
+        """Takes how fast it goes; that stays shown until the next one."""
+        self._pace = pace
+
+    def show(self, statistics: run_pb2.RunStatistics) -> None:
+        """Shows the counts."""
         ended = cells_ended(statistics)
-        at_s = at.timestamp()
-        if self._began_s is None:
-            self._began_s, self._ended_before = at_s, ended
-        detail = self._detail(statistics, ended, at_s - self._began_s)
-        self._progress.update(self._task, total=statistics.cells_total, completed=ended, detail=detail)
+        self._progress.update(
+            self._task, total=statistics.cells_total, completed=ended, detail=self._detail(statistics, ended)
+        )
         if not self._console.is_terminal and time.monotonic() - self._printed_s >= LINE_EVERY_S:
             self._print_line()
 
@@ -65,12 +62,12 @@ class RunView:
             f"{self._label} {task.completed:.0f}/{task.total or 0:.0f}  {task.fields['detail']}", highlight=False
         )
 
-    def _detail(self, statistics: run_pb2.RunStatistics, ended: int, elapsed_s: float) -> str:
-        rate = (ended - self._ended_before) / elapsed_s if elapsed_s > 0 else 0.0
+    def _detail(self, statistics: run_pb2.RunStatistics, ended: int) -> str:
         left = statistics.cells_total - ended
-        parts = [f"{rate:.1f}/s"]
-        if left and rate > 0:
-            parts.append(f"ETA {figures.duration(left / rate)}")
+        parts = [f"{self._pace.results_per_s:.1f}/s"]
+        if left and self._pace.HasField("eta_us"):
+            parts.append(f"ETA {figures.duration(self._pace.eta_us / 1e6)}")
+        parts += [f"{calls.model}: {calls.calls_max} calls at once" for calls in self._pace.calls if left]
         parts.append(money.cost(statistics.cost))
         lost = statistics.cells_failed + statistics.cells_unknown
         if lost:
@@ -97,8 +94,8 @@ def statistics_of(event: run_pb2.RunEvent) -> run_pb2.RunStatistics | None:
 async def follow(client: Client, run_id: str, console: Console, label: str) -> run_pb2.Run:
     """Shows a run until it has ended and returns it."""
     with RunView(console, label) as view:
-        async for event in client.watch_run(run_id):
+        async for event in client.watch_run(run_id, on_pace=view.pace):
             statistics = statistics_of(event)
             if statistics is not None:
-                view.show(statistics, event.time.ToDatetime(UTC))
+                view.show(statistics)
     return await client.get_run(run_id)

@@ -183,6 +183,7 @@ def _spec(path: Path, entry: Mapping[str, Any]) -> experiment_pb2.ExperimentSpec
             max_cost_nano_usd=round(limits.get("max_cost_usd", 0) * NANO_PER_USD),
             ignore_circuit_breaker=limits.get("ignore_circuit_breaker", False),
             priority=limits.get("priority", 0),
+            fixed_concurrency=limits.get("fixed_concurrency", False),
         ),
     )
 

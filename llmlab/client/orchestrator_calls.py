@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -145,10 +145,17 @@ class OrchestratorCalls(Connection):
         request = run_pb2.DeleteRunRequest(request_id=request_id or uuid4().hex, run_id=run_id)
         await self._unary("orchestrator", self._runs.DeleteRun, request)
 
-    def watch_run(self, run_id: str, *, after_sequence: int = 0) -> AsyncGenerator[run_pb2.RunEvent, None]:
+    def watch_run(
+        self, run_id: str, *, after_sequence: int = 0, on_pace: Callable[[run_pb2.RunPace], None] | None = None
+    ) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """Yields a run's events in order, each once, until the run has ended.
 
         A stream that is cut (a replica that stops, a network that breaks) is resumed behind the last event.
+
+        Args:
+            run_id: The run.
+            after_sequence: Where to begin.
+            on_pace: Hears how fast the run goes, before the events of that moment.
 
         Raises:
             LlmlabError: The run does not exist, or nobody answered 30 times in a row.
@@ -157,10 +164,13 @@ class OrchestratorCalls(Connection):
         def request_after(sequence: int) -> run_pb2.WatchRunRequest:
             return run_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence)
 
+        def events_of(message: run_pb2.WatchRunResponse) -> Iterable[run_pb2.RunEvent]:
+            if on_pace is not None and message.HasField("pace"):
+                on_pace(message.pace)
+            return message.events
+
         # The orchestrator ends the stream in peace only where the run has ended.
-        return self._watched(
-            "orchestrator", self._runs.WatchRun, request_after, lambda message: message.events, after_sequence
-        )
+        return self._watched("orchestrator", self._runs.WatchRun, request_after, events_of, after_sequence)
 
     async def watch_runs(self, *, experiment_id: str = "") -> AsyncGenerator[run_pb2.Run, None]:
         """Yields the project's runs that go on, then each run that begins, moves or ends, without end.

@@ -139,6 +139,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     mock_tokens_per_second: float | None = Field(
         None, ge=0, description="Token rate of all mock models, 0: at once; empty: theirs."
     )
+    mock_calls_at_once: int = Field(
+        0, ge=0, description="Calls that the mock has under way; more are answered with status 429. 0: no limit."
+    )
 
     @property
     def has_database(self) -> bool:

@@ -154,7 +154,9 @@ async def _fleet(settings: GatewaySettings, environ: Mapping[str, str]) -> Async
 
     async def open_provider(configured: ConfiguredProvider) -> Provider:
         # The SDKs take seconds to import, which would stall whatever else this loop serves.
-        return await asyncio.to_thread(build_provider, configured, limits, settings.mock_overrides)
+        return await asyncio.to_thread(
+            build_provider, configured, limits, settings.mock_overrides, settings.mock_calls_at_once
+        )
 
     fleet = Fleet(open_provider)
     file = settings.catalogue_file

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from services.orchestrator.congestion import CallWindows
 from services.orchestrator.ledger import Sent, ShardKey
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.plan import RunPlan
@@ -38,7 +39,9 @@ class Shard:
 class CellQueue:
     """The cells of one run in one worker. Fresh cells wait in order, retries until they are due."""
 
-    def __init__(self, plan: RunPlan, clock: Clock, ended: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self, plan: RunPlan, clock: Clock, windows: CallWindows, ended: Callable[[int], None] = lambda _: None
+    ) -> None:
         """`ended` hears of each cell for which nothing is left to do here."""
         self.shards: dict[int, Shard] = {}
         self.calls: dict[int, int] = {}
@@ -46,10 +49,13 @@ class CellQueue:
         self._plan = plan
         self._clock = clock
         self._ended = ended
+        self._windows = windows
         self._owners: dict[int, Shard] = {}
         self._histories: dict[int, CellHistory] = {}
-        # A cell waits when it is in this set; entries of the two queues that are not are stale and skipped.
+        # A cell waits when it is in this set; entries of the queues that are not are stale and skipped.
         self._waiting: set[int] = set()
+        # Cells whose turn came when their model had no room, by model: the others go past them.
+        self._aside: dict[int, deque[int]] = {}
         self._fresh: deque[int] = deque()
         self._due: list[tuple[float, int]] = []
         self._bucket: TokenBucket | None = None
@@ -63,6 +69,11 @@ class CellQueue:
     def waiting(self) -> int:
         """Cells that are not under way."""
         return len(self._waiting)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether cells wait for answers of their model."""
+        return any(self._aside.values())
 
     def add(self, shard: Shard) -> None:
         """Take a range on; its cells come with `open_cell`."""
@@ -132,6 +143,7 @@ class CellQueue:
             self.finish(cell)
         self._fresh.clear()
         self._due.clear()
+        self._aside.clear()
 
     def take(self, limit: int, new_nonce: Callable[[], str]) -> list[Sent]:
         """Up to `limit` cells that may be called now, as the rate allows; they count as under way from here on."""
@@ -143,19 +155,38 @@ class CellQueue:
             self._pop(cell)
             attempt = self.history(cell).next_attempt
             self.calls[cell] = attempt
+            self._windows.begin(cell)
             taken.append(Sent(self._owners[cell].key, cell, attempt, new_nonce()))
         return taken
 
     def wait_s(self) -> float | None:
-        """Seconds until a waiting cell may be called, by its due time and the rate; None where none waits."""
+        """Seconds until a waiting cell may be called, by its due time, the rate and the pauses of models.
+
+        None where none waits, or until an answer has come.
+        """
         cell = self._next_cell()
         now_s = self._clock.monotonic_s()
-        if cell is None:
-            return max(0.0, self._due[0][0] - now_s) if self._due else None
-        return self._bucket.wait_s(now_s) if self._bucket is not None else 0.0
+        if cell is not None:
+            return self._bucket.wait_s(now_s) if self._bucket is not None else 0.0
+        waits_s = [max(0.0, self._due[0][0] - now_s)] if self._due else []
+        pauses_s = (self._windows.of(model).wait_s for model, cells in self._aside.items() if cells)
+        waits_s += [wait_s for wait_s in pauses_s if wait_s is not None]
+        return min(waits_s, default=None)
 
     def _next_cell(self) -> int | None:
-        """The cell whose turn it is: a retry that is due, else the next fresh one."""
+        """The cell whose turn it is, of those whose model has room: set aside, a retry that is due, or fresh."""
+        for model, cells in self._aside.items():
+            while cells and cells[0] not in self._waiting:
+                cells.popleft()
+            if cells and self._windows.of(model).has_room:
+                return cells[0]
+        while (cell := self._head()) is not None and not self._windows.admits(cell):
+            self._pop_head(cell)
+            self._aside.setdefault(self._windows.model_of(cell), deque()).append(cell)
+        return cell
+
+    def _head(self) -> int | None:
+        """A retry that is due, else the next fresh cell."""
         while self._due and self._due[0][1] not in self._waiting:
             heapq.heappop(self._due)
         if self._due and self._due[0][0] <= self._clock.monotonic_s():
@@ -165,11 +196,18 @@ class CellQueue:
         return self._fresh[0] if self._fresh else None
 
     def _pop(self, cell: int) -> None:
+        aside = self._aside.get(self._windows.model_of(cell)) if self._aside else None
+        if aside and aside[0] == cell:
+            aside.popleft()
+        else:
+            self._pop_head(cell)
+        self._waiting.discard(cell)
+
+    def _pop_head(self, cell: int) -> None:
         if self._fresh and self._fresh[0] == cell:
             self._fresh.popleft()
         else:
             heapq.heappop(self._due)
-        self._waiting.discard(cell)
 
     def _rate_allows(self, cell: int) -> bool:
         """Take a token for the cell's call. The lane keeps its share of the run's rate: its share of the slots."""

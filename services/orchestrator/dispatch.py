@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
 from services.orchestrator.cell_traces import CellTraces
 from services.orchestrator.cells import CellQueue
+from services.orchestrator.congestion import CallWindows
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.ledger import Sent
 from services.orchestrator.plan import RunPlan
@@ -33,6 +34,7 @@ class Dispatcher:
         self,
         plan: RunPlan,
         queue: CellQueue,
+        windows: CallWindows,
         context: WorkerContext,
         *,
         slots_free: Callable[[], int],
@@ -43,6 +45,7 @@ class Dispatcher:
     ) -> None:
         self._plan = plan
         self._queue = queue
+        self._windows = windows
         self._context = context
         self._slots_free = slots_free
         self._ended = ended
@@ -146,12 +149,14 @@ class Dispatcher:
                     planned.append(self._planned(call_id, sent.nonce))
                 else:
                     del open_calls[str(call_id)]
+                    self._windows.end(sent.cell, None)
                     self._refused(sent.cell)
             bytes_max = self._context.policy.batch_bytes_max
             if planned and self._context.may_send():
                 await asyncio.gather(*(self._stream(part, open_calls) for part in cut_to_size(planned, bytes_max)))
         finally:
             for call in open_calls.values():
+                self._windows.end(call.cell, None)
                 self._lost(call)
             self._wake.set()
 
@@ -171,7 +176,11 @@ class Dispatcher:
                 for outcome in outcomes:
                     call = open_calls.pop(outcome.call_id, None)
                     if call is not None:
+                        self._windows.end(call.cell, outcome.ending)
                         self._ended(call, outcome.ending)
+                if self._queue.holds_back:
+                    # Its model has room before the outcome is committed.
+                    self._wake.set()
         except NotSent as error:
             if error.reason in _ABOUT_ONE_CALL and len(planned) > 1:
                 # One call of them is wrong; the others must not fail with it.
@@ -184,6 +193,7 @@ class Dispatcher:
             for each in planned:
                 call = open_calls.pop(each.call_id, None)
                 if call is not None:
+                    self._windows.end(call.cell, None)
                     self._ended(call, failure)
         except DomainError as error:
             self._pause()

@@ -16,6 +16,7 @@ from services.orchestrator.bills import OpenBills
 from services.orchestrator.calls import Answer, CallId, Failure, ResolvedAttempt
 from services.orchestrator.cell_traces import CellTraces
 from services.orchestrator.cells import CellQueue, Shard
+from services.orchestrator.congestion import CallWindows, ModelCalls
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.fairness import Holder
@@ -31,6 +32,7 @@ from services.orchestrator.ledger import (
     ShardEnd,
     ShardKey,
     ShardState,
+    Slowed,
     Write,
 )
 from services.orchestrator.outcomes import (
@@ -51,6 +53,9 @@ from services.orchestrator.scoring import ScoringBacklog
 from services.orchestrator.states import CLAIMABLE, RunStatus
 from services.runtime.failpoints import failpoint
 
+TELL_EVERY_S = 1.0
+"""How often limits that were found out are put on record, beside outcomes."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -67,10 +72,15 @@ class Lane:
             backoff=context.policy.retry,
         )
         self._traces = CellTraces.of_run(context.tracer, plan, context.policy.traced_cells_max)
-        self._queue = CellQueue(plan, context.clock, *([] if self._traces is None else [self._traces.end]))
+        self._windows = CallWindows(
+            plan.limits.concurrency, context.clock, plan.model_index, fixed=plan.limits.fixed_concurrency
+        )
+        ended = [] if self._traces is None else [self._traces.end]
+        self._queue = CellQueue(plan, context.clock, self._windows, *ended)
         self._dispatcher = Dispatcher(
             plan,
             self._queue,
+            self._windows,
             context,
             slots_free=lambda: self.slots - self.calls_open,
             ended=self._call_ended,
@@ -98,6 +108,8 @@ class Lane:
         self._outbox_ready = asyncio.Event()
         self._cancel_asked = asyncio.Event()
         self._done = asyncio.Event()
+        self._told: tuple[ModelCalls, ...] = ()
+        self._tell_again_s = float("-inf")
         self._cancelling = False
         self._exhausting = False
         self._stop_on_record = False
@@ -375,6 +387,7 @@ class Lane:
         while True:
             await self._outbox_ready.wait()
             self._outbox_ready.clear()
+            self._tell_limits()
             writes, self._outbox = self._outbox, []
             accepted = await self._context.writer.write(writes)
             failpoint("orchestrator.result_committed")
@@ -382,6 +395,13 @@ class Lane:
                 self._committed(write, ok=ok)
             self._end_finished_shards()
             self._dispatcher.wake()
+
+    def _tell_limits(self) -> None:
+        """Put on record what models take at once, when it has changed and not all the time."""
+        found, now_s = self._windows.found(), self._context.clock.monotonic_s()
+        if found != self._told and now_s >= self._tell_again_s:
+            self._told, self._tell_again_s = found, now_s + TELL_EVERY_S
+            self._outbox.append(Slowed(self.plan.run_id, found))
 
     def _committed(self, write: Write, *, ok: bool) -> None:
         match write:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from services.orchestrator.calls import NO_MONEY, NO_TIMING, NO_USAGE, Money, Timing, Usage
+from services.orchestrator.congestion import ModelCalls
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.records import RunRecord
 from services.orchestrator.states import CellStatus, RunStatus
@@ -121,7 +122,14 @@ class Exhausted(NamedTuple):
     run_id: str
 
 
-Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd | ShardBack | Exhausted
+class Slowed(NamedTuple):
+    """A worker has found out how many calls models take at once: for whoever watches the run."""
+
+    run_id: str
+    calls: tuple[ModelCalls, ...]
+
+
+Write: TypeAlias = Sent | CellResult | CellAgain | CellScores | CellSettled | ShardEnd | ShardBack | Exhausted | Slowed
 
 
 class ClaimRequest(NamedTuple):

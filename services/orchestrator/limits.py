@@ -31,6 +31,8 @@ class RunLimits:
     ignore_circuit_breaker: bool = False
     priority: int = 0
     """Among the runs of a project those with a higher one are served first."""
+    fixed_concurrency: bool = False
+    """Keep to `concurrency` also where a provider refuses calls as too many; else it is the most that is tried."""
 
     def overridden_by(self, other: RunLimits) -> RunLimits:
         """These limits with what `other` states put in their place."""
@@ -43,6 +45,7 @@ class RunLimits:
             max_cost_nano_usd=other.max_cost_nano_usd or self.max_cost_nano_usd,
             ignore_circuit_breaker=other.ignore_circuit_breaker or self.ignore_circuit_breaker,
             priority=other.priority or self.priority,
+            fixed_concurrency=other.fixed_concurrency or self.fixed_concurrency,
         )
 
     def in_force(self) -> RunLimits:
@@ -56,6 +59,7 @@ class RunLimits:
             max_cost_nano_usd=self.max_cost_nano_usd,
             ignore_circuit_breaker=self.ignore_circuit_breaker,
             priority=self.priority,
+            fixed_concurrency=self.fixed_concurrency,
         )
 
     def rate_for(self, provider: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple, Protocol
 
+from services.orchestrator.congestion import ModelCalls
 from services.orchestrator.records import Statistics
 
 RATE_RESULTS: Final = 500
@@ -22,6 +23,8 @@ class Pace(NamedTuple):
     results_per_s: float
     eta_us: int | None
     latency_us: tuple[tuple[float, int], ...]
+    calls: tuple[ModelCalls, ...] = ()
+    """What models take at once that have refused calls, all workers together."""
 
 
 class Latest(NamedTuple):
@@ -37,6 +40,7 @@ class PaceLedger(Protocol):
 
     async def latest_results(self, run_id: str, limit: int) -> Latest: ...
     async def latencies(self, run_id: str, ranks: list[int]) -> list[int]: ...
+    async def call_limits(self, run_id: str) -> list[ModelCalls]: ...
 
 
 class Paces:
@@ -54,7 +58,8 @@ class Paces:
         ended = statistics.done + statistics.failed + statistics.unknown + statistics.cancelled
         left = statistics.cells_total - ended
         eta_us = round(left / rate * 1e6) if rate > 0 else None
-        return Pace(rate, eta_us, await self._latencies(run_id, statistics.done))
+        latencies = await self._latencies(run_id, statistics.done)
+        return Pace(rate, eta_us, latencies, tuple(await self._ledger.call_limits(run_id)))
 
     async def _latencies(self, run_id: str, done: int) -> tuple[tuple[float, int], ...]:
         known = self._quantiles.get(run_id)

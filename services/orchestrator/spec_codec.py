@@ -25,7 +25,7 @@ from services.orchestrator.limits import RunLimits
 from services.orchestrator.resources import canonical
 from services.orchestrator.values import Value
 
-_YOUNGER_LIMITS = ("max_cost_nano_usd", "ignore_circuit_breaker", "priority")
+_YOUNGER_LIMITS = ("max_cost_nano_usd", "ignore_circuit_breaker", "priority", "fixed_concurrency")
 
 
 def _limits(limits: RunLimits) -> dict[str, Any]:

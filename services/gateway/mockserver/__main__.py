@@ -27,6 +27,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         call_log=arguments.call_log,
         overrides=overrides,
         any_model=arguments.any_model,
+        calls_at_once=arguments.calls_at_once,
     ) as base_url:
         print(json.dumps({"base_url": base_url}), flush=True)  # noqa: T201 (whoever started it learns the port here)
         await stopping.wait()
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--call-log", type=Path, default=None, help="file that gets a JSON line per call")
     parser.add_argument(
         "--any-model", default="", choices=["", *MOCK_MODELS], help="model that answers under any other name too"
+    )
+    parser.add_argument(
+        "--calls-at-once", type=int, default=0, help="calls under way; more are answered with status 429; 0: no limit"
     )
     for name in _OVERRIDES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=None, help=f"{name} of all models")

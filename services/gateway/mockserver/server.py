@@ -108,14 +108,16 @@ async def serve_mock(
     call_log: Path | None = None,
     overrides: Mapping[str, float] | None = None,
     any_model: str = "",
+    calls_at_once: int = 0,
 ) -> AsyncIterator[str]:
     """Serve until the context ends; gives the base URL ("http://127.0.0.1:PORT/v1").
 
-    `overrides` are options of every call; `any_model` names the model that answers under names the mock does not have.
+    `overrides` are options of every call; `any_model` names the model that answers under names the mock does not have;
+    more than `calls_at_once` calls under way are answered with status 429 (0: there is no limit).
     """
     async with CallLog.open(call_log) as log:
         runner = web.AppRunner(
-            MockServer(MockProvider(overrides), log, any_model).application(),
+            MockServer(MockProvider(overrides, calls_at_once=calls_at_once), log, any_model).application(),
             handler_cancellation=True,
             access_log=None,
         )

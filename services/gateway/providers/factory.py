@@ -14,12 +14,15 @@ from services.gateway.providers.transport import HttpTransport, TransportLimits
 
 
 def build_provider(
-    configured: ConfiguredProvider, limits: TransportLimits, mock_overrides: Mapping[str, float]
+    configured: ConfiguredProvider,
+    limits: TransportLimits,
+    mock_overrides: Mapping[str, float],
+    mock_calls_at_once: int = 0,
 ) -> Provider:
     """The provider of a configured entry. Takes seconds the first time, because the SDKs do: call it in a thread."""
     entry = configured.entry
     if entry.kind == "mock":
-        return MockProvider(mock_overrides)
+        return MockProvider(mock_overrides, calls_at_once=mock_calls_at_once)
     transport = HttpTransport(limits)
     if entry.kind == "anthropic":
         from services.gateway.providers.anthropic import Anthropic

@@ -40,6 +40,7 @@ from services.gateway.providers.mock_script import (
 from services.gateway.providers.mock_text import mock_text, mock_vector, value_of_schema
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage, estimate_input_tokens, estimate_tokens
+from services.runtime import telemetry
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 
 _DEFAULT_TEMPERATURE = 0.7
@@ -74,9 +75,17 @@ class _Plan:
 class MockProvider:
     """The models of MOCK_MODELS, with the script's settings that the process overrides."""
 
-    def __init__(self, overrides: Mapping[str, float] | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
-        """`overrides` are options for every call ("ttft_ms", "tokens_per_second", ...); a call's own options win."""
+    def __init__(
+        self, overrides: Mapping[str, float] | None = None, clock: Clock = SYSTEM_CLOCK, calls_at_once: int = 0
+    ) -> None:
+        """`overrides` are options for every call ("ttft_ms", "tokens_per_second", ...); a call's own options win.
+
+        More than `calls_at_once` calls under way are answered with status 429; 0: there is no limit.
+        """
         self._clock = clock
+        self._calls_at_once = calls_at_once
+        self._under_way = 0
+        self._rate_limited = telemetry.counter("mock_rate_limited")
         self._models = {
             name: MockModel(model.voice, with_options(model.script, overrides or {}))
             for name, model in MOCK_MODELS.items()
@@ -91,22 +100,29 @@ class MockProvider:
         if options := request.call.parameters.provider_options:
             script = with_options(script, options)
         plan = self._plan(request, model, script)
-        started = Started(request.model, f"mock-{request.attempt_id}")
-        if plan.ttft_s == 0 and plan.seconds_per_chunk == 0:
-            yield [started, *plan.content, *plan.ending]
-            return
-        yield [started]
-        begin = self._clock.monotonic_s() + plan.ttft_s
-        sent = 0
-        while sent < len(plan.content):
-            wait_s = begin + sent * plan.seconds_per_chunk - self._clock.monotonic_s()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
-            due = plan.due(self._clock.monotonic_s() - begin, sent)
-            yield plan.content[sent:due]
-            sent = due
-        if plan.ending:
-            yield plan.ending
+        if self._calls_at_once and self._under_way >= self._calls_at_once:
+            self._rate_limited.add()
+            raise MockFailed(ERROR_KINDS["rate_limit"])
+        self._under_way += 1
+        try:
+            started = Started(request.model, f"mock-{request.attempt_id}")
+            if plan.ttft_s == 0 and plan.seconds_per_chunk == 0:
+                yield [started, *plan.content, *plan.ending]
+                return
+            yield [started]
+            begin = self._clock.monotonic_s() + plan.ttft_s
+            sent = 0
+            while sent < len(plan.content):
+                wait_s = begin + sent * plan.seconds_per_chunk - self._clock.monotonic_s()
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                due = plan.due(self._clock.monotonic_s() - begin, sent)
+                yield plan.content[sent:due]
+                sent = due
+            if plan.ending:
+                yield plan.ending
+        finally:
+            self._under_way -= 1
 
     async def embed(self, request: ProviderRequest, deadline: float) -> AsyncGenerator[list[Event], None]:
         """See Embedder.embed. Equal texts have equal vectors of length 1; nothing else is meant by them."""

@@ -228,7 +228,7 @@ class RunServicer(RunServiceServicer):
             message = pb.WatchRunResponse(events=[_event(event, view) for event in events], latest_sequence=latest)
             for event in events:
                 if event.pace is not None:
-                    _fill_pace(message.pace, event.pace)
+                    _fill_pace(message.pace, event.pace, view)
             return message
 
         async with aclosing(self._watching.watch(request.run_id, request.after_sequence, encode)) as messages:
@@ -315,9 +315,11 @@ def _event(event: RunEvent, view: SpecView) -> pb.RunEvent:
     return message
 
 
-def _fill_pace(message: pb.RunPace, pace: Pace) -> None:
+def _fill_pace(message: pb.RunPace, pace: Pace, view: SpecView) -> None:
     message.results_per_s = pace.results_per_s
     if pace.eta_us is not None:
         message.eta_us = pace.eta_us
     for quantile, latency_us in pace.latency_us:
         message.latencies.add(quantile=quantile, latency_us=latency_us)
+    for model, calls_max in pace.calls:
+        message.calls.add(model=view.spec.models[model].model, calls_max=calls_max)

@@ -91,6 +91,7 @@ def limits_of(message: pb.RunLimits) -> RunLimits:
         max_cost_nano_usd=message.max_cost_nano_usd,
         ignore_circuit_breaker=message.ignore_circuit_breaker,
         priority=message.priority,
+        fixed_concurrency=message.fixed_concurrency,
     )
 
 
@@ -105,6 +106,7 @@ def limits_message(limits: RunLimits) -> pb.RunLimits:
         max_cost_nano_usd=limits.max_cost_nano_usd,
         ignore_circuit_breaker=limits.ignore_circuit_breaker,
         priority=limits.priority,
+        fixed_concurrency=limits.fixed_concurrency,
     )
 
 

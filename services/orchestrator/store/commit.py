@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, update
 
+from services.orchestrator.congestion import ModelCalls
 from services.orchestrator.ledger import (
     CellAgain,
     CellResult,
@@ -20,6 +21,7 @@ from services.orchestrator.ledger import (
     ShardBack,
     ShardEnd,
     ShardKey,
+    Slowed,
     Write,
 )
 from services.orchestrator.records import COUNTED_OUTCOMES, EventKind
@@ -82,6 +84,9 @@ def _commit_run(run: RunCommit, worker_id: str, writes: list[Write]) -> list[int
         _write_bills(run, [write for write in writes if isinstance(write, CellSettled)])
         if any(isinstance(write, Exhausted) for write in writes):
             _exhaust(run)
+        for write in writes:
+            if isinstance(write, Slowed):
+                _write_call_limits(run, worker_id, write.calls)
         backs = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardBack)]
         refused.extend(index for index, back in backs if not _take_back(run, worker_id, back.shard))
         ends = [(index, write) for index, write in enumerate(writes) if isinstance(write, ShardEnd)]
@@ -216,6 +221,11 @@ def _write_bills(run: RunCommit, bills: list[CellSettled]) -> None:
                 changed = changed.where(table.c.attempt == bill.attempt)
             run.connection.execute(changed.values({name: table.c[name] + amount for name, amount in amounts.items()}))
         run.add_bill(bill.usage, bill.cost)
+
+
+def _write_call_limits(run: RunCommit, worker_id: str, calls: Sequence[ModelCalls]) -> None:
+    rows = [{"run_id": run.run_id, "worker_id": worker_id, **each._asdict()} for each in calls]
+    run.insert(t.call_limits, rows, "(run_id, model, worker_id) DO UPDATE SET calls_max = excluded.calls_max")
 
 
 def _end_shard(run: RunCommit, worker_id: str, end: ShardEnd) -> bool:

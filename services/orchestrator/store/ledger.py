@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from sqlalchemy import Connection
 
+from services.orchestrator.congestion import ModelCalls
 from services.orchestrator.ledger import (
     Claim,
     ClaimRequest,
@@ -288,6 +289,10 @@ class SqlLedger:
     async def latencies(self, run_id: str, ranks: list[int]) -> list[int]:
         """The latencies of answers at these ranks, from 0 for the shortest."""
         return await self._database.read(pace.latencies, run_id, ranks)
+
+    async def call_limits(self, run_id: str) -> list[ModelCalls]:
+        """What models take at once that have refused calls; see `pace.call_limits`."""
+        return await self._database.read(pace.call_limits, run_id)
 
     async def open_score_set(self, record: ScoreSetRecord) -> ScoreSetRecord:
         """Begin a score set, or go on with one; see `score_sets.open_score_set`."""

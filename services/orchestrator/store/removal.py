@@ -70,6 +70,7 @@ _PURGED_COLUMNS = (
     t.open_bills.c.cell,
     t.retries.c.cell,
     t.in_flight.c.cell,
+    t.call_limits.c.model,
     t.shards.c.first_cell,
 )
 """The tables of a run's rows, each with the column by which it is cut into batches."""

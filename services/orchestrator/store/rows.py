@@ -110,6 +110,7 @@ def run_of(values: Mapping[Any, Any]) -> RunRecord:
             max_cost_nano_usd=values["max_cost_nano_usd"],
             ignore_circuit_breaker=values["ignore_circuit_breaker"],
             priority=values["priority"],
+            fixed_concurrency=values["fixed_concurrency"],
         ),
         user_id=values["user_id"],
         key_id=values["key_id"],

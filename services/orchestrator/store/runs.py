@@ -53,6 +53,7 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
             "max_cost_nano_usd": limits.max_cost_nano_usd,
             "ignore_circuit_breaker": limits.ignore_circuit_breaker,
             "priority": limits.priority,
+            "fixed_concurrency": limits.fixed_concurrency,
             "user_id": record.user_id,
             "key_id": record.key_id,
             "delegation_id": record.delegation_id,

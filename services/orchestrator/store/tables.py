@@ -122,6 +122,7 @@ runs = Table(
     _int("max_cost_nano_usd"),
     Column("ignore_circuit_breaker", Boolean, nullable=False),
     Column("priority", Integer, nullable=False),
+    Column("fixed_concurrency", Boolean, nullable=False),
     _text("user_id"),
     _text("key_id"),
     _text("delegation_id"),
@@ -173,6 +174,17 @@ shards = Table(
 )
 """Claimed ranges of cells that are not finished. `worker_id` is empty where nobody holds the range; `fence` grows with
 each claim; `slots` are the calls that the range's grant allows under way."""
+
+call_limits = Table(
+    "call_limits",
+    metadata,
+    _text("run_id", key=True),
+    Column("model", Integer, primary_key=True, nullable=False, autoincrement=False),
+    _text("worker_id", key=True),
+    Column("calls_max", Integer, nullable=False),
+)
+"""Calls that a worker lets a run have under way to a model that has refused some, for whoever watches. It counts while
+the worker holds a range of the run."""
 
 in_flight = Table(
     "in_flight",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from services.orchestrator.calls import Timing
+from services.orchestrator.congestion import ModelCalls
+from services.orchestrator.ledger import Slowed
 from services.orchestrator.pace import Pace, Paces
 from services.orchestrator.records import EventKind, Statistics
 from services.orchestrator.states import CellStatus
@@ -32,6 +34,7 @@ async def test_quantiles_are_read_anew_only_when_there_are_some_more_answers(led
 
     class Counting:
         latest_results = ledger.latest_results
+        call_limits = ledger.call_limits
 
         async def latencies(self, run_id: str, ranks: list[int]) -> list[int]:
             asked.append(ranks)
@@ -41,6 +44,22 @@ async def test_quantiles_are_read_anew_only_when_there_are_some_more_answers(led
     for done in (100, 101, 102, 103, 90):
         await paces.of("run_1", Statistics(cells_total=200, done=done))
     assert [ranks[0] for ranks in asked] == [49, 50, 44]
+
+
+async def test_limits_of_calls_count_while_their_worker_has_a_range(ledger: SqlLedger) -> None:
+    await start(ledger, cells=8)
+    await claim(ledger, "w1")
+    await claim(ledger, "w2", extend=["run_1"], capacity=0)
+    assert await ledger.call_limits("run_1") == []
+    for worker, calls in (("w1", ((0, 30), (1, 7))), ("w2", ((0, 12),)), ("w1", ((0, 20),))):
+        slowed = Slowed("run_1", tuple(ModelCalls(*each) for each in calls))
+        assert await ledger.commit(worker, [[slowed]]) == [[True]]
+
+    assert await ledger.call_limits("run_1") == [ModelCalls(0, 32), ModelCalls(1, 7)]
+    assert (await Paces(ledger).of("run_1", Statistics(cells_total=8))).calls == ((0, 32), (1, 7))
+
+    await ledger.release("w1")
+    assert await ledger.call_limits("run_1") == [ModelCalls(0, 12)]
 
 
 async def test_only_the_latest_progress_of_a_run_has_a_pace(ledger: SqlLedger) -> None:

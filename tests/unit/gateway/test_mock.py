@@ -184,6 +184,21 @@ async def test_an_unknown_model_is_refused() -> None:
     assert failed.failure.reason == "MODEL_NOT_FOUND"
 
 
+async def test_calls_beyond_those_it_takes_at_once_are_refused_until_one_ends() -> None:
+    provider = MockProvider(calls_at_once=2)
+    streams = [provider.stream(request(options(ttft_ms=60_000), model="instant"), 0) for _ in range(2)]
+    for stream in streams:
+        await anext(stream)
+
+    events, failed = await collected(provider.stream(request(call(), model="instant"), 0))
+    assert failed is not None
+    assert (events, failed.failure.reason, failed.failure.retry_after_ms) == ([], "RATE_LIMITED", 1_000)
+
+    await streams[0].aclose()
+    assert (await collected(provider.stream(request(call(), model="instant"), 0)))[1] is None
+    await streams[1].aclose()
+
+
 async def test_a_paced_answer_is_the_same_answer() -> None:
     paced = options(ttft_ms=5, tokens_per_second=5_000, chunk_size=2)
     reads = [read async for read in MockProvider().stream(request(paced, model="instant"), 0)]

@@ -3,6 +3,7 @@ from itertools import count
 import pytest
 
 from services.orchestrator.cells import CellQueue, Shard
+from services.orchestrator.congestion import CallWindows
 from services.orchestrator.ledger import ShardKey
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.outcomes import CellHistory
@@ -11,10 +12,12 @@ from services.orchestrator.records import RunRecord, Statistics
 from services.orchestrator.spec_codec import encode_spec
 from services.orchestrator.states import RunStatus
 from services.runtime.clock import ManualClock
-from tests.support.orchestrator import study
+from tests.support.orchestrator import answer, study
 
 
-def queue(clock: ManualClock, *, rate: int = 0, slots: int = 4, cells: int = 8) -> tuple[CellQueue, Shard]:
+def queue(
+    clock: ManualClock, *, rate: int = 0, slots: int = 4, cells: int = 8, windows: CallWindows | None = None
+) -> tuple[CellQueue, Shard]:
     """A queue with one fresh shard."""
     spec = study(rows=10)
     run = RunRecord(
@@ -31,7 +34,8 @@ def queue(clock: ManualClock, *, rate: int = 0, slots: int = 4, cells: int = 8) 
         created_us=1,
         statistics=Statistics(cells_total=40),
     )
-    made = CellQueue(RunPlan(run, encode_spec(spec)), clock)
+    plan = RunPlan(run, encode_spec(spec))
+    made = CellQueue(plan, clock, windows or CallWindows(8, clock, plan.model_index, fixed=True))
     shard = Shard(ShardKey("run_1", 0, 3), cells, slots)
     made.add(shard)
     made.push(shard, shard.range)
@@ -69,6 +73,26 @@ def test_it_says_how_long_to_wait() -> None:
     clock.advance(1)
 
     assert cells.wait_s() == pytest.approx(2)
+
+
+def test_cells_of_a_model_without_room_are_passed_by_and_come_first_when_it_has_some() -> None:
+    clock = ManualClock()
+    windows = CallWindows(4, clock, lambda cell: cell // 2 % 2, fixed=False)
+    cells, _ = queue(clock, cells=40, windows=windows)
+
+    # Two cells of one model, two of the other, and so on: each has room for four.
+    assert [cell for cell, _ in take(cells, 6)] == [0, 1, 2, 3, 4, 5]
+    windows.end(2, answer())
+    windows.end(3, answer())
+    assert [cell for cell, _ in take(cells, 9)] == [6, 7, 10, 11]
+    assert cells.holds_back
+    assert cells.wait_s() is None
+
+    windows.end(5, answer())
+    assert cells.wait_s() == 0
+    assert take(cells, 9) == [(8, 1)]
+    cells.drop_waiting()
+    assert not cells.holds_back
 
 
 def test_the_lane_keeps_its_share_of_the_rate() -> None:

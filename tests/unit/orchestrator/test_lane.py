@@ -12,7 +12,17 @@ import pytest
 from services.orchestrator.calls import Answer, CallId, Failure, PlannedCall
 from services.orchestrator.context import WorkerContext
 from services.orchestrator.lane import Lane
-from services.orchestrator.ledger import CellResult, Claim, Sent, ShardEnd, ShardKey, ShardState, StoredAnswer, Write
+from services.orchestrator.ledger import (
+    CellResult,
+    Claim,
+    Sent,
+    ShardEnd,
+    ShardKey,
+    ShardState,
+    Slowed,
+    StoredAnswer,
+    Write,
+)
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.plan import RunPlan
@@ -204,6 +214,21 @@ async def test_a_stale_look_at_the_ledger_makes_no_call_id_anew() -> None:
     assert world.dispatched == {"run_1/0/1": 1, "run_1/0/2": 1, "run_1/0/3": 1}
     (ended,) = [write for write in ledger.written if isinstance(write, CellResult)]
     assert (ended.status, ended.attempt) == (CellStatus.DONE, 3)
+
+
+async def test_what_a_provider_takes_at_once_is_put_on_record() -> None:
+    def busy_at_first(call: PlannedCall) -> Answer | Failure:
+        return failure("RATE_LIMITED") if CallId.parse(call.call_id).attempt == 1 else answer()
+
+    ledger = Scripted()
+    scene = Scene(ledger, World(script=busy_at_first))
+    await scene.lane.add(Claim(FIRST, 4, slots=4, inherited=False))
+    await scene.run()
+
+    told = [write.calls for write in ledger.written if isinstance(write, Slowed)]
+    # Cells 0 - 3 are of both models.
+    assert [calls.model for calls in told[0]] == [0, 1]
+    assert all(1 <= calls.calls_max < 4 for calls in told[0])
 
 
 def _third_time_lucky(call: PlannedCall) -> Answer | Failure:

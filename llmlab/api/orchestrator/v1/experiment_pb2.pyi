@@ -411,6 +411,7 @@ class RunLimits(_message.Message):
     MAX_COST_NANO_USD_FIELD_NUMBER: _builtins.int
     IGNORE_CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    FIXED_CONCURRENCY_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
     """Calls under way at once, 1 - 1,024; default 5."""
     attempts_max: _builtins.int
@@ -431,6 +432,10 @@ class RunLimits(_message.Message):
     """Call also where a circuit breaker is open. Default false."""
     priority: _builtins.int
     """Among the runs of the project those with a higher priority are served first, -100 - 100; default 0. Projects share alike."""
+    fixed_concurrency: _builtins.bool
+    """Keep to `concurrency` whatever providers say. Default false: where a provider answers that there were too many calls, fewer
+    are under way to that model, and slowly more again; `concurrency` is the most that is tried.
+    """
     def __init__(
         self,
         *,
@@ -442,10 +447,11 @@ class RunLimits(_message.Message):
         max_cost_nano_usd: _builtins.int = ...,
         ignore_circuit_breaker: _builtins.bool = ...,
         priority: _builtins.int = ...,
+        fixed_concurrency: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "concurrency", b"concurrency", "ignore_circuit_breaker", b"ignore_circuit_breaker", "max_cost_nano_usd", b"max_cost_nano_usd", "priority", b"priority", "requests_per_minute", b"requests_per_minute", "retry_unknown", b"retry_unknown", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_max", b"attempts_max", "concurrency", b"concurrency", "fixed_concurrency", b"fixed_concurrency", "ignore_circuit_breaker", b"ignore_circuit_breaker", "max_cost_nano_usd", b"max_cost_nano_usd", "priority", b"priority", "requests_per_minute", b"requests_per_minute", "retry_unknown", b"retry_unknown", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

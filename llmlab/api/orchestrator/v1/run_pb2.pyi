@@ -997,6 +997,7 @@ class RunPace(_message.Message):
     RESULTS_PER_S_FIELD_NUMBER: _builtins.int
     ETA_US_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     results_per_s: _builtins.float
     """Results a second, over the latest 500."""
     eta_us: _builtins.int
@@ -1005,22 +1006,55 @@ class RunPace(_message.Message):
     def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___LatencyQuantile]:
         """Latencies of all answers so far, by quantile (0.5, 0.95, 0.99); at most 2 % of the answers are not counted yet."""
 
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCalls]:
+        """How many calls may be under way to those models whose provider has answered that there were too many; told at most once a
+        second. Others may have the run's whole concurrency.
+        """
+
     def __init__(
         self,
         *,
         results_per_s: _builtins.float = ...,
         eta_us: _builtins.int | None = ...,
         latencies: _abc.Iterable[Global___LatencyQuantile] | None = ...,
+        calls: _abc.Iterable[Global___ModelCalls] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us", "eta_us", b"eta_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us", "eta_us", b"eta_us", "latencies", b"latencies", "results_per_s", b"results_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us", "calls", b"calls", "eta_us", b"eta_us", "latencies", b"latencies", "results_per_s", b"results_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eta_us: _TypeAlias = _typing.Literal["eta_us"]  # noqa: Y015
     _WhichOneofArgType__eta_us: _TypeAlias = _typing.Literal["_eta_us", b"_eta_us"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__eta_us) -> _WhichOneofReturnType__eta_us | None: ...
 
 Global___RunPace: _TypeAlias = RunPace  # noqa: Y015
+
+@_typing.final
+class ModelCalls(_message.Message):
+    """Calls of a run to a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"provider/model"."""
+    calls_max: _builtins.int
+    """How many may be under way now, all workers together."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        calls_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_max", b"calls_max", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCalls: _TypeAlias = ModelCalls  # noqa: Y015
 
 @_typing.final
 class LatencyQuantile(_message.Message):
