@@ -13,17 +13,15 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from bench.embedded_lab import lab
 from bench.environment import environment
 from bench.fairness import delayed
-from llmlab.cli.embedded import start_services
-from llmlab.client import Client, find_credentials
+from llmlab.client import Client
 from services.runtime import telemetry
 
 CELLS = 4_000
@@ -70,17 +68,13 @@ def _refused() -> int:
 async def measure(cells: int, at_once: int) -> dict[str, Any]:
     """Every fixed setting, then the one that adapts."""
     os.environ["LLMLAB_GATEWAY_MOCK_CALLS_AT_ONCE"] = str(at_once)
-    with tempfile.TemporaryDirectory(prefix="llmlab-bench-") as folder:
-        home = Path(folder)
-        async with start_services(home, fixed_ports=False) as endpoints:
-            _, api_key = find_credentials(home, {})
-            async with Client(endpoints, api_key=api_key or "") as client:
-                await run_once(client, 200, 10, fixed=True)  # connections and scorers are warm after it
-                fixed = {}
-                for concurrency in FIXED:
-                    fixed[concurrency] = await run_once(client, cells // 2, concurrency, fixed=True)
-                    print(f"fixed at {concurrency}: {fixed[concurrency]}", file=sys.stderr)
-                adaptive = await run_once(client, cells, MOST, fixed=False)
+    async with lab() as (client, _, _):
+        await run_once(client, 200, 10, fixed=True)  # connections and scorers are warm after it
+        fixed = {}
+        for concurrency in FIXED:
+            fixed[concurrency] = await run_once(client, cells // 2, concurrency, fixed=True)
+            print(f"fixed at {concurrency}: {fixed[concurrency]}", file=sys.stderr)
+        adaptive = await run_once(client, cells, MOST, fixed=False)
     best = max(fixed, key=lambda concurrency: fixed[concurrency]["cells_per_s"])
     return {
         "best_fixed": best,

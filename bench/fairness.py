@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import uvloop
 
+from bench.embedded_lab import lab
 from bench.environment import environment
 from bench.pipeline import study
 from llmlab.api.common.v1 import value_pb2
 from llmlab.api.orchestrator.v1 import experiment_pb2
-from llmlab.cli.embedded import start_services
-from llmlab.client import Client, find_credentials
+from llmlab.client import Client
 
 CELLS = 100_000
 ROUNDS = 5
@@ -77,22 +75,18 @@ async def beside(client: Client, small: str, cells: int, latency_ms: int, rounds
 
 async def measure(cells: int, rounds: int) -> dict[str, Any]:
     """The ten cells alone, then beside each huge run."""
-    with tempfile.TemporaryDirectory(prefix="llmlab-bench-") as folder:
-        home = Path(folder)
-        async with start_services(home, fixed_ports=False) as endpoints:
-            _, api_key = find_credentials(home, {})
-            async with Client(endpoints, api_key=api_key or "") as client:
-                few = await client.create_experiment("few", delayed(SMALL_CELLS, LATENCIES_MS["quick"], 5))
-                await seconds_of(client, few.experiment_id)  # connections and scorers are warm after it
-                alone_s = median([await seconds_of(client, few.experiment_id) for _ in range(rounds)])
-                result: dict[str, Any] = {"alone_s": round(alone_s, 3)}
-                for name, latency_ms in LATENCIES_MS.items():
-                    found = await beside(client, few.experiment_id, cells, latency_ms, rounds)
-                    result[name] = {
-                        "beside_s": round(median(found), 3),
-                        "beside_max_s": round(max(found), 3),
-                        "added_s": round(max(found) - alone_s, 3),
-                    }
+    async with lab() as (client, _, _):
+        few = await client.create_experiment("few", delayed(SMALL_CELLS, LATENCIES_MS["quick"], 5))
+        await seconds_of(client, few.experiment_id)  # connections and scorers are warm after it
+        alone_s = median([await seconds_of(client, few.experiment_id) for _ in range(rounds)])
+        result: dict[str, Any] = {"alone_s": round(alone_s, 3)}
+        for name, latency_ms in LATENCIES_MS.items():
+            found = await beside(client, few.experiment_id, cells, latency_ms, rounds)
+            result[name] = {
+                "beside_s": round(median(found), 3),
+                "beside_max_s": round(max(found), 3),
+                "added_s": round(max(found) - alone_s, 3),
+            }
     worst = max(LATENCIES_MS, key=lambda name: float(result[name]["added_s"]))
     return {**result, "beside_s": result[worst]["beside_max_s"], "added_s": result[worst]["added_s"]}
 

@@ -34,6 +34,10 @@ def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
     study: Annotated[str, typer.Option(help="Which study of the file, by name or number.")] = "",
     detach: Annotated[bool, typer.Option("--detach", help="Start it and leave; needs running services.")] = False,
+    reuse: Annotated[
+        bool,
+        typer.Option("--reuse", help="Show a run of the same content that goes on or is completed, if there is one."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, whatever it may cost.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -50,8 +54,9 @@ def run(
             await find_saved(client, chosen.spec)
             experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
             await confirm(client, experiment.experiment_id, yes=yes)
-            started = await client.start_run(experiment.experiment_id)
-            hint(f"Run {started.run_id}: {experiment.cells:,} cells")
+            started = await client.start_run(experiment.experiment_id, reuse_identical=reuse)
+            earlier = " (of an earlier start)" if started.experiment_id != experiment.experiment_id else ""
+            hint(f"Run {started.run_id}: {experiment.cells:,} cells{earlier}")
             if not detach:
                 await follow_and_conclude(client, started.run_id, chosen.name, as_json=as_json)
             elif as_json:

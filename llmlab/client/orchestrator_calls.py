@@ -90,10 +90,24 @@ class OrchestratorCalls(Connection):
         return await self._unary("orchestrator", self._experiments.PlanExperiment, request)
 
     async def start_run(
-        self, experiment_id: str, *, limits: experiment_pb2.RunLimits | None = None, request_id: str = ""
+        self,
+        experiment_id: str,
+        *,
+        limits: experiment_pb2.RunLimits | None = None,
+        reuse_identical: bool = False,
+        request_id: str = "",
     ) -> run_pb2.Run:
-        """Starts a run; it goes on whether or not anybody watches."""
-        request = run_pb2.StartRunRequest(request_id=request_id, experiment_id=experiment_id, limits=limits)
+        """Starts a run; it goes on whether or not anybody watches.
+
+        Args:
+            experiment_id: What to run.
+            limits: Instead of the experiment's.
+            reuse_identical: Give a run of the same content and limits that goes on or is completed, where there is one.
+            request_id: Makes a repeat answer as the first request did.
+        """
+        request = run_pb2.StartRunRequest(
+            request_id=request_id, experiment_id=experiment_id, limits=limits, reuse_identical=reuse_identical
+        )
         return (await self._unary("orchestrator", self._runs.StartRun, request)).run
 
     async def get_run(self, run_id: str) -> run_pb2.Run:

@@ -80,12 +80,11 @@ class CellQueue:
         self.shards[shard.key.first_cell] = shard
 
     def remove(self, shard: Shard) -> None:
-        """Let go of a range; calls under way go on."""
+        """Let go of a range; calls under way go on, and what came before them counts in their outcome."""
         self.shards.pop(shard.key.first_cell, None)
         for cell in shard.open:
             self._owners.pop(cell, None)
             self._waiting.discard(cell)
-            self._histories.pop(cell, None)
             self._ended(cell)
 
     def shard_of(self, cell: int) -> Shard | None:

@@ -126,6 +126,11 @@ class Lane:
         return self._done.is_set() or self._outdated
 
     @property
+    def paused(self) -> bool:
+        """Whether it waits until the run is resumed, as far as it knows."""
+        return self._paused
+
+    @property
     def slots(self) -> int:
         """Calls that the lane may have under way."""
         return self._queue.slots

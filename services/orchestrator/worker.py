@@ -297,6 +297,9 @@ class Incarnation:
             self._tasks[task] = lane
             task.add_done_callback(self._lane_ended)
         else:
+            if lane.paused and (record := await self._ports.ledger.load_run(claim.shard.run_id)) is not None:
+                # The run may have been resumed: a lane that does not know gives back what it gets, again and again.
+                lane.follow(record.run.status)
             await lane.add(claim)
 
     def _slots(self) -> int:

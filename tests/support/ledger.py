@@ -34,8 +34,9 @@ async def start(
     concurrency: int = 4,
     project_id: str = PROJECT,
     experiment_id: str = "exp_1",
-) -> None:
-    """Start a run, with its experiment where that is missing."""
+    reuse: bool = False,
+) -> str:
+    """Start a run, with its experiment where that is missing; the id of the run that there is then."""
     record = ExperimentRecord(experiment_id, project_id, "a study", "", "hash", cells, 1, 1)
     try:
         await ledger.get_experiment(project_id, experiment_id)
@@ -56,7 +57,7 @@ async def start(
         last_sequence=1,
         statistics=Statistics(cells_total=cells),
     )
-    await ledger.start_run(run, NO_KEY, b"", lambda _: b"")
+    return (await ledger.start_run(run, NO_KEY, b"", lambda found: found.run_id.encode(), reuse=reuse)).decode()
 
 
 async def claim(

@@ -88,7 +88,9 @@ class RunServicer(RunServiceServicer):
                 if record.limits.max_cost_nano_usd:
                     # Before the run is there: nothing leaves without its limit.
                     await self._budgets.limit_run(record.project_id, record.run_id, record.limits.max_cost_nano_usd)
-                first = await self._ledger.start_run(record, key, payload, _encoded)
+                first = await self._ledger.start_run(record, key, payload, _encoded, reuse=request.reuse_identical)
+                if record.limits.max_cost_nano_usd and pb.Run.FromString(first).run_id != record.run_id:
+                    await self._lift(record.project_id, record.run_id)
             finally:
                 await self._delegations.revoke_unless_used(record.project_id, record.run_id, record.delegation_id)
             self._hints.publish(WORK_TOPIC)

@@ -34,7 +34,13 @@ _LIVE_HOLDER = exists().where(
 _PAUSED = exists().where(
     t.run_progress.c.run_id == t.shards.c.run_id, t.run_progress.c.status == RunStatus.PAUSED.value
 )
-_IS_ORPHAN = (~_LIVE_HOLDER, ~_PAUSED)
+_HAS_OPEN_CALLS = exists().where(
+    t.in_flight.c.run_id == t.shards.c.run_id,
+    t.in_flight.c.cell >= t.shards.c.first_cell,
+    t.in_flight.c.cell < t.shards.c.first_cell + t.shards.c.cells,
+)
+# A paused run waits, but what came of calls that a dead worker had under way is found out at once.
+_IS_ORPHAN = (~_LIVE_HOLDER, or_(~_PAUSED, _HAS_OPEN_CALLS))
 _ORPHANS = (
     select(t.shards)
     .where(*_IS_ORPHAN)

@@ -133,15 +133,26 @@ class SqlLedger:
     # -- runs
 
     async def start_run(
-        self, record: RunRecord, key: RequestKey, payload: bytes, answer: Callable[[RunRecord], bytes]
+        self,
+        record: RunRecord,
+        key: RequestKey,
+        payload: bytes,
+        answer: Callable[[RunRecord], bytes],
+        *,
+        reuse: bool = False,
     ) -> bytes:
-        """Insert a run and remember the answer. Raises NotFound where the experiment has gone."""
+        """Insert a run and remember the answer. Raises NotFound where the experiment has gone.
+
+        `reuse`: where there is an identical run already, see `runs.find_identical`, the answer is about that one.
+        """
 
         def write(connection: Connection) -> bytes:
             def do() -> bytes:
                 experiments.get_experiment(connection, record.project_id, record.experiment_id)
-                runs.insert_run(connection, record)
-                return answer(record)
+                identical = runs.find_identical(connection, record) if reuse else None
+                if identical is None:
+                    runs.insert_run(connection, record)
+                return answer(identical or record)
 
             return self._requests.once(connection, key, payload, do)
 

@@ -73,6 +73,25 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
     )
 
 
+_REUSABLE = [status.value for status in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)]
+
+
+def find_identical(connection: Connection, record: RunRecord) -> RunRecord | None:
+    """The newest run with a run's content and limits, of those that go on or are completed; None where there is none.
+
+    The spec's row stays locked: of starts at the same time the others see the run of the first.
+    """
+    of_spec = (t.specs.c.project_id == record.project_id, t.specs.c.spec_hash == record.spec_hash)
+    connection.execute(select(t.specs.c.spec_hash).where(*of_spec).with_for_update())
+    query = select_runs().where(
+        t.runs.c.project_id == record.project_id,
+        t.runs.c.spec_hash == record.spec_hash,
+        t.run_progress.c.status.in_(_REUSABLE),
+    )
+    rows = connection.execute(query.order_by(t.runs.c.run_id.desc())).mappings()
+    return next((found for found in map(run_of, rows) if found.limits == record.limits), None)
+
+
 def event_row(
     run_id: str, sequence: int, kind: EventKind, statistics: Statistics, at_us: int, *, failure: str = ""
 ) -> dict[str, Any]:

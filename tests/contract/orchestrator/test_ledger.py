@@ -11,7 +11,6 @@ from sqlalchemy import Connection, update
 from services.orchestrator.calls import Money, Timing, Usage
 from services.orchestrator.ledger import (
     CellAgain,
-    Claim,
     ClaimRequest,
     DueRetry,
     ShardEnd,
@@ -111,40 +110,6 @@ async def test_slots_pass_to_the_heir_or_come_free(ledger: SqlLedger) -> None:
 
     assert (first.slots, second.slots) == (6, 0)
     assert (await ledger.get_run(PROJECT, "run_1")).status is RunStatus.FAILED
-
-
-async def test_slots_that_are_given_back_go_to_others(ledger: SqlLedger) -> None:
-    await start(ledger, cells=12, concurrency=8)
-    (first,) = await claim(ledger, "w1", capacity=6)
-    (second,) = await claim(ledger, "w1", extend=["run_1"], capacity=0)
-    await write(ledger, *sent(first.shard, *range(4)))
-    await write(ledger, *(result(cell, CellStatus.FAILED) for cell in range(4)))
-    await start(ledger, "run_2", cells=12, concurrency=8)
-
-    assert await write(ledger, ShardEnd(first.shard, second.shard.first_cell, back=2)) == [True]
-
-    # Eight may be under way: two of its six were handed back, two had not been granted.
-    (more,) = await claim(ledger, "w2", capacity=8)
-    assert (more.shard.run_id, more.slots) == ("run_2", 8)
-    (rest,) = await claim(ledger, "w2", capacity=8)
-    assert (rest.shard.run_id, rest.slots) == ("run_1", 4)
-
-
-async def test_the_reserve_is_for_runs_without_slots(ledger: SqlLedger) -> None:
-    async def reserve() -> list[Claim]:
-        return await ledger.claim(ClaimRequest("w1", 0, (), 4, grant_max=64, takeovers_max=16, reserved=32))
-
-    await start(ledger, "run_1", cells=400, concurrency=100)
-    await claim(ledger, capacity=10)
-    assert await reserve() == []
-    await start(ledger, "run_2", cells=400, concurrency=100)
-    await start(ledger, "run_3", cells=3, concurrency=100)
-
-    found = [*await reserve(), *await reserve()]
-
-    # Half of it, and no more than there are cells.
-    assert [(each.shard.run_id, each.slots) for each in found] == [("run_2", 16), ("run_3", 3)]
-    assert await reserve() == []
 
 
 async def test_the_least_served_tenant_is_claimed_first(ledger: SqlLedger) -> None:

@@ -258,6 +258,22 @@ async def test_a_bad_spec_names_its_field_and_nothing_is_written(
     assert (await refusal(client.experiments.UpdateExperiment(change))).field == field
 
 
+async def test_a_reused_run_leaves_no_delegation_and_no_budget_behind(client: Client) -> None:
+    spec = broken(models=[epb.ModelTarget(model="mock/small")])
+    spec.limits.max_cost_nano_usd = 1_000
+    first = await client.finished(spec)
+    again = await client.create(spec)
+    budgets = dict(client.world.limits)
+
+    reused = await client.start(again.experiment_id, reuse_identical=True, request_id="once")
+
+    assert (reused.run_id, reused.status) == (first.run_id, pb.RUN_STATUS_COMPLETED)
+    assert client.world.limits == budgets
+    assert len(client.identity.revoked) == len(client.identity.delegations)
+    assert await client.start(again.experiment_id, reuse_identical=True, request_id="once") == reused
+    assert (await client.start(again.experiment_id)).run_id != first.run_id
+
+
 async def test_a_run_that_cannot_start_writes_nothing(client: Client) -> None:
     keyless = await client.create(broken(models=[epb.ModelTarget(model="openai/gpt")]))
     error = await refusal(client.runs.StartRun(pb.StartRunRequest(experiment_id=keyless.experiment_id)))

@@ -334,10 +334,16 @@ class StartRunRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    REUSE_IDENTICAL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a repeat of this request answer as the first did, for 24 hours; empty for none."""
     experiment_id: _builtins.str
     """The experiment."""
+    reuse_identical: _builtins.bool
+    """Answer with a run of the same content and the same limits in force, where the project has one that goes on or is COMPLETED,
+    instead of starting another: the newest of them. Content is the whole spec of an experiment (`spec_hash`), whichever experiment
+    has it. Of requests at the same time one starts the run. Default false.
+    """
     @_builtins.property
     def limits(self) -> _experiment_pb2.RunLimits:
         """Limits for this run; zero fields keep the experiment's."""
@@ -348,10 +354,11 @@ class StartRunRequest(_message.Message):
         request_id: _builtins.str = ...,
         experiment_id: _builtins.str = ...,
         limits: _experiment_pb2.RunLimits | None = ...,
+        reuse_identical: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "limits", b"limits", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "limits", b"limits", "request_id", b"request_id", "reuse_identical", b"reuse_identical"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -366,7 +373,7 @@ class StartRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> Global___Run:
-        """The run."""
+        """The run; the earlier one where it is reused."""
 
     def __init__(
         self,
