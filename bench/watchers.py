@@ -48,7 +48,8 @@ async def watch(job: dict[str, Any]) -> None:
     async def one(number: int) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(endpoints.orchestrator, options=options) as channel:
-            async for message in channel.unary_stream(_METHOD)(request, metadata=metadata):
+            method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(_METHOD)
+            async for message in method(request, metadata=metadata):
                 read[number] += len(message)
 
     tasks = [asyncio.create_task(one(number)) for number in range(job["watchers"])]

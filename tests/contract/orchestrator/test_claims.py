@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from services.orchestrator.ledger import Claim, ClaimRequest, ShardBack, ShardEnd
+from services.orchestrator.ledger import Claim, ClaimRequest, ShardEnd
 from services.orchestrator.states import CellStatus, Step
 from services.orchestrator.store import SqlLedger
 from tests.support.ledger import ask, claim, result, sent, start, write
-
-
-async def test_open_calls_of_a_paused_run_are_taken_over_and_nothing_else_of_it(ledger: SqlLedger) -> None:
-    await start(ledger, cells=8)
-    (first,) = await claim(ledger, "w1")
-    await claim(ledger, "w1", extend=["run_1"], capacity=0)
-    await write(ledger, *sent(first.shard, 0, 1), worker="w1")
-    await ask(ledger, Step.PAUSE)
-    await ledger.forget_workers(["w1"])
-
-    (taken,) = await claim(ledger, "w2", capacity=0)
-    assert (taken.shard.first_cell, taken.inherited) == (first.shard.first_cell, True)
-    await write(ledger, result(0, CellStatus.UNKNOWN), result(1, CellStatus.UNKNOWN), worker="w2")
-    assert await write(ledger, ShardBack(taken.shard), worker="w2") == [True]
-
-    assert await claim(ledger, "w2", capacity=0) == []
 
 
 async def test_a_run_of_the_same_content_is_reused_while_it_goes_on_or_is_completed(ledger: SqlLedger) -> None:

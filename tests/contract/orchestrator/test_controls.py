@@ -47,7 +47,7 @@ async def statuses_of(ledger: SqlLedger, run_id: str = "run_1") -> dict[int, Cel
     return {each.record.cell: each.record.status for each in stored}
 
 
-async def test_a_paused_run_is_neither_claimed_nor_taken_over_until_it_is_resumed(
+async def test_of_a_paused_run_only_ranges_with_open_calls_are_taken_over_until_it_is_resumed(
     ledger: SqlLedger, clock: ManualClock
 ) -> None:
     await start(ledger)
@@ -60,13 +60,16 @@ async def test_a_paused_run_is_neither_claimed_nor_taken_over_until_it_is_resume
     assert await write(ledger, ShardBack(second.shard), ShardBack(second.shard)) == [True, False]
     clock.advance(LEASE_MS / 1_000 + 1)
 
-    assert await claim(ledger, "w2", extend=["run_1"]) == []
+    (open_range,) = await claim(ledger, "w2", extend=["run_1"])
+    assert (open_range.shard, open_range.inherited) == (ShardKey("run_1", 0, 2), True)
     # A call that was under way when its worker died may still come back.
     await write(ledger, result(0))
+    assert await write(ledger, ShardBack(open_range.shard), worker="w2") == [True]
+    assert await claim(ledger, "w2", extend=["run_1"]) == []
     assert (await ask(ledger, Step.RESUME)).delegation_id == "dlg_2"
     taken = await claim(ledger, "w2")
-    assert [each.shard for each in taken[:2]] == [ShardKey("run_1", 0, 2), ShardKey("run_1", 4, 2)]
-    assert [each.slots for each in taken] == [4, 0]
+    assert [each.shard for each in taken[:2]] == [ShardKey("run_1", 0, 3), ShardKey("run_1", 4, 2)]
+    assert [each.slots for each in taken] == [0, 0, 2]
     assert [event.kind for event in await events_of(ledger)][1:] == [
         EventKind.PAUSED,
         EventKind.RESULT,
