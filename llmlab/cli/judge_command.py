@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from llmlab.api.metrics.v1 import judge_pb2
+from llmlab.api.metrics.v1 import judge_pb2, statistics_pb2
 from llmlab.api.orchestrator.v1 import comparison_pb2, run_pb2
 from llmlab.cli import figures, money
 from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, run_async
@@ -68,7 +68,9 @@ async def _judged(
 ) -> judge_pb2.JudgePairsResponse:
     chosen = await _shared(client, sides[0], sides[1], pairs_max)
     if not chosen:
-        raise CommandError("They have no answered prompt in common.", EXIT_FAILED)
+        raise CommandError(
+            "They have no answered prompt in common; `llmlab results RUN` shows the models.", EXIT_FAILED
+        )
     pairs = []
     for name, row in chosen:
         a, b = [await client.get_result(side.run_id, cell) for side, cell in zip(sides, chosen[name, row], strict=True)]
@@ -131,7 +133,7 @@ def verdict_table(judged: judge_pb2.JudgePairsResponse, first: str, second: str)
 def explanations(judged: judge_pb2.JudgePairsResponse) -> list[str]:
     """Says who is better, how far the judge can be trusted, and what it cost."""
     score = judged.a_score
-    told = [f"Score of A, a tie counting half: {figures.value(score)} ({figures.interval(score)}); {leader(judged)}."]
+    told = [f"Score of A, a tie counting half: {_score(score)}{leader(judged)}."]
     if bounds := figures.if_missing(score):
         told.append(f"With the missing verdicts at their worst and best: {bounds}.")
     if missing := missing_reasons(judged):
@@ -141,6 +143,13 @@ def explanations(judged: judge_pb2.JudgePairsResponse) -> list[str]:
         told.append(_BIAS[judged.bias])
     told.append(f"The judge's calls cost {money.cost(judged.cost)}.")
     return told
+
+
+def _score(score: statistics_pb2.Estimate) -> str:
+    if not score.HasField("value"):
+        return ""
+    interval = f" ({figures.interval(score)})" if score.HasField("low") and score.HasField("high") else ""
+    return f"{figures.value(score)}{interval}; "
 
 
 def missing_reasons(judged: judge_pb2.JudgePairsResponse) -> str:
