@@ -121,6 +121,8 @@ def test_brands_that_make_no_sense_are_refused(brands: list[Brand], field: str) 
         "\u00df\u0301" * 100_000,
         "- stripe\n" * 20_000,
         "stripe/" * 20_000,
+        "/stripe" * 20_000,
+        "stripe\u200b" * 20_000,
         "\U0001f680" * 200_000,
     ],
     ids=lambda text: f"{text[:8]!r}",
@@ -132,8 +134,8 @@ def test_hostile_texts_are_answered(text: str) -> None:
 
 
 def test_names_are_counted_as_they_are_declared() -> None:
-    own = [f"a{number} & 'b" for number in range(5_000)]
-    assert len(check_brands([Brand(own[0], tuple(own[1:]))]).names) == 15_000  # each also as HTML writes it
+    own = [f"a{number} & 'b" for number in range(500)]
+    assert len(check_brands([Brand(own[0], tuple(own[1:]))]).names) == 1_500  # each also as HTML writes it
     with pytest.raises(InvalidField, match="has 10,001 names"):
         check_brands([Brand(f"a{number} & b") for number in range(10_001)])
 
@@ -141,6 +143,11 @@ def test_names_are_counted_as_they_are_declared() -> None:
 def test_names_that_begin_alike_cost_no_more_than_the_text() -> None:
     brands = tuple(Brand(" ".join(["a"] * count) + " b") for count in range(1, 24))
     assert detector_of(brands).detect("a " * 20_000).brands == ()
+
+
+def test_contexts_inside_each_other_cost_no_more_than_the_text() -> None:
+    contexts = tuple(" ".join(["a"] * count) for count in range(2, 25))
+    assert detector_of((Brand("a", excluded_contexts=contexts),)).detect("a " * 10_000 + "b").brands == ()
 
 
 @given(st.text(alphabet=st.sampled_from("stripe paypal\u00df\u0130\u200d.'-_*/@&\n1)](\u4e2d\u0e01"), max_size=80))
