@@ -170,7 +170,7 @@ class _Packing:
         named = {**self._named, "from_us": hour_us, "before_us": hour_us + HOUR_US, "folded": self._folded}
         rows = self._connection.execute(_EVENTS, named, execution_options={"yield_per": _EVENTS_AT_ONCE})
         found: dict[str, Block | None] = {}
-        for piece in rows.partitions():
+        for piece in rows.partitions(_EVENTS_AT_ONCE):
             for name, block in blocks_of(piece, SUMMED.index("cost_nano_usd")).items():
                 found[name] = _merged([found[name], block]) if name in found else block
         return found
