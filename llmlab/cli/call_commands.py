@@ -127,6 +127,9 @@ def models(
     async def command() -> None:
         async with connect() as client:
             found = [model async for model in client.list_models(provider)]
+        if provider and not found:
+            message = f"{provider!r} has no models; `llmlab providers` lists the names"
+            raise typer.BadParameter(message, param_hint="--provider")
         if as_json:
             print_json([to_plain(model) for model in found])
             return

@@ -49,14 +49,25 @@ def expected(recording: Recording) -> Expected | None:
         if recording.format == "openai" and "choices" not in recording.whole:
             return None
         return _WHOLE[recording.format](recording.whole)
-    data = [
+    if error_within(recording) is not None:
+        return None
+    data = _events(recording)
+    return _STREAM[recording.format](data) if data else None
+
+
+def error_within(recording: Recording) -> Any:
+    """The event of a stream that says an error; None where there is none."""
+    if recording.whole is not None:
+        return None
+    return next((event for event in _events(recording) if isinstance(event, dict) and event.get("error")), None)
+
+
+def _events(recording: Recording) -> list[Any]:
+    return [
         json.loads(line[5:])
         for line in recording.body.decode().splitlines()
         if line.startswith("data:") and "[DONE]" not in line
     ]
-    if any(event.get("error") for event in data if isinstance(event, dict)):
-        return None
-    return _STREAM[recording.format](data) if data else None
 
 
 def _openai_whole(body: Any) -> Expected:
