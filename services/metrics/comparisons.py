@@ -34,6 +34,7 @@ POWER: Final = 0.8
 
 NO_UNITS = "the two have no unit in common"
 ONE_UNIT = "one unit says nothing about others"
+EQUAL_DIFFERENCES = "all differences are equal, so that nothing says how far the next one may lie"
 
 
 class Against(Enum):
@@ -177,6 +178,8 @@ def _compare_two(first: str, second: str, pairs: Pairs, question: Question, conf
         else:
             method, interval, p_value = _by_mean(error, question, confidence)
     withheld = "" if count > 1 else ONE_UNIT if count else NO_UNITS
+    if count > 1 and interval.low is None:
+        withheld = EQUAL_DIFFERENCES
     estimate = Estimate(
         value, interval, method, count, count, pairs.missing, pairs.if_missing, withheld_reason=withheld
     )

@@ -31,6 +31,7 @@ DEFAULT_CONFIDENCE = 0.95
 CONFIDENCE_MIN = 0.5
 
 NO_NUMBERS = "there are no numbers"
+ONE_NUMBER = "one number, or one cluster, says nothing about others"
 
 
 class SeriesKind(Enum):
@@ -131,7 +132,10 @@ def _summarize_mean(series: Series, values: Numbers, clusters: Clusters | None, 
         interval = bounded_interval(error, low, high, confidence)
     else:
         interval = _clip(t_interval(error, confidence), low, high)
-    return Estimate(error.mean, interval, method, count, error.clusters, series.missing, bounds)
+    withheld = ONE_NUMBER if interval.low is None and error.clusters < 2 else ""
+    return Estimate(
+        error.mean, interval, method, count, error.clusters, series.missing, bounds, withheld_reason=withheld
+    )
 
 
 def _quantile_if_missing(series: Series, ordered: Numbers, quantile: float) -> Interval:

@@ -102,6 +102,7 @@ def test_without_shared_units_there_is_no_difference() -> None:
 def test_equal_differences_have_no_interval() -> None:
     (result,) = compared(group("a", [0.75] * 8, range(8)), group("b", [0.5] * 8, range(8)))
     assert result.difference.interval == Interval(None, None)
+    assert "differences are equal" in result.difference.withheld_reason
     assert result.p_value == 2.0**-7
     assert result.detectable_difference is None
 

@@ -258,7 +258,7 @@ class Estimate(_message.Message):
     quantile: _builtins.float
     """The quantile that this is; 0 for means and rates."""
     withheld_reason: _builtins.str
-    """Why `value` is absent; empty where it is there."""
+    """Why `value`, or where that is there its interval, is absent; empty where both are there."""
     def __init__(
         self,
         *,
