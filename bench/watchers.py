@@ -95,7 +95,7 @@ async def measure(watchers: int, turns: int, turn_s: float) -> dict[str, Any]:
             )  # fmt: skip
             await asyncio.sleep(turn_s / 2)  # until it has started and caught up
             watched.append(await rate_of(client, run.run_id, turn_s))
-            told, _ = await process.communicate()
+            told, _ = await process.communicate(b"")
             read.append(json.loads(told))
         await client.cancel_run(run.run_id)
     alone_per_s, watched_per_s = mean(rate for rate, _ in alone), mean(rate for rate, _ in watched)
