@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.cost.blocks import Integers, unpacked
+from services.cost.blocks import Integers, PackedBlock
 from services.cost.grid import Axes, Part, Table, first_by_cost, joined
 
 
@@ -16,7 +16,7 @@ class UsedBlock:
     """A block as it is on record, and what it is used for."""
 
     names: tuple[list[str], ...]
-    content: bytes
+    packed: PackedBlock
     uses: Sequence[tuple[int, int]]
     """The sign with which it is added, and the place of the slot that it is added to."""
 
@@ -71,7 +71,7 @@ class BlockPage:
         What was ranked in the second plane, the window that is compared with, is called "before_...". Groups are in
         the order of their keys, or in that of their costs, where a position begins with one.
         """
-        cells = [self._axes.cells_of(unpacked(block.names, block.content, ())) for block in self._blocks]
+        cells = [self._axes.cells_of(block.names, block.packed.groups()) for block in self._blocks]
         ranked = self._added(cells, self._layout.ranked, None, self.cells)
         planes = ranked.reshape(len(ranked), -1, self._axes.cells)
         there = np.flatnonzero(planes.any(axis=(0, 1)))
@@ -110,29 +110,33 @@ class BlockPage:
         added = np.zeros((len(sums), size), np.int64)
         slot_step = self._axes.step_of(self._layout.slot)
         for used, of_groups in zip(self._blocks, cells, strict=True):
-            block = unpacked(used.names, used.content, list(sums.values()))
+            values = [used.packed.sums(row) for row in sums.values()]
             for sign, slot in used.uses:
-                at, kept = of_groups + slot * slot_step, of_groups >= 0
-                if places is not None:
-                    at = places[at]
-                    kept &= at >= 0
-                _add(added, block.sums, at, kept, sign, distinct=self._axes.distinct)
+                at, kept = self._kept(of_groups, slot * slot_step, places)
+                for target, of_block in zip(added, values, strict=True):
+                    if of_block is not None:
+                        self._add(target, at, of_block if kept is None else of_block[kept], sign)
         of_slots = {number: place * slot_step for place, number in enumerate(self._layout.slots)}
         offsets = np.array([of_slots[number] for number in self._rest[self._layout.slot]], np.int64)
-        at = self._axes.cells_of_rows(self._rest) + offsets
-        if places is not None:
-            at = places[at]
-        values = np.array([self._rest[name] for name in sums], np.int64).reshape(len(sums), -1)
-        _add(added, values, at, at >= 0, 1, distinct=True)
+        at, kept = self._kept(self._axes.cells_of_rows(self._rest) + offsets, 0, places)
+        for target, name in zip(added, sums, strict=True):
+            of_rows = np.array(self._rest[name], np.int64)
+            target[at] += of_rows if kept is None else of_rows[kept]
         return added
 
+    def _kept(self, cells: Integers, offset: int, places: Integers | None) -> tuple[Integers, NDArray[np.bool] | None]:
+        """Where groups are added to, and which of them are (None for all)."""
+        kept = cells >= 0 if self._axes.filtered else None
+        at = cells + offset
+        if places is not None:
+            at = places[at]
+            kept = at >= 0 if kept is None else kept & (at >= 0)
+        return (at, None) if kept is None else (at[kept], kept)
 
-def _add(added: Integers, sums: Integers, at: Integers, kept: NDArray[np.bool], sign: int, *, distinct: bool) -> None:
-    """Add to each place `at`, where it is `kept`; `distinct` says that no place is there twice."""
-    if not kept.all():
-        at, sums = at[kept], sums[:, kept]
-    for target, values in zip(added, sums, strict=True):
-        if distinct:
-            target[at] += sign * values
-        elif values.any():
-            np.add.at(target, at, sign * values)
+    def _add(self, target: Integers, at: Integers, values: Integers, sign: int) -> None:
+        if not self._axes.distinct:
+            np.add.at(target, at, sign * values.astype(np.int64))
+        elif sign > 0:
+            target[at] += values
+        else:
+            target[at] -= values

@@ -58,12 +58,18 @@ class Block:
 
     def codes(self) -> list[Integers]:
         """For each part the place of each group's value."""
-        found = []
-        rest = self.groups
-        for names in reversed(self.names):
-            found.append(rest % len(names))
-            rest = rest // len(names)
-        return found[::-1]
+        return codes_of(self.groups, self.names)
+
+
+def codes_of(groups: Integers, names: Sequence[Sequence[str]]) -> list[Integers]:
+    """For each part the place of each group's value, among the values of the parts."""
+    found = []
+    rest = groups
+    for values in reversed(names[1:]):
+        above = rest // len(values)
+        found.append(rest - above * len(values))  # the remainder, which NumPy takes long to find
+        rest = above
+    return [rest, *found[::-1]]
 
 
 def block_of(parts: Sequence[Coded], sums: Integers) -> Block:
@@ -110,22 +116,41 @@ def packed_sums(block: Block) -> bytes:
     return b"".join([len(head).to_bytes(4, "little"), head, *body])
 
 
-def unpacked(names: tuple[list[str], ...], content: bytes, rows: Sequence[int] | None = None) -> Block:
-    """The block that was packed; with the sums of these rows alone, where they are named."""
-    head_end = 4 + int.from_bytes(content[:4], "little")
-    count, kinds = orjson.loads(content[4:head_end])
-    wanted = range(len(kinds) - 1) if rows is None else rows
-    sums = np.zeros((len(wanted), count), np.int64)
-    groups = np.zeros(count, np.int64)
-    targets = {row + 1: sums[place] for place, row in enumerate(wanted)} | {0: groups}
-    at = head_end
-    for number, kind in enumerate(kinds):
-        if kind == _NONE:
-            continue
-        if number in targets:
-            targets[number][:] = np.frombuffer(content, f"<{kind}", count, at)
-        at += count * np.dtype(kind).itemsize
-    return Block(names, groups, sums)
+class PackedBlock:
+    """Reads what `packed_sums` has made, number by number as narrow as it was kept."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        at = 4 + int.from_bytes(content[:4], "little")
+        self._count, kinds = orjson.loads(content[4:at])
+        self._rows: list[tuple[str, int]] = []
+        for kind in kinds:
+            self._rows.append((kind, at))
+            at += self._count * np.dtype(kind).itemsize if kind else 0
+
+    def groups(self) -> Integers:
+        """The groups in their order."""
+        groups = self._row(0)
+        if groups is None:
+            return np.zeros(self._count, np.int64)
+        # Wide enough for the number of values of a part, by which they are divided.
+        return groups if groups.itemsize >= 4 else groups.astype(np.uint32)
+
+    def sums(self, row: int) -> Integers | None:
+        """The sums of a row, a number for each group; None where all are zero."""
+        return self._row(row + 1)
+
+    def whole(self, names: tuple[list[str], ...]) -> Block:
+        """The block that was packed."""
+        sums = np.zeros((len(self._rows) - 1, self._count), np.int64)
+        for row, target in enumerate(sums):
+            if (found := self.sums(row)) is not None:
+                target[:] = found
+        return Block(names, self.groups().astype(np.int64), sums)
+
+    def _row(self, number: int) -> Integers | None:
+        kind, at = self._rows[number]
+        return np.frombuffer(self._content, f"<{kind}", self._count, at) if kind else None
 
 
 def unpacked_names(content: bytes) -> tuple[list[str], ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from services.cost.blocks import SEPARATOR, Block, Integers, parts_of_columns
+from services.cost.blocks import SEPARATOR, Integers, codes_of, parts_of_columns
 
 Table = Mapping[str, Sequence[Any]]
 """Columns by their names."""
@@ -93,18 +93,25 @@ class Axes:
         self._places = cache(self._places_of)
         self.distinct = all(len(part.kept) == len(part.columns) for part in parts)
         """Whether each group of the view has a cell of its own."""
+        self.filtered = any(part.wanted for part in parts)
+        """Whether groups of the view are left out."""
 
     def step_of(self, column: str) -> int:
         """How many cells lie between two values of an axis; all of them where there is no such axis."""
         axis = self._of_columns.get((column,))
         return axis.step if axis else self.cells
 
-    def cells_of(self, block: Block) -> Integers:
+    def cells_of(self, names: tuple[list[str], ...], groups: Integers) -> Integers:
         """The cell of each of a block's groups, without that of its period; -1 for those that are left out."""
-        cells = np.zeros(len(block.groups), np.int64)
-        for number, codes in enumerate(block.codes()):
-            of_part = self._places(number, tuple(block.names[number]))[codes]
-            cells = np.where((of_part < 0) | (cells < 0), -1, cells + of_part)
+        cells = np.zeros(len(groups), np.int64)
+        left_out = np.zeros(len(groups), np.bool)
+        for number, codes in enumerate(codes_of(groups, names)):
+            places = self._places(number, tuple(names[number]))
+            of_part = places[codes]
+            cells += of_part
+            if self._parts[number].wanted:
+                left_out |= of_part < 0
+        cells[left_out] = -1
         return cells
 
     def _places_of(self, number: int, names: tuple[str, ...]) -> Integers:

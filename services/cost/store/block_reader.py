@@ -160,7 +160,7 @@ class BlockReader:
     def _blocks(self, view: View, uses: Mapping[_Bucket, Sequence[tuple[int, int]]]) -> list[UsedBlock] | None:
         """The blocks that are used; None where they have too many groups, or are too many."""
         from services.cost.block_page import UsedBlock
-        from services.cost.blocks import unpacked_names
+        from services.cost.blocks import PackedBlock, unpacked_names
 
         if not uses:
             return []
@@ -181,7 +181,10 @@ class BlockReader:
         statement = f"{listed} SELECT block.grain, block.bucket_us, block.names, block.content FROM {source}"  # noqa: S608
         rows = self._connection.execute(text(statement), own, execution_options=BINARY_ROWS)
         names_of = cache(unpacked_names)
-        return [UsedBlock(names_of(names), content, uses[grain, start_us]) for grain, start_us, names, content in rows]
+        return [
+            UsedBlock(names_of(names), PackedBlock(content), uses[grain, start_us])
+            for grain, start_us, names, content in rows
+        ]
 
 
 def _layout(query: SpendQuery, keys: Sequence[str], slots: Sequence[Slot]) -> Layout:

@@ -193,11 +193,11 @@ class _Packing:
         return buckets
 
     def _read(self, view: str, grain: Grain, from_us: int, before_us: int) -> list[Block | None]:
-        from services.cost.blocks import unpacked, unpacked_names
+        from services.cost.blocks import PackedBlock, unpacked_names
 
         named = {**self._named, "view": view, "grain": grain.value, "from_us": from_us, "before_us": before_us}
         return [
-            unpacked(unpacked_names(names), content) if content else None
+            PackedBlock(content).whole(unpacked_names(names)) if content else None
             for names, content in self._connection.execute(_READ, named, execution_options=BINARY_ROWS)
         ]
 

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from services.cost.blocks import (
     SEPARATOR,
     Block,
+    Coded,
+    PackedBlock,
     block_of,
     coded,
+    codes_of,
     merged,
     packed_names,
     packed_sums,
     parts_of_columns,
-    unpacked,
     unpacked_names,
 )
 from services.cost.rollups import VIEWS
@@ -54,10 +56,21 @@ def scan(of: Rows) -> dict[tuple[str, str], tuple[int, int]]:
 @given(rows)
 def test_a_block_is_unpacked_as_it_was_packed(of: Rows) -> None:
     packed = block(of)
-    found = unpacked(unpacked_names(packed_names(packed)), packed_sums(packed))
+    reader = PackedBlock(packed_sums(packed))
+    found = reader.whole(unpacked_names(packed_names(packed)))
     assert figures(found) == figures(packed) == scan(of)
-    only = unpacked(found.names, packed_sums(packed), [2, 1])
-    assert only.sums.tolist() == [[0] * len(packed.groups), packed.sums[1].tolist()]
+    one = reader.sums(1)
+    assert one is not None
+    assert (one.tolist(), reader.sums(2)) == (packed.sums[1].tolist(), None)
+
+
+def test_few_groups_of_many_values_keep_their_codes() -> None:
+    one, other = coded(["a"]), coded([f"{number:03}" for number in range(300)])
+    kept = block_of(
+        [Coded(one.names, np.zeros(2, np.int64)), Coded(other.names, np.array([3, 7]))], np.ones((1, 2), np.int64)
+    )
+    reader = PackedBlock(packed_sums(kept))
+    assert [codes.tolist() for codes in codes_of(reader.groups(), kept.names)] == [[0, 0], [3, 7]]
 
 
 @given(st.lists(rows, min_size=1, max_size=4))
