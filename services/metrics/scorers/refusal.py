@@ -20,13 +20,15 @@ from services.metrics.declarations import (
     Subject,
     Value,
 )
-from services.metrics.scorers.refusal_patterns import ANSWER_OPENING, NO_REFUSAL, refusal_pattern
+from services.metrics.scorers.refusal_patterns import ANSWER_OPENING, NO_REFUSAL, refusal_patterns
 
 EMPTY_ANSWER = Absent("the answer is empty")
 
 _SENTENCE_CHARACTERS = 400
 _OPENING_SENTENCES = 3
-_PATTERN_MEMORY_BYTES = 8 << 20
+_PATTERN_MEMORY_BYTES = 64 << 20
+"""What a pattern's automaton may grow to, as texts come; some hundred answers in many languages bring it to 10 MB. One
+that is too small is thrown away and built anew, over and over, which takes 30 times as long."""
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "\uff07": "'", "\t": " ", "*": "", "_": ""})
 
 
@@ -43,7 +45,12 @@ def _finder(pattern: str) -> Callable[[str], object]:
 
 @lru_cache(maxsize=1)
 def _finders() -> tuple[Callable[[str], object], ...]:
-    return _finder(refusal_pattern()), _finder(NO_REFUSAL), _finder(ANSWER_OPENING)
+    refusals = [_finder(pattern) for pattern in refusal_patterns()]
+
+    def refusal(line: str) -> bool:
+        return any(find(line) for find in refusals)
+
+    return refusal, _finder(NO_REFUSAL), _finder(ANSWER_OPENING)
 
 
 def refuses(subject: Subject) -> bool:

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001, ISC004 (patterns of many scripts, each in several lines)
 """How refusals are worded, language by language: patterns over one sentence in lower case.
 
-`refusal_pattern` is anchored at the beginning of a sentence. A clause of a plain "I can't" must name a deed; after
+`refusal_patterns` are anchored at the beginning of a sentence. A clause of a plain "I can't" must name a deed; after
 words of regret ("Sorry, but I can't ...") any deed does. What both would take wrongly is in `NO_REFUSAL`.
 """
 
@@ -255,7 +255,10 @@ ANSWER_OPENING = (
 )
 
 
-def refusal_pattern() -> str:
-    """The pattern of a sentence that refuses, in any of the languages."""
+def refusal_patterns() -> tuple[str, ...]:
+    """Patterns of a sentence that refuses: English ones, English ones after words of regret, and other languages.
+
+    One for all would need a multiple of their memory: an automaton has states for all that may still come.
+    """
     others = "|".join((*(_OTHER_LEAD + clause for clause in _OTHERS), *_EASTERN))
-    return rf"(?m)^[ >#]*(?:{_LEAD}{_ENGLISH}|{_REGRET}|{others})"
+    return tuple(rf"(?m)^[ >#]*(?:{pattern})" for pattern in (f"{_LEAD}{_ENGLISH}", _REGRET, others))
