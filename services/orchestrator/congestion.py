@@ -16,8 +16,9 @@ from services.runtime.clock import Clock
 REFUSALS: Final = frozenset({"RATE_LIMITED", "PROVIDER_OVERLOADED"})
 """Failures that say: too much at once."""
 
-START_CALLS: Final = 16
-"""Calls at once before anything is known; each answer adds one until the first refusal."""
+START_CALLS: Final = 32
+"""Calls at once before anything is known; each answer adds one until the first refusal. Answers count only after the
+limit was reached, as many as it admits: one that no calls come near says nothing about the next."""
 DECREASE: Final = 0.85
 """What is left of the limit after a refusal."""
 PAUSED_SHARE: Final = 0.5
@@ -46,6 +47,7 @@ class CallWindow:
         self._ceiling: float | None = None
         self._under_way: dict[int, int] = {}
         self._epoch = 0
+        self._to_grow = 0
         self._in_a_row = 0
         self._round = self.limit
         self._pauses = 0
@@ -72,16 +74,18 @@ class CallWindow:
     def begin(self, cell: int) -> None:
         """A call of the cell leaves."""
         self._under_way[cell] = self._epoch
+        if len(self._under_way) >= self.limit:
+            self._to_grow = self.limit
 
     def end(self, cell: int, ending: Answer | Failure | None) -> None:
         """The cell's call has ended; None: nobody knows how."""
-        filled = len(self._under_way) * 2 >= self._limit
         epoch = self._under_way.pop(cell, None)
         if epoch is None:
             return
         if isinstance(ending, Answer):
             self._in_a_row = self._pauses = 0
-            if filled:
+            if self._to_grow:
+                self._to_grow -= 1
                 self._grow()
         elif ending is not None and ending.reason in REFUSALS:
             self._refuse(epoch, ending.retry_after_ms)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.calls import Answer, Failure
-from services.orchestrator.congestion import PAUSE_MAX_MS, CallWindow, CallWindows, ModelCalls
+from services.orchestrator.congestion import PAUSE_MAX_MS, START_CALLS, CallWindow, CallWindows, ModelCalls
 from services.runtime.clock import ManualClock
 from tests.support.orchestrator import answer, failure
 
@@ -177,7 +177,7 @@ def test_failures_that_are_no_refusals_change_nothing() -> None:
     for cell, ending in enumerate([failure("PROVIDER_ERROR"), failure("BUDGET_EXCEEDED"), None, failure("CANCELLED")]):
         window.begin(cell)
         window.end(cell, ending)
-    assert (window.limit, window.refused, window.has_room) == (16, 0, True)
+    assert (window.limit, window.refused, window.has_room) == (START_CALLS, 0, True)
 
 
 @pytest.mark.parametrize("fixed", [False, True])
