@@ -183,11 +183,11 @@ def test_failures_that_are_no_refusals_change_nothing() -> None:
 @pytest.mark.parametrize("fixed", [False, True])
 def test_models_have_windows_of_their_own_unless_the_run_is_fixed(fixed: bool) -> None:
     windows = CallWindows(100, ManualClock(), lambda cell: cell % 2, fixed=fixed)
-    for cell in range(0, 40, 2):
+    for cell in range(0, 2 * START_CALLS, 2):
         windows.begin(cell)
 
-    assert windows.admits(40) is fixed
-    assert windows.admits(41)
-    for cell in range(0, 40, 2):
+    assert windows.admits(100) is fixed
+    assert windows.admits(101)
+    for cell in range(0, 2 * START_CALLS, 2):
         windows.end(cell, TOO_MUCH)
     assert windows.found() == (() if fixed else (ModelCalls(0, windows.of(0).limit),))
