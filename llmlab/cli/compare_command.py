@@ -35,9 +35,7 @@ def compare(
 
     async def command() -> None:
         async with connect() as client:
-            sides = [await named_side(client, text, run) for text in (first, second)]
-            if sides[0] == sides[1]:
-                raise CommandError(f"{first} and {second} are the same; name another run or model.", EXIT_USAGE)
+            sides = await two_sides(client, first, second, run)
             compared = await client.compare_results(*sides)
             if as_json:
                 print_json(to_plain(compared))
@@ -53,7 +51,19 @@ def compare(
     run_async(command())
 
 
-async def named_side(client: Client, text: str, run: str) -> comparison_pb2.ComparedSide:
+async def two_sides(client: Client, first: str, second: str, run: str) -> list[comparison_pb2.ComparedSide]:
+    """The sides that two arguments name; `run` is the run of a model that is named without one.
+
+    Raises:
+        CommandError: Both name the same, or a run that does not exist.
+    """
+    sides = [await _side(client, text, run) for text in (first, second)]
+    if sides[0] == sides[1]:
+        raise CommandError(f"{first} and {second} are the same; name another run or model.", EXIT_USAGE)
+    return sides
+
+
+async def _side(client: Client, text: str, run: str) -> comparison_pb2.ComparedSide:
     """Reads RUN, RUN:MODEL or MODEL; a model has a slash, a run has none."""
     before, colon, after = text.partition(":")
     named, model = (before, after) if colon and "/" not in before else (run, text) if "/" in text else (text, "")

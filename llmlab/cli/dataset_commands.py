@@ -10,36 +10,14 @@ from rich.markup import escape
 
 from llmlab.cli.app import AsJson, console, hint, run_async
 from llmlab.cli.connection import connect
-from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
-from llmlab.cli.saved import dataset_id_of
+from llmlab.cli.saved import DATASETS, find_id, saved_commands, tell_created
 from llmlab.cli.studies import from_value, load_rows
 from llmlab.cli.tables import empty_table
 
-datasets = typer.Typer(help="Keep datasets that several studies use: list, show, create, delete.", no_args_is_help=True)
+datasets = saved_commands(DATASETS, "Keep datasets that several studies use")
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id or name.")]
 Shown = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many to show.")]
-
-
-@datasets.command("list", epilog="Example: llmlab datasets list")
-def list_datasets(limit: Shown = 50, as_json: AsJson = False) -> None:
-    """List the datasets, newest first."""
-
-    async def command() -> None:
-        async with connect() as client:
-            found = await taken(client.list_datasets(), limit)
-        if as_json:
-            print_json([to_plain(each) for each in found])
-            return
-        if not found:
-            hint("No datasets yet. `llmlab datasets create FILE.csv` makes one.")
-            return
-        table = empty_table("Datasets", [("dataset", False), ("name", False), ("rows", True)])
-        for each in found:
-            table.add_row(each.dataset_id, escape(each.name), f"{each.row_count:,}")
-        console.print(table)
-
-    run_async(command())
 
 
 @datasets.command("show", epilog="Example: llmlab datasets show capitals --limit 5")
@@ -48,7 +26,7 @@ def show_dataset(dataset: Dataset, limit: Shown = 20, as_json: AsJson = False) -
 
     async def command() -> None:
         async with connect() as client:
-            found = await client.get_dataset(await dataset_id_of(client, dataset))
+            found = await client.get_dataset(await find_id(client, DATASETS, dataset))
         if as_json:
             print_json(to_plain(found))
             return
@@ -80,28 +58,7 @@ def create_dataset(
         rows = load_rows(file)
         async with connect() as client:
             answer = await client.create_dataset(name or file.stem, rows)
-        made = answer.dataset
-        if as_json:
-            print_json(to_plain(answer))
-        elif answer.created:
-            hint(f"Dataset {made.dataset_id} is there; a study takes it with `dataset: {{saved: {made.name}}}`.")
-        else:
-            hint(f"These rows are the dataset {made.name!r} already ({made.dataset_id}); nothing was created.")
-
-    run_async(command())
-
-
-@datasets.command("delete", epilog="Example: llmlab datasets delete capitals")
-def delete_dataset(dataset: Dataset, as_json: AsJson = False) -> None:
-    """Delete a dataset; experiments that have taken its rows keep them."""
-
-    async def command() -> None:
-        async with connect() as client:
-            dataset_id = await dataset_id_of(client, dataset)
-            await client.delete_dataset(dataset_id)
-        if as_json:
-            print_json({"deleted": dataset_id})
-        else:
-            hint(f"Dataset {dataset_id} is deleted.")
+        taken_with = f"`dataset: {{saved: {answer.dataset.name}}}`"
+        tell_created(DATASETS, answer, answer.dataset, taken_with, as_json=as_json)
 
     run_async(command())

@@ -13,8 +13,8 @@ from rich.table import Table
 from llmlab.api.metrics.v1 import judge_pb2, statistics_pb2
 from llmlab.api.orchestrator.v1 import comparison_pb2, run_pb2
 from llmlab.cli import figures, money
-from llmlab.cli.app import EXIT_FAILED, EXIT_USAGE, AsJson, CommandError, console, hint, run_async
-from llmlab.cli.compare_command import Side, named_side, side_title
+from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, hint, run_async
+from llmlab.cli.compare_command import Side, side_title, two_sides
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.report.responses import parts_text
@@ -47,9 +47,7 @@ def judge(
 
     async def command() -> None:
         async with connect() as client:
-            sides = [await named_side(client, text, run) for text in (first, second)]
-            if sides[0] == sides[1]:
-                raise CommandError(f"{first} and {second} are the same; name another run or model.", EXIT_USAGE)
+            sides = await two_sides(client, first, second, run)
             judged = await _judged(client, sides, by, criteria, pairs)
             if as_json:
                 print_json(to_plain(judged))

@@ -162,8 +162,12 @@ class MockProvider:
     call_log: Path
 
     def calls(self) -> list[dict[str, Any]]:
-        """Every call that it received, in order; written to disk before it answered."""
-        return [json.loads(line) for line in self.call_log.read_text(encoding="utf-8").splitlines()]
+        """Every call that it received, in order; written to disk before it answered.
+
+        A line that is being written is no call yet: while the provider works, the log may end within one.
+        """
+        lines = self.call_log.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 @contextmanager
