@@ -74,7 +74,7 @@ def _hold_id(bill: OpenBill) -> str:
 
 
 def _closed(bill: OpenBill, usage: Usage, cost: Money) -> CellSettled:
-    return CellSettled(bill.run_id, bill.cell, bill.attempt, usage, cost)
+    return CellSettled(bill.run_id, bill.cell, bill.attempt, bill.outcome_known, usage, cost)
 
 
 def _to_settle(bill: OpenBill, attempt: ResolvedAttempt) -> bool:

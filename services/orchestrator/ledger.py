@@ -88,12 +88,14 @@ class CellScores(NamedTuple):
 class CellSettled(NamedTuple):
     """An open bill of a cell is known, or never will be. `usage` and `cost` are added to what is on record.
 
-    A bill that is not open any more changes nothing.
+    A bill that is not open any more changes nothing; nor does one of an unknown outcome that has become known since: an
+    answer came late, and what the cost service guessed before is put right under the answer's own bill.
     """
 
     run_id: str
     cell: int
     attempt: int
+    outcome_known: bool
     usage: Usage
     cost: Money
 

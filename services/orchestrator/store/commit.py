@@ -32,7 +32,7 @@ from services.orchestrator.store.rows import bill_values, statistics_of
 from services.orchestrator.store.run_commit import RunCommit, attempt_row, close_calls, open_bills, write_results
 from services.orchestrator.store.runs import end_run_if_done, event_row, lock_progress, take_step
 from services.orchestrator.store.statements import (
-    CLOSE_BILL,
+    CLOSE_BILL_AS_READ,
     COUNT_COMPLETE,
     COUNT_OPEN_CALLS,
     COUNTERS,
@@ -211,7 +211,8 @@ def _write_scores(run: RunCommit, scored: list[CellScores]) -> None:
 def _write_bills(run: RunCommit, bills: list[CellSettled]) -> None:
     """Add amounts to the run, to an attempt's record, and to the cell's result, which has all its attempts in it."""
     for bill in bills:
-        closed = run.execute(CLOSE_BILL, {"of_cell": bill.cell, "of_attempt": bill.attempt})
+        key = {"of_cell": bill.cell, "of_attempt": bill.attempt, "outcome_known": bill.outcome_known}
+        closed = run.execute(CLOSE_BILL_AS_READ, key)
         if not closed.rowcount:
             continue
         amounts = bill_values(bill.usage, bill.cost)

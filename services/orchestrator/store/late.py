@@ -1,7 +1,8 @@
 """Deliveries out of turn: an answer of a worker that had lost its lease, a call that was given up and came back.
 
 A paid answer is never thrown away: it becomes the result of a cell that has none, or takes the place of an UNKNOWN (or
-CANCELLED) one. A cell never has a second result, and every call has exactly one record.
+CANCELLED) one. Where its cell has another answer already, and where the call has failed, its cost takes the place of
+what was guessed when the call was lost. A cell never has a second result, and every call has exactly one record.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import RowMapping, delete, exists, insert, select, update
 
+from services.orchestrator.calls import Money, Usage
 from services.orchestrator.ledger import CellAgain, CellResult
-from services.orchestrator.records import was_made
+from services.orchestrator.records import EARLIER, was_made
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.events import result_event_row
@@ -28,6 +30,7 @@ from services.orchestrator.store.run_commit import (
 )
 from services.orchestrator.store.statements import CLOSE_BILL
 
+_LOST = CellStatus.UNKNOWN.value
 _REPLACEABLE = (CellStatus.UNKNOWN, CellStatus.CANCELLED)
 
 
@@ -43,27 +46,66 @@ def deliver_late(run: RunCommit, outcome: CellResult | CellAgain) -> None:
     )
     record = run.connection.execute(select(t.attempts).where(*_attempt(run, outcome))).mappings().one_or_none()
     answer = outcome if isinstance(outcome, CellResult) and outcome.status is CellStatus.DONE else None
-    if result is None:
-        if answer is not None and not run.ended:
-            _forget(run, outcome, record)
-            run.connection.execute(
-                delete(t.retries).where(t.retries.c.run_id == run.run_id, t.retries.c.cell == outcome.cell)
-            )
-            write_results(run, [answer], late=True)
-            _reopen(run, outcome.cell)
-    elif answer is not None and CellStatus(result["status"]) in _REPLACEABLE:
-        _replace(run, answer, result, record)
-    elif result["attempt"] != outcome.attempt and record is None:
-        reason = outcome.error_reason if isinstance(outcome, CellResult) else outcome.reason
-        run.insert(t.attempts, [attempt_row(run, outcome, "superseded", reason)])
-        amounts = bill_values(outcome.usage, outcome.cost)
+    if answer is not None and result is None and not run.ended:
+        _forget(run, outcome, record)
         run.connection.execute(
-            update(t.results)
-            .where(t.results.c.run_id == run.run_id, t.results.c.cell == outcome.cell)
-            .values({name: t.results.c[name] + amount for name, amount in amounts.items()})
+            delete(t.retries).where(t.retries.c.run_id == run.run_id, t.retries.c.cell == outcome.cell)
         )
-        run.add_bill(outcome.usage, outcome.cost)
-        open_bills(run, [outcome])
+        write_results(run, [answer], late=True)
+        _reopen(run, outcome.cell)
+    elif answer is not None and result is not None and CellStatus(result["status"]) in _REPLACEABLE:
+        _replace(run, answer, result, record)
+    elif record is not None:
+        if record["outcome"].removesuffix(EARLIER) == _LOST and _is_known(outcome):
+            _learn(run, outcome, result, record)
+    elif result is not None and result["attempt"] != outcome.attempt:
+        _supersede(run, outcome)
+    elif result is not None and result["status"] == _LOST and _is_known(outcome):
+        before = _own_bill(run, result)
+        run.execute(CLOSE_BILL, {"of_cell": outcome.cell, "of_attempt": outcome.attempt})
+        run.add_bill(*bill_of(before), sign=-1)
+        _add_to_result(run, outcome.cell, bill_of(tuple(-amount for amount in before)))
+        _add_call(run, outcome)
+
+
+def _is_known(outcome: CellResult | CellAgain) -> bool:
+    """Whether it says how a call that was made has ended."""
+    return outcome.status is not CellStatus.UNKNOWN if isinstance(outcome, CellResult) else outcome.outcome == "failed"
+
+
+def _learn(run: RunCommit, outcome: CellResult | CellAgain, result: RowMapping | None, record: RowMapping) -> None:
+    """Put the end of a call that counts as lost in the place of what was guessed of it."""
+    _forget(run, outcome, record)
+    if result is not None:
+        _add_to_result(run, outcome.cell, bill_of(tuple(-amount for amount in _bill(record))))
+        _supersede(run, outcome)
+        return
+    run.insert(t.attempts, [attempt_row(run, outcome, record["outcome"], record["reason"])])
+    run.deltas["attempts_failed"] += 1
+    run.add_bill(outcome.usage, outcome.cost)
+    open_bills(run, [outcome])
+
+
+def _supersede(run: RunCommit, outcome: CellResult | CellAgain) -> None:
+    """Note a call whose cell has its result from another one."""
+    reason = outcome.error_reason if isinstance(outcome, CellResult) else outcome.reason
+    run.insert(t.attempts, [attempt_row(run, outcome, "superseded", reason)])
+    _add_call(run, outcome)
+
+
+def _add_call(run: RunCommit, outcome: CellResult | CellAgain) -> None:
+    """Add a call's tokens and cost to its cell's result and to the run."""
+    _add_to_result(run, outcome.cell, (outcome.usage, outcome.cost))
+    run.add_bill(outcome.usage, outcome.cost)
+    open_bills(run, [outcome])
+
+
+def _add_to_result(run: RunCommit, cell: int, bill: tuple[Usage, Money]) -> None:
+    run.connection.execute(
+        update(t.results)
+        .where(t.results.c.run_id == run.run_id, t.results.c.cell == cell)
+        .values({name: t.results.c[name] + amount for name, amount in bill_values(*bill).items()})
+    )
 
 
 def _attempt(run: RunCommit, outcome: CellResult | CellAgain) -> tuple[Any, ...]:
@@ -76,6 +118,12 @@ def _attempt(run: RunCommit, outcome: CellResult | CellAgain) -> tuple[Any, ...]
 
 def _bill(row: RowMapping) -> tuple[int, ...]:
     return tuple(row[name] for name in BILL_COLUMNS)
+
+
+def _own_bill(run: RunCommit, result: RowMapping) -> tuple[int, ...]:
+    """What the call that gave the result has cost, without the cell's other attempts."""
+    before = earlier_bills(run, [result["cell"]]).get(result["cell"], NO_BILL)
+    return tuple(a - b for a, b in zip(_bill(result), before, strict=True))
 
 
 def _forget(run: RunCommit, outcome: CellResult | CellAgain, record: RowMapping | None) -> None:
@@ -91,8 +139,7 @@ def _forget(run: RunCommit, outcome: CellResult | CellAgain, record: RowMapping 
 
 def _replace(run: RunCommit, answer: CellResult, old: RowMapping, record: RowMapping | None) -> None:
     """Put an answer in the place of a result without one. The old event stays readable under its sequence."""
-    before = earlier_bills(run, [answer.cell]).get(answer.cell, NO_BILL)
-    own_usage, own_cost = bill_of(tuple(a - b for a, b in zip(_bill(old), before, strict=True)))
+    own_usage, own_cost = bill_of(_own_bill(run, old))
     _forget(run, answer, record)
     if old["attempt"] == answer.attempt:
         run.add_bill(own_usage, own_cost, sign=-1)

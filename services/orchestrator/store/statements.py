@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, Boolean, bindparam, delete, func, select, update
 
 from services.orchestrator.states import CellStatus
 from services.orchestrator.store import tables as t
@@ -78,6 +78,9 @@ _BILL_OF_CALL = (
     t.open_bills.c.attempt == bindparam("of_attempt"),
 )
 CLOSE_BILL = delete(t.open_bills).where(*_BILL_OF_CALL)
+CLOSE_BILL_AS_READ = CLOSE_BILL.where(
+    (t.open_bills.c.status != CellStatus.UNKNOWN.value) == bindparam("outcome_known", type_=Boolean)
+)
 POSTPONE_BILL = update(t.open_bills).where(*_BILL_OF_CALL).values(ask_at_us=bindparam("next_us"))
 
 

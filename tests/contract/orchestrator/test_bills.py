@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.orchestrator.calls import Money, Usage
 from services.orchestrator.ledger import (
     CellAgain,
+    CellResult,
     CellSettled,
     ShardEnd,
 )
@@ -32,6 +35,11 @@ async def test_an_open_bill_has_the_usage_of_its_own_call_alone(ledger: SqlLedge
     ]
 
 
+def told(attempt: int, usage: Usage, cost: Money, *, outcome_known: bool = True) -> CellSettled:
+    """What the cost service says of a call of the first cell."""
+    return CellSettled("run_1", 0, attempt, outcome_known, usage, cost)
+
+
 async def cost_of_run(ledger: SqlLedger) -> Money:
     return (await ledger.get_run(PROJECT, "run_1")).statistics.cost
 
@@ -49,7 +57,8 @@ async def test_a_bill_is_added_once_to_the_run_the_result_and_the_attempt(ledger
         (2, True),
     }
 
-    for bill in [CellSettled("run_1", 0, 1, Usage(7), Money(4)), CellSettled("run_1", 0, 2, Usage(), Money(3))] * 2:
+    late, own = told(1, Usage(7), Money(4), outcome_known=False), told(2, Usage(), Money(3))
+    for bill in [late, own, late, own]:
         await write(ledger, bill)
 
     run = await ledger.get_run(PROJECT, "run_1")
@@ -75,9 +84,75 @@ async def test_a_late_answer_closes_the_bill_of_its_call_and_no_other(ledger: Sq
     (left,) = (await ledger.load_shard("run_1", 0, 1)).open_bills
     assert left.attempt == 2
     for attempt in (1, 2):
-        await write(ledger, CellSettled("run_1", 0, attempt, Usage(), Money(2)))
+        await write(ledger, told(attempt, Usage(), Money(2), outcome_known=False))
 
     assert await cost_of_run(ledger) == Money(7)
+
+
+async def test_what_a_lost_call_was_guessed_to_cost_is_not_the_bill_of_its_late_answer(ledger: SqlLedger) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, result(0, CellStatus.UNKNOWN, settled=False))
+    # Somebody reads the hold of the lost call, which expired; before he writes, the answer comes, and is settled.
+    await write(ledger, result(0, settled=False), worker="zombie")
+
+    await write(ledger, told(1, Usage(7), Money(11), outcome_known=False), worker="sweeper")
+    assert (await ledger.load_shard("run_1", 0, 1)).open_bills != ()
+    await write(ledger, told(1, Usage(), Money(2)), worker="zombie")
+
+    assert await cost_of_run(ledger) == Money(7)
+    assert (await ledger.get_run(PROJECT, "run_1")).statistics.usage.input_tokens == 3
+
+
+FAILED_LATE = CellAgain("run_1", 0, 1, "failed", "STREAM_TRUNCATED", 99, Usage(3), settled=False)
+
+
+@pytest.mark.parametrize("guessed_first", [True, False])
+@pytest.mark.parametrize("second", [CellStatus.DONE, None])
+@pytest.mark.parametrize("late", [FAILED_LATE, result(0, settled=False, cost=0)], ids=["failed", "answered"])
+async def test_the_end_of_a_lost_call_takes_the_place_of_what_was_guessed(
+    ledger: SqlLedger, late: CellResult | CellAgain, second: CellStatus | None, guessed_first: bool
+) -> None:
+    """Whether its cell has another answer by then or not, and whether the guess is written before or after it."""
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, CellAgain("run_1", 0, 1, "unknown", "", 0, settled=False))
+    if second is not None:
+        await write(ledger, *sent(first.shard, 0, attempt=2))
+        await write(ledger, result(0, second, attempt=2))
+    guess = told(1, Usage(7), Money(11), outcome_known=False)
+    for each in (guess, late) if guessed_first else (late, guess):
+        await write(ledger, each, worker="zombie")
+    await write(ledger, late, worker="zombie")
+
+    await write(ledger, told(1, Usage(), Money(2)), worker="zombie")
+
+    run = (await ledger.get_run(PROJECT, "run_1")).statistics
+    others = Money(0) if second is None else Money(5)
+    assert (run.cost, run.usage.input_tokens) == (Money(2 + others.nano_usd), 3 if second is None else 6)
+    assert (await ledger.load_shard("run_1", 0, 1)).open_bills == ()
+    stored = await ledger.get_result("run_1", 0)
+    if stored is not None:
+        assert (stored.record.cost, stored.record.usage) == (run.cost, run.usage)
+
+
+async def test_the_failure_of_a_call_that_was_given_up_tells_what_it_cost(ledger: SqlLedger) -> None:
+    await start(ledger, cells=1)
+    (first,) = await claim(ledger)
+    await write(ledger, *sent(first.shard, 0))
+    await write(ledger, result(0, CellStatus.UNKNOWN, settled=False, cost=0))
+    await write(ledger, told(1, Usage(7), Money(11), outcome_known=False))
+
+    for _ in range(2):
+        await write(ledger, result(0, CellStatus.FAILED, settled=False, cost=0), worker="zombie")
+    await write(ledger, told(1, Usage(), Money(2)), worker="zombie")
+
+    stored = await ledger.get_result("run_1", 0)
+    assert stored is not None
+    assert (stored.record.status, stored.record.cost) == (CellStatus.UNKNOWN, Money(2))
+    assert await cost_of_run(ledger) == Money(2)
 
 
 async def test_open_bills_have_their_turns_ever_more_rarely_until_they_are_overdue(

@@ -62,7 +62,7 @@ async def test_a_known_outcome_is_settled_also_after_its_hold_expired(state: Att
     known = await known_costs(cost, "prj_1", [bill(3, attempt=2)])
 
     assert [(item.attempt_id, item.usage) for item in cost.settled] == [("run_1/3/2/1", USAGE)]
-    assert known == [CellSettled("run_1", 3, 2, NO_USAGE, PRICE)]
+    assert known == [CellSettled("run_1", 3, 2, True, NO_USAGE, PRICE)]
 
 
 @pytest.mark.parametrize(
