@@ -12,16 +12,29 @@ FROM ${BASE} AS build
 WORKDIR /build
 RUN ["python3", "-m", "venv", "/build/venv"]
 COPY requirements-services.txt ./
-# Nothing can be compiled at run time, on a read-only file system; by content instead of by time it is the same bytes each
-# time. Tests of packages stay out. Hashes make it the same packages everywhere. An index of one's own comes as a secret, and stays out of the image:
+# Hashes make it the same packages everywhere. An index of one's own comes as a secret, and stays out of the image:
 #   docker build --secret id=pip_config,src=pip.conf .
 RUN --mount=type=secret,id=pip_config,target=/etc/pip.conf \
     /build/venv/bin/pip install --disable-pip-version-check --no-cache-dir --no-compile --require-hashes \
-        --only-binary :all: --no-binary rouge-score --target /opt/llmlab --requirement requirements-services.txt \
-    && rm -rf /opt/llmlab/bin \
-    && find /opt/llmlab -type d -name tests -path '*/scipy/*' -prune -exec rm -rf {} + \
-    && find /opt/llmlab -type d -name tests -path '*/numpy/*' -prune -exec rm -rf {} + \
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/llmlab
+        --only-binary :all: --no-binary rouge-score --target /opt/llmlab --requirement requirements-services.txt
+# A quarter of what the packages hold is of no use here: programs, tests, what only compilers and type checkers read; the build
+# tree of CEL and those of its functions that are not switched on.
+WORKDIR /opt/llmlab
+RUN rm -rf bin bazel-project cel_expr_python/ext \
+    && find . -type d '(' -name test -o -name tests -o -name include ')' -prune -exec rm -rf {} + \
+    && find . -type f '(' -name '*.py[ix]' -o -name '*.px[di]' ')' -delete
+# Arrow's network, clouds and ORC, and its libraries once more under names that nothing loads.
+WORKDIR /opt/llmlab/pyarrow
+RUN rm -rf src ./*flight* ./*s3* ./*gcsfs* ./*azurefs* ./*hdfs* ./*orc* ./_substrait* ./_pyarrow_cpp_tests* \
+    libarrow_python*.so libarrow_python*.so.*.*
+# All of SciPy but special functions and graphs.
+WORKDIR /opt/llmlab/scipy
+RUN rm -rf cluster datasets differentiate fftpack integrate interpolate io misc ndimage odr optimize signal spatial stats
+WORKDIR /opt/llmlab
+# What processes load late is still found. Nothing can be compiled at run time, on a read-only file system; by content instead of
+# by time it is the same bytes each time.
+RUN python3 -B -c 'import cel_expr_python.cel, pyarrow.parquet, rouge_score.rouge_scorer, sacrebleu, scipy.sparse.csgraph, scipy.special' \
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash .
 COPY llmlab /opt/llmlab/llmlab
 COPY services /opt/llmlab/services
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/llmlab/llmlab /opt/llmlab/services \
