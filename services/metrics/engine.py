@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar, TypeVarTuple
 
+from services.metrics.portions import run_portions
 from services.metrics.registry import Plan, ScorerSpec
 from services.metrics.scoring import FrozenSpec, SampleScores, SampleTexts, freeze_spec, plan_of, score_samples
 from services.runtime.errors import DomainError, Internal, ResourceExhausted
@@ -21,6 +21,11 @@ Outcome: TypeAlias = SampleScores | DomainError
 class Workers(Protocol):
     """Where work is done; services.runtime.pool.ProcessPool is one."""
 
+    @property
+    def parallel(self) -> int:
+        """Tasks that are worked on at the same time."""
+        ...
+
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
         """`fn(*args)`, computed elsewhere. Raises Internal where the worker died of it."""
         ...
@@ -33,6 +38,11 @@ class Limits:
     samples_per_task: int
     characters_per_task: int
     max_text_characters: int
+
+
+def at_once(workers: Workers) -> int:
+    """Tasks of one request that are handed in at a time: one for each worker, and one that waits for the first."""
+    return workers.parallel + 1
 
 
 def _characters(sample: SampleTexts) -> int:
@@ -59,7 +69,9 @@ class Engine:
         outcomes: list[Outcome | None] = [self.refusal(sample) for sample in samples]
         accepted = [index for index, refusal in enumerate(outcomes) if refusal is None]
         tasks = list(self._tasks(samples, accepted))
-        results = await asyncio.gather(*(self._run(frozen, [samples[index] for index in task]) for task in tasks))
+        results = await run_portions(
+            lambda task: self._run(frozen, [samples[index] for index in task]), tasks, at_once(self._workers)
+        )
         for task, scored in zip(tasks, results, strict=True):
             for index, outcome in zip(task, scored, strict=True):
                 outcomes[index] = outcome

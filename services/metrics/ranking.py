@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from services.metrics.intervals import UNKNOWN, Interval, Numbers, normal_quantile, t_quantile
 from services.runtime.errors import InvalidField
+from services.runtime.stopping import check_stopped
 
 ELO: Final = 400.0 / math.log(10.0)
 """Points of one unit of the logarithm of the odds."""
@@ -197,6 +198,7 @@ def _fit(wins: Wins) -> Numbers:
     # Adding a constant to all ratings changes nothing; this holds their mean at 0.
     centre = np.full((players, players), 1.0 / players)
     for _ in range(_STEPS_MAX):
+        check_stopped()
         expected = 1.0 / (1.0 + np.exp(ratings[:, None, :] - ratings[:, :, None]))
         gradient = won - (games * expected).sum(axis=2)
         curvature = -games * expected * (1.0 - expected)

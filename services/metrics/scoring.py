@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from services.metrics.declarations import Absent, Subject
 from services.metrics.registry import Plan, ScorerSpec, make_plan
+from services.runtime.stopping import check_stopped
 
 if TYPE_CHECKING:
     from services.metrics.judge.rubric import RubricJudgement
@@ -71,6 +72,7 @@ def score_subject(plan: Plan, subject: Subject) -> SampleScores:
     values: list[float | None] = []
     absent: list[tuple[int, str]] = []
     for scorer, parameters in plan.steps:
+        check_stopped()
         for value in scorer.function(subject, parameters):
             if isinstance(value, Absent):
                 absent.append((len(values), value.reason))

@@ -26,6 +26,7 @@ from services.metrics.quantiles import (
     quantile_value,
 )
 from services.runtime.errors import InvalidField
+from services.runtime.stopping import check_stopped
 
 DEFAULT_CONFIDENCE = 0.95
 CONFIDENCE_MIN = 0.5
@@ -209,4 +210,8 @@ def summarize_all(series: Sequence[Series], confidence: float) -> list[list[Esti
     Raises:
         InvalidField: one of them breaks a rule.
     """
-    return [summarize(each, confidence, f"series[{index}]") for index, each in enumerate(series)]
+    summaries = []
+    for index, each in enumerate(series):
+        check_stopped()
+        summaries.append(summarize(each, confidence, f"series[{index}]"))
+    return summaries

@@ -1,7 +1,8 @@
 """CPU work in processes of its own, so that the loop stays free.
 
 Workers are spawned, never forked (a fork after grpc has started threads can hang). They end with their parent however
-it ended, leave Ctrl-C to it, and are replaced when one dies.
+it ended, leave Ctrl-C to it, and are replaced when one dies. A task whose caller is gone is told so through a byte of
+shared memory, which it sees at its next `check_stopped`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, MutableSequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -21,12 +23,17 @@ from types import ModuleType
 from typing import TypeVar, TypeVarTuple
 
 from services.runtime.errors import Internal, ResourceExhausted, Unavailable
+from services.runtime.stopping import run_stoppable
 from services.runtime.threads import WorkerThreads
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _log = logging.getLogger(__name__)
+
+_SPAWN = multiprocessing.get_context("spawn")
+_stops: MutableSequence[int] = []
+"""In a worker: the bytes of its pool's tasks."""
 
 
 class ProcessPool:
@@ -36,8 +43,10 @@ class ProcessPool:
         self._workers = workers
         self._max_waiting = max_waiting
         self._warm_up = warm_up
-        self._unfinished = 0
         self._closed = False
+        # A task's byte is not 0 where nobody waits for it any more. It is free again when its worker is.
+        self._stops: MutableSequence[int] = _SPAWN.RawArray("b", max_waiting + workers) if workers else []
+        self._free = deque(range(len(self._stops)))
         self._thread = WorkerThreads("pool", 1, max_waiting) if workers == 0 else None
         self._executor = self._start() if workers and early else None
 
@@ -60,26 +69,38 @@ class ProcessPool:
     @property
     def unfinished(self) -> int:
         """Tasks that were handed in and have not ended, those in a worker with them."""
-        return self._unfinished
+        return len(self._stops) - len(self._free)
+
+    @property
+    def parallel(self) -> int:
+        """Tasks that are worked on at the same time."""
+        return max(1, self._workers)
 
     async def run(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `fn(*args)` in a worker: a function of an importable module; arguments, result and exception are pickled.
 
-        A task whose worker died is run once more, so it must be free of side effects. Raises
+        A caller that is cancelled leaves at once: work that has not begun is dropped, work that has begun ends at its
+        next `check_stopped`. A task whose worker died is run once more, so it must be free of side effects. Raises
         ResourceExhausted(OVERLOADED) when `max_waiting` tasks wait, Internal when its worker died twice,
         Unavailable(SHUTTING_DOWN) after `close`.
         """
         if self._thread is not None:
-            return await self._thread.run(lambda: fn(*args))
+            return await self._run_in_thread(self._thread, fn, args)
         if self._closed:
             raise Unavailable("SHUTTING_DOWN", "the process pool is closed because the service is stopping")
-        if self._unfinished >= self._max_waiting + self._workers:
-            raise ResourceExhausted("OVERLOADED", f"{self._max_waiting} tasks wait for a worker already; try again")
-        self._unfinished += 1
-        try:
-            return await self._run_in_process(fn, args)
-        finally:
-            self._unfinished -= 1
+        for _ in range(2):
+            if not self._free:
+                raise ResourceExhausted("OVERLOADED", f"{self._max_waiting} tasks wait for a worker already; try again")
+            executor = self._executor = self._executor or self._start()
+            try:
+                return await self._run_in_process(executor, fn, args)
+            except BrokenProcessPool:
+                # Every task of a broken pool comes here; the first replaces it.
+                if executor is self._executor:
+                    _log.warning("a worker process died; starting new ones")
+                    executor.shutdown(wait=False)
+                    self._executor = self._start()
+        raise Internal("INTERNAL", "two worker processes died on this task; the server's log has more")
 
     async def close(self) -> None:
         """Refuse new tasks, finish those that were handed in, and end the workers."""
@@ -89,25 +110,36 @@ class ProcessPool:
         if self._executor is not None:
             await asyncio.to_thread(self._executor.shutdown)
 
-    async def _run_in_process(self, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
-        for _ in range(2):
-            executor = self._executor = self._executor or self._start()
-            try:
-                return await asyncio.wrap_future(_submit(executor, fn, *args))
-            except BrokenProcessPool:
-                # Every task of a broken pool comes here; the first replaces it.
-                if executor is self._executor:
-                    _log.warning("a worker process died; starting new ones")
-                    executor.shutdown(wait=False)
-                    self._executor = self._start()
-        raise Internal("INTERNAL", "two worker processes died on this task; the server's log has more")
+    async def _run_in_thread(self, thread: WorkerThreads, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
+        left = threading.Event()
+        try:
+            return await thread.run(lambda: run_stoppable(left.is_set, fn, *args))
+        except asyncio.CancelledError:
+            left.set()
+            raise
+
+    async def _run_in_process(self, executor: ProcessPoolExecutor, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
+        place = self._free.popleft()
+        self._stops[place] = 0
+        try:
+            future = _submit(executor, _run_task, place, fn, args)
+        except BaseException:
+            self._free.append(place)
+            raise
+        future.add_done_callback(lambda _: self._free.append(place))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # Places are given away by this thread alone, so that this one still belongs to the task.
+            self._stops[place] = 1
+            raise
 
     def _start(self) -> ProcessPoolExecutor:
         executor = ProcessPoolExecutor(
             self._workers,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=_SPAWN,
             initializer=_prepare_worker,
-            initargs=(self._warm_up,),
+            initargs=(self._warm_up, self._stops),
         )
         # The executor spawns a worker per task while none is idle: this many trivial tasks make it spawn them all.
         # A worker that cannot even start breaks the pool at once; whoever runs a task next is told.
@@ -140,7 +172,13 @@ def _fit_to_spawn() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepare_worker(warm_up: Callable[[], None] | None) -> None:
+def _run_task(place: int, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
+    return run_stoppable(lambda: _stops[place] != 0, fn, *args)
+
+
+def _prepare_worker(warm_up: Callable[[], None] | None, stops: MutableSequence[int]) -> None:
+    global _stops  # noqa: PLW0603 (a worker serves one pool, which is all that it knows)
+    _stops = stops
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     if warm_up is not None:

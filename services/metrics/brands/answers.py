@@ -12,6 +12,7 @@ from services.metrics.brands.detection import BrandCount, Citation, Mention, det
 from services.metrics.brands.excerpts import sentence_around
 from services.metrics.brands.language import is_english
 from services.metrics.brands.sentiment import sentiment_of
+from services.runtime.stopping import check_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,12 @@ def detect_answers(brands: tuple[Brand, ...], answers: Sequence[str], depth: Dep
 
     Raises:
         InvalidField: the brands make no sense.
+        Stopped: nobody waits for the result any more.
     """
     detector = detector_of(brands)
     found: list[AnswerBrands] = []
     for answer in answers:
+        check_stopped()
         try:
             detection = detector.detect(answer)
             contexts: tuple[Context, ...] = ()
@@ -77,6 +80,7 @@ def _contexts(answer: str, mentions: Sequence[Mention], *, with_sentiment: bool)
         span = sentence_around(answer, mention.start, mention.end)
         text = answer[slice(*span)]
         if judged and span not in sentiments:
+            check_stopped()
             sentiments[span] = sentiment_of(text)
         contexts.append(Context(text, span[0], sentiments.get(span)))
     return tuple(contexts)

@@ -62,9 +62,9 @@ def is_composing(character: str) -> bool:
     return _COMPOSING.match(character) is not None
 
 
-def is_kept(character: str) -> bool:
-    """Whether the character stays as it is, whatever Unicode says that it folds to."""
-    return _KEPT.match(character) is not None
+def any_kept(text: str) -> bool:
+    """Whether one of the characters stays as it is, whatever Unicode says that it folds to."""
+    return _KEPT.search(text) is not None
 
 
 def fold_character(character: str) -> str:

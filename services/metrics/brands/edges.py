@@ -7,22 +7,14 @@ A sign between two words can bind them into another name ("you.com", "AT&T", "T-
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import regex
-
 from services.metrics.brands.characters import is_hangul, is_word, joins
+from services.metrics.brands.paths import SIGNS, Paths
 
 FREE: Final = frozenset(' \n\t\r,;:!?()[]{}<>|*"~`^')
 """Signs that never bind: where a name stands between two of them, nothing else has to be looked at."""
 
 _LIST_NUMBER_DIGITS_MAX: Final = 3
-_PATH_LOOKED_AT: Final = 256
-_PATH_BEGINS_WITHIN: Final = 64
 _CURRENCIES: Final = frozenset("$\u20ac\u00a3\u00a5\u20b9")
-_PATH_SIGNS: Final = frozenset("/\\=?#%&~+-")
-# What begins an address without a scheme ("example.com/blog/") or the path of a file ("/usr/share/", "./docs/").
-_PATH = regex.compile(
-    r"(?:^|[^\w.@-])(?:(?:[a-z0-9-]+\.)+[a-z]{2,24}(?::\d+)?/|[a-z]:\\|(?:~|\.\.?)/)|(?:^|[\"'`(])/[\w.-]+/"
-)
 _ENDINGS_OF_CONTRACTIONS = frozenset({"s", "t", "d", "m", "re", "ve", "ll"})
 
 # Korean particles, which are written onto the noun.
@@ -48,14 +40,14 @@ def word_ends(text: str, end: int) -> bool:
     return text[end:stop] in _PARTICLES
 
 
-def may_begin(text: str, start: int, end: int) -> bool:
+def may_begin(text: str, start: int, end: int, paths: Paths) -> bool:
     """Whether a name that takes `start` to `end` may begin at `start`; that a word begins there is known."""
     if start == 0 or text[start - 1] in FREE:
         return True
     sign = text[start - 1]
     if is_word(sign):
         return is_word(text[start])  # not ".NET" in "ASP.NET"
-    if sign in _PATH_SIGNS and _in_path(text, start):
+    if sign in SIGNS and paths.hold(start):
         return False
     if sign in _CURRENCIES and text[start].isdecimal():
         return False  # not "3M" in "$3M"
@@ -155,11 +147,3 @@ def _numbers_an_item(text: str, point: int) -> bool:
     while start > 0 and point - start < _LIST_NUMBER_DIGITS_MAX and text[start - 1].isdecimal():
         start -= 1
     return start < point and (start == 0 or not (is_word(text[start - 1]) or text[start - 1] in ".,-"))
-
-
-def _in_path(text: str, start: int) -> bool:
-    """Whether the place, behind a sign, lies in a path: of an address without a scheme or of a file."""
-    unspaced = text[max(0, start - _PATH_LOOKED_AT) : start].rsplit(maxsplit=1)[-1]
-    if "/" not in unspaced and "\\" not in unspaced:
-        return False
-    return _PATH.search(unspaced, 0, _PATH_BEGINS_WITHIN) is not None

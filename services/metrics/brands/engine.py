@@ -11,7 +11,8 @@ from services.metrics.brands.brand_set import Brand
 from services.metrics.brands.detection import detector_of
 from services.metrics.brands.observations import Observations
 from services.metrics.brands.visibility import Visibility, summarize_brands
-from services.metrics.engine import Limits, Workers
+from services.metrics.engine import Limits, Workers, at_once
+from services.metrics.portions import run_portions
 from services.metrics.summaries import CONFIDENCE_MIN, DEFAULT_CONFIDENCE
 from services.runtime.errors import DomainError, Internal, InvalidField, ResourceExhausted
 
@@ -37,8 +38,10 @@ class BrandEngine:
         outcomes: list[Outcome | None] = [self._refusal(answer) for answer in answers]
         accepted = [index for index, refusal in enumerate(outcomes) if refusal is None]
         tasks = list(self._tasks(answers, accepted))
-        results = await asyncio.gather(
-            *(self._workers.run(detect_answers, brands, [answers[index] for index in task], depth) for task in tasks)
+        results = await run_portions(
+            lambda task: self._workers.run(detect_answers, brands, [answers[index] for index in task], depth),
+            tasks,
+            at_once(self._workers),
         )
         for task, found in zip(tasks, results, strict=True):
             for index, each in zip(task, found, strict=True):

@@ -14,12 +14,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from services.metrics.brands.characters import fold_character, is_composing, is_kept, joins
+from services.metrics.brands.characters import any_kept, fold_character, is_composing, joins
 
 _PAGE_BITS: Final = 8
 _PAGE_SIZE: Final = 1 << _PAGE_BITS
 _CODE_POINTS: Final = 0x110000
 _SPECIAL: Final = 0xFFFFFFFF
+_PIECE_LENGTH_MAX: Final = 32
+"""A letter and its marks; more marks are folded by themselves (as in the Stream-Safe Text Format, Unicode Standard
+Annex 15, which takes 30): Python sorts the marks of one letter in time that grows with the square of their number."""
 _PIECES_KEPT_MAX: Final = 4_096
 _PIECE_KEPT_LENGTH_MAX: Final = 8
 _DOT_ABOVE: Final = "\u0307"
@@ -118,7 +121,8 @@ def _fold_pieces(text: str, folded: Codes, special: list[int]) -> Folded:
             start -= 1
         end += 1
         index += 1
-        while index < len(special) and special[index] == end and is_composing(text[end]):
+        limit = start + _PIECE_LENGTH_MAX
+        while index < len(special) and special[index] == end < limit and is_composing(text[end]):
             end += 1
             index += 1
         before = folded[copied:start].tobytes().decode("utf-32-le")
@@ -144,7 +148,7 @@ def _fold_piece(piece: str) -> str:
     """A character with what melts into it."""
     known = _pieces.get(piece)
     if known is None:
-        composed = piece if any(map(is_kept, piece)) else unicodedata.normalize("NFKC", piece)
+        composed = piece if any_kept(piece) else unicodedata.normalize("NFKC", piece)
         known = "".join(map(fold_character, composed))
         if _DOT_ABOVE in known:
             known = known.replace("i" + _DOT_ABOVE, "i")

@@ -11,11 +11,13 @@ import regex
 
 from services.metrics.brands.characters import character_class, is_word, joins
 from services.metrics.brands.spans import Spans
+from services.runtime.stopping import check_stopped
 
 _HOST_LENGTH_MAX: Final = 253
 _SCHEME_LENGTH_MAX: Final = 16
 _SCHEME: Final = frozenset(ascii_lowercase + digits)
 _TARGET_LENGTH_MAX: Final = 2_048
+_POINTS_PER_CHECK: Final = 4_096
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 # What an address goes on with: no space, quote, bracket or letter of a script without spaces; round brackets in pairs;
 # a comma or semicolon only behind the host.
@@ -59,7 +61,9 @@ class Links:
             if host is not None and len(host[1]) <= _HOST_LENGTH_MAX:
                 yield Host(_without_www(host[1]), host.start(1), addressed=True)
         position = 0
-        for point in _POINT_IN_WORD.finditer(self._text):
+        for number, point in enumerate(_POINT_IN_WORD.finditer(self._text)):
+            if not number % _POINTS_PER_CHECK:
+                check_stopped()
             if point.start() < position or (self.any and self.cover(point.start(), point.end())):
                 continue
             start, position = _host_around(self._text, point.start())

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 import ahocorasick_rs
 
 from services.metrics.brands.characters import is_word, joins
 from services.metrics.brands.edges import FREE, may_begin, may_end, word_ends
+from services.metrics.brands.paths import Paths
+from services.runtime.stopping import check_stopped
 
 _SEPARATOR_LENGTH_MAX: Final = 8
 """Characters between two words of a name, as they stand in a text."""
@@ -22,6 +25,8 @@ _WORD_LENGTH_MAX: Final = 128
 WORDS_MAX: Final = 24
 """Words of one name."""
 _STEPS_KEPT_MAX: Final = 4_096
+_MATCHES_PER_CHECK: Final = 4_096
+"""Places that are looked at between two questions whether the answer is still wanted: some ten milliseconds."""
 _DENSE_CHARACTERS_MAX: Final = 60_000
 """Up to this many characters the automaton is a full table, which is the fastest and takes the most memory."""
 
@@ -100,6 +105,7 @@ class _Steps:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self.paths = Paths(text)
         self._known: dict[int, tuple[str, str, int] | None] = {}
 
     def after(self, position: int) -> tuple[str, str, int] | None:
@@ -192,27 +198,28 @@ class NameMatcher:
         cursor, length = 0, len(text)
         plain = self._plain
         steps = _Steps(text)
-        for pattern, start, end in self._automaton.find_matches_as_indexes(text):
-            if start < cursor or (start and text[start - 1] in _ASCII_WORD and text[start] in _ASCII_WORD):
-                continue  # most of what the automaton finds is the middle of a word
-            name = plain[pattern]
-            if name >= 0 and (not start or text[start - 1] in FREE) and (end == length or text[end] in FREE):
-                # The common case, without a further look: a name of one word between signs that bind nothing.
-                names.append(Found(name, start, end))
-                cursor = end
-            elif end < length and text[end] in _ASCII_WORD and text[end - 1] in _ASCII_WORD:
-                continue  # the beginning of a longer word
-            elif _stands_alone(text, start, end):
-                found = next(_names_from(self._roots[pattern], text, start, end, steps), None)
-                if found is not None and found.start >= cursor:
-                    names.append(found)
-                    cursor = found.end
+        for matches in self._matches(text):
+            for pattern, start, end in matches:
+                if start < cursor or (start and text[start - 1] in _ASCII_WORD and text[start] in _ASCII_WORD):
+                    continue  # most of what the automaton finds is the middle of a word
+                name = plain[pattern]
+                if name >= 0 and (not start or text[start - 1] in FREE) and (end == length or text[end] in FREE):
+                    # The common case, without a further look: a name of one word between signs that bind nothing.
+                    names.append(Found(name, start, end))
+                    cursor = end
+                elif end < length and text[end] in _ASCII_WORD and text[end - 1] in _ASCII_WORD:
+                    continue  # the beginning of a longer word
+                elif _stands_alone(text, start, end):
+                    found = next(_names_from(self._roots[pattern], text, start, end, steps), None)
+                    if found is not None and found.start >= cursor:
+                        names.append(found)
+                        cursor = found.end
         return names
 
     def find_longest(self, text: str) -> Iterator[Found]:
         """From each place on the longest name of each owner, also where it overlaps others."""
         steps = _Steps(text)
-        for pattern, start, end in self._automaton.find_matches_as_indexes(text):
+        for pattern, start, end in chain.from_iterable(self._matches(text)):
             if _stands_alone(text, start, end):
                 owned: set[int] = set()
                 for found in _names_from(self._roots[pattern], text, start, end, steps):
@@ -222,6 +229,13 @@ class NameMatcher:
                         yield found
                     if len(owned) == self._owners_below[pattern]:
                         break
+
+    def _matches(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
+        """What the automaton finds (first word, start, end), in portions."""
+        matches = self._automaton.find_matches_as_indexes(text)
+        for first in range(0, len(matches), _MATCHES_PER_CHECK):
+            check_stopped()
+            yield matches[first : first + _MATCHES_PER_CHECK]
 
 
 def _names_from(root: _Node, text: str, start: int, end: int, steps: _Steps) -> Iterator[Found]:
@@ -244,5 +258,5 @@ def _names_from(root: _Node, text: str, start: int, end: int, steps: _Steps) -> 
                 continue
             if trail and not text.startswith(trail, position):
                 continue
-            if may_begin(text, begin, stop) and may_end(text, begin, stop):
+            if may_begin(text, begin, stop, steps.paths) and may_end(text, begin, stop):
                 yield Found(name, begin, stop)

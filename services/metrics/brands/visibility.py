@@ -27,6 +27,7 @@ from services.metrics.intervals import (
 )
 from services.metrics.summaries import Estimate, Series, SeriesKind, summarize
 from services.runtime.errors import ResourceExhausted
+from services.runtime.stopping import check_stopped
 
 FIGURES_MAX: Final = 10_000
 """Brands, prompts and models that one summary gives figures for, counted with each other."""
@@ -166,6 +167,7 @@ class _BrandInRun:
             yield OfPrompt(prompt, self._figures(cells), tuple(models))
 
     def _figures(self, cells: Indices) -> Figures:
+        check_stopped()
         run = self._run
         answers = cells[run.answered[cells]]
         missing = len(cells) - len(answers)

@@ -106,3 +106,14 @@ async def test_columns_that_do_not_fit_are_refused(brands: BrandServiceAsyncStub
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await brands.SummarizeBrands(request, metadata=reader)
     assert error_from_rpc(caught.value).field == "run.found_in"
+
+
+async def test_what_its_caller_left_makes_nobody_wait(brands: BrandServiceAsyncStub, reader: Metadata) -> None:
+    """A minute of work, which must end with its caller's deadline: one thread does all work here."""
+    hostile = [pb.BrandSample(answer="a/" * 50_000)] * 60
+    request = pb.DetectBrandsRequest(brands=[pb.Brand(name="a")], samples=hostile)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await brands.DetectBrands(request, metadata=reader, timeout=1)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    request = pb.DetectBrandsRequest(brands=BRANDS, samples=[pb.BrandSample(answer="I love Stripe.")])
+    assert (await brands.DetectBrands(request, metadata=reader, timeout=15)).samples[0].brands

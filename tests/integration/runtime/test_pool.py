@@ -15,6 +15,8 @@ import pytest
 
 from services.runtime.errors import Internal, ResourceExhausted, Unavailable
 from services.runtime.pool import ProcessPool
+from services.runtime.stopping import check_stopped
+from tests.support.orchestrator import eventually
 from tests.support.processes import module_command
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -77,6 +79,28 @@ async def test_waiting_tasks_are_bounded() -> None:
         assert await pool.run(math.sqrt, 4.0) == 2
 
 
+def go_on_until_stopped(begun: Path) -> None:
+    begun.touch()
+    while True:
+        check_stopped()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_task_whose_caller_left_ends(workers: int, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    async with ProcessPool.open(workers, max_waiting=3) as pool:
+        task = asyncio.create_task(pool.run(go_on_until_stopped, begun))
+        await eventually(begun.exists)
+        waiting = asyncio.create_task(pool.run(go_on_until_stopped, begun))
+        await asyncio.sleep(0)
+        for each in (waiting, task):
+            each.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
+        # The one worker is free again, and a place that was left stops nobody else.
+        assert [await pool.run(math.sqrt, 4.0) for _ in range(5)] == [2] * 5
+        await eventually(lambda: pool.unfinished == 0)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 async def test_a_closed_pool_finishes_what_it_has_and_refuses_more(workers: int) -> None:
     async with ProcessPool.open(workers) as pool:
@@ -126,6 +150,8 @@ def test_workers_leave_the_interrupt_to_their_parent() -> None:
 MAIN = """
 import asyncio, math
 from services.runtime.pool import ProcessPool
+from services.runtime.stopping import check_stopped
+from tests.support.orchestrator import eventually
 from services.shop.work import twice
 
 async def main():

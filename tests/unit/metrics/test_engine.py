@@ -19,6 +19,8 @@ LIMITS = Limits(samples_per_task=3, characters_per_task=100, max_text_characters
 class InPlace:
     """Does the work at once, remembers how it was cut, and dies of one answer as a worker process would."""
 
+    parallel = 1
+
     def __init__(self, deadly_answer: str = "") -> None:
         self.deadly_answer = deadly_answer
         self.tasks: list[list[SampleTexts]] = []

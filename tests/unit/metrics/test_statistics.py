@@ -15,6 +15,8 @@ Ts = TypeVarTuple("Ts")
 class InPlace:
     """Does the work at once."""
 
+    parallel = 1
+
     async def run(self, fn: Callable[[*Ts], R], *args: *Ts) -> R:
         return fn(*args)
 

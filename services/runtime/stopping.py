@@ -1,0 +1,36 @@
+"""Long computations that end when nobody waits for their result any more.
+
+Whoever runs one away from the loop says how to ask whether it is still wanted; what computes looks now and then, at
+places where a look costs nothing beside the work between two of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_running = threading.local()
+
+
+class Stopped(BaseException):
+    """Nobody waits for the result. Not an Exception: what catches those to go on must not go on."""
+
+
+def run_stoppable(is_stopped: Callable[[], bool], fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    """`fn(*args)`, in which `check_stopped` raises once `is_stopped` holds."""
+    _running.is_stopped = is_stopped
+    try:
+        return fn(*args)
+    finally:
+        del _running.is_stopped
+
+
+def check_stopped() -> None:
+    """Raises Stopped where this thread's work is not wanted any more; does nothing in work that nobody can stop."""
+    is_stopped = getattr(_running, "is_stopped", None)
+    if is_stopped is not None and is_stopped():
+        raise Stopped
