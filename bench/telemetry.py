@@ -1,26 +1,25 @@
 """What telemetry costs: the pipeline's study on the embedded product without any, and with figures and traces.
 
     make -s bench NAME=telemetry
-    python -m bench.telemetry [--cells 5000] [--rounds 5]
+    python -m bench.telemetry [--cells 1000] [--turns 16] [--processes 3]
 
-Each way is a process of its own; all live through the whole run and take turns, so that a machine whose speed drifts is
-no slower for one of them than for the others. The last line of output is one JSON object; `bench/README.md` explains
-its keys.
+All ways run in one process, each on services and a home of its own, and take short turns, so that neither the machine's
+speed, which drifts, nor the luck of a process with its memory is worse for one of them. Several processes do that one
+after another. The last line of output is one JSON object; `bench/README.md` explains its keys.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import psutil
@@ -33,8 +32,9 @@ from llmlab.cli.embedded import start_services
 from llmlab.cli.tracing import traced_command
 from llmlab.client import Client, find_credentials
 
-CELLS = 5_000
-ROUNDS = 5
+CELLS = 1_000
+TURNS = 16
+PROCESSES = 3
 WARM_CELLS = 200
 
 WAYS: dict[str, dict[str, str]] = {
@@ -46,115 +46,109 @@ WAYS: dict[str, dict[str, str]] = {
 """The environment of each way, beside nothing else of llmlab's."""
 
 
-async def serve(home: Path) -> None:
-    """Runs a study of as many cells as each line of standard input says, and prints what it took."""
-    this = psutil.Process()
-    async with start_services(home, fixed_ports=False) as endpoints:
-        _, api_key = find_credentials(home, {})
+@asynccontextmanager
+async def open_way(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Client]:
+    """Services of their own, with this environment."""
+    for name in [name for name in os.environ if name.startswith("LLMLAB_")]:
+        del os.environ[name]
+    os.environ.update(environ)
+    if "LLMLAB_TRACE_FILE" in environ:
+        os.environ["LLMLAB_TRACE_FILE"] = str(folder / environ["LLMLAB_TRACE_FILE"])
+    async with start_services(folder, fixed_ports=False) as endpoints:
+        _, api_key = find_credentials(folder, {})
         async with Client(endpoints, api_key=api_key or "") as client:
-            while line := await asyncio.to_thread(sys.stdin.readline):
-                before_s = cpu_s(this)
-                seconds = await run_study(client, int(line))
-                print(json.dumps({"seconds": seconds, "cpu_s": cpu_s(this) - before_s}), flush=True)
+            yield client
 
 
-class Way:
-    """A process that runs studies in one way."""
-
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMLAB_")}
-        self.spans = folder / "spans.jsonl"
-        self._process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "bench.telemetry", "--serve", str(folder / "home")],
-            cwd=folder,
-            env={**inherited, **environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, cells: int) -> dict[str, float]:
-        """One study; its seconds and CPU seconds."""
-        if self._process.stdin is None or self._process.stdout is None:
-            raise AssertionError("both are pipes")
-        self._process.stdin.write(f"{cells}\n")
-        self._process.stdin.flush()
-        result: dict[str, float] = json.loads(self._process.stdout.readline())
-        return result
-
-    def close(self) -> None:
-        """End the process; its last spans are written."""
-        self._process.communicate()
-
-
-@contextmanager
-def ways() -> Iterator[dict[str, Way]]:
-    """All ways, warm."""
-    with tempfile.TemporaryDirectory(prefix="llmlab-bench-") as folder:
-        opened: dict[str, Way] = {}
-        try:
-            for name, environ in WAYS.items():
-                (Path(folder) / name).mkdir()
-                opened[name] = Way(Path(folder) / name, environ)
-            for way in opened.values():
-                way.run(WARM_CELLS)
-            yield opened
-        finally:
-            for way in opened.values():
-                way.close()
-
-
-def measure(cells: int, rounds: int) -> dict[str, Any]:
-    """Studies in turns, the order reversed each time; each way against `off` of the same round."""
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
-    with ways() as opened:
-        for number in range(rounds):
-            for name in list(WAYS)[:: 1 if number % 2 else -1]:
-                taken[name].append(opened[name].run(cells))
-                print(f"round {number + 1} {name}: {cells / taken[name][-1]['seconds']:.0f} cells/s", file=sys.stderr)
-        written = {name: way.spans for name, way in opened.items()}
-        spans = {name: _lines(path) / (rounds * cells + WARM_CELLS) for name, path in written.items()}
-    figures = {
-        name: {
-            "cells_per_s": round(cells / median(one["seconds"] for one in found), 1),
-            "cpu_ms_per_cell": round(median(one["cpu_s"] for one in found) * 1_000 / cells, 3),
-            "spans_per_cell": round(spans[name], 3),
+async def take_turns(folder: Path, cells: int, turns: int) -> dict[str, Any]:
+    """Studies of all ways by turns, the order reversed each time."""
+    this = psutil.Process()
+    taken: dict[str, dict[str, list[float]]] = {name: {"cpu_s": [], "seconds": []} for name in WAYS}
+    async with AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(open_way(folder / name, environ)) for name, environ in WAYS.items()
         }
-        for name, found in taken.items()
-    }
-    return {
-        "cells": cells,
-        "rounds": rounds,
-        "ways": figures,
-        "telemetry_cost_percent": _cost(taken, "on", "seconds"),
-        "telemetry_cpu_cost_percent": _cost(taken, "on", "cpu_s"),
-        "every_cell_cost_percent": _cost(taken, "on_every_cell", "seconds"),
-        "every_cell_cpu_cost_percent": _cost(taken, "on_every_cell", "cpu_s"),
-    }
-
-
-def _cost(taken: dict[str, list[dict[str, float]]], name: str, figure: str) -> float:
-    """How much more of a figure one way took than `off`, the median of the rounds."""
-    ratios = [on[figure] / off[figure] for on, off in zip(taken[name], taken["off"], strict=True)]
-    return round((median(ratios) - 1) * 100, 2)
+        for client in clients.values():
+            await run_study(client, WARM_CELLS)
+        for number in range(turns):
+            for name in list(WAYS)[:: 1 if number % 2 else -1]:
+                before_s = cpu_s(this)
+                taken[name]["seconds"].append(await run_study(clients[name], cells))
+                taken[name]["cpu_s"].append(cpu_s(this) - before_s)
+    spans = {name: _lines(folder / name / "spans.jsonl") / (turns * cells + WARM_CELLS) for name in WAYS}
+    return {"taken": taken, "spans": spans}
 
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def one_process(cells: int, turns: int) -> dict[str, Any]:
+    """What `take_turns` found in a new process."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMLAB_")}
+    with tempfile.TemporaryDirectory(prefix="llmlab-bench-") as folder:
+        done = subprocess.run(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "bench.telemetry", "--in", folder, "--cells", str(cells), "--turns", str(turns)],
+            # The client's own spans, three a study, are the same for all ways.
+            env={**inherited, "PYTHONPATH": str(ROOT), "LLMLAB_TRACE_FILE": str(Path(folder) / "client.jsonl")},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(cells: int, turns: int, processes: int) -> dict[str, Any]:
+    """The figures of all processes."""
+    found = []
+    for number in range(processes):
+        found.append(one_process(cells, turns))
+        costs = {name: _cost(found[-1:], name, "cpu_s")["median"] for name in WAYS}
+        print(f"process {number + 1}: CPU above `off`, percent: {costs}", file=sys.stderr)
+    figures = {
+        name: {
+            "cpu_ms_per_cell": round(median(_all(found, name, "cpu_s")) * 1_000 / cells, 3),
+            "spans_per_cell": round(median(each["spans"][name] for each in found), 3),
+        }
+        for name in WAYS
+    }
+    return {
+        "cells": cells,
+        "turns": turns,
+        "processes": processes,
+        "ways": figures,
+        "telemetry_cpu_cost_percent": _cost(found, "on", "cpu_s"),
+        "telemetry_cost_percent": _cost(found, "on", "seconds"),
+        "every_cell_cpu_cost_percent": _cost(found, "on_every_cell", "cpu_s"),
+    }
+
+
+def _all(found: list[dict[str, Any]], name: str, figure: str) -> list[float]:
+    return [value for each in found for value in each["taken"][name][figure]]
+
+
+def _cost(found: list[dict[str, Any]], name: str, figure: str) -> dict[str, float]:
+    """How much more of a figure a way took than `off` of the same turn: median and quartiles, in percent."""
+    pairs = zip(_all(found, name, figure), _all(found, "off", figure), strict=True)
+    low, middle, high = quantiles([(on / off - 1) * 100 for on, off in pairs], n=4)
+    return {"median": round(middle, 2), "quartile_1": round(low, 2), "quartile_3": round(high, 2)}
+
+
 def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=CELLS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--processes", type=int, default=PROCESSES)
+    parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.serve is not None:
-        with traced_command(["bench"], os.environ):
-            uvloop.run(serve(chosen.serve))
+    if chosen.folder is not None:
+        with traced_command(["bench"], dict(os.environ)):
+            print(json.dumps(uvloop.run(take_turns(chosen.folder, chosen.cells, chosen.turns))))
         return
-    print(json.dumps({"benchmark": "telemetry", **environment(), **measure(chosen.cells, chosen.rounds)}))
+    figures = measure(chosen.cells, chosen.turns, chosen.processes)
+    print(json.dumps({"benchmark": "telemetry", **environment(), **figures}))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from services.gateway.usage import estimate_input_tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError
 from services.runtime.failpoints import failpoint
+from services.runtime.tracing import current_traceparent
 
 _log = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ class Accounting:
             service_tier=attempt.collector.service_tier,
         )
 
-        bill = Bill(attempt.owner, settlement, unheld)
+        bill = Bill(attempt.owner, settlement, unheld, current_traceparent())
         if unheld is not None:
             await self._bill_later(bill)
             return

@@ -219,6 +219,10 @@ class Catalogue:
         ]
         return {name: self._deployment(name) for name in names}
 
+    def all_limited(self) -> list[Deployment]:
+        """The deployments of all configured providers that have limits."""
+        return [each for provider in self.configured for each in self.limited(provider.entry.name).values()]
+
     def check_references(self, file: CatalogueFile, text: CatalogueText) -> None:
         """Raises CatalogueError for a name in the file that stands for nothing."""
         for index, model in enumerate(file.models):

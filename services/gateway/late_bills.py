@@ -19,6 +19,7 @@ from services.gateway.calls import Owner
 from services.gateway.cost_port import AMBIGUOUS_CODES, CostPort, Reservation, Settlement
 from services.gateway.usage import TokenUsage
 from services.runtime.errors import DomainError
+from services.runtime.tracing import continued
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +36,15 @@ class JournalFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What is owed for one attempt. With a `reservation` nothing was held for it before it left."""
+    """What is owed for one attempt. With a `reservation` nothing was held for it before it left.
+
+    `traceparent` is the trace context of its call; empty where that is not recorded.
+    """
 
     owner: Owner
     settlement: Settlement
     reservation: Reservation | None = None
+    traceparent: str = ""
 
 
 class Journal(Protocol):
@@ -133,7 +138,9 @@ class LateBills:
         return True
 
     async def _send_kept(self, kept: bytes) -> None:
-        await self.send(decode_bill(kept))
+        bill = decode_bill(kept)
+        with continued(bill.traceparent):
+            await self.send(bill)
 
     async def send(self, bill: Bill) -> None:
         """Send one; a refusal, which no repetition changes, is logged. Raises DomainError where it must come again."""
@@ -181,4 +188,6 @@ def decode_bill(encoded: bytes) -> Bill:
         Owner(**kept["owner"]),
         Settlement(**settlement),
         None if reservation is None else Reservation(**reservation),
+        # One that a release before this one kept has none.
+        kept.get("traceparent", ""),
     )

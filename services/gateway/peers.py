@@ -7,7 +7,7 @@ import contextvars
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
@@ -24,7 +24,7 @@ from services.runtime.batcher import Batcher
 from services.runtime.channel import call_metadata
 from services.runtime.errors import DomainError, error_of_code
 from services.runtime.status import error_from_rpc
-from services.runtime.tracing import current_traceparent
+from services.runtime.tracing import bind_traceparent, current_traceparent
 
 AnswerT = TypeVar("AnswerT")
 
@@ -58,7 +58,7 @@ class CostPeer:
 
     async def release(self, owner: Owner, attempt_id: str) -> None:
         """See CostPort.release."""
-        await self._batches(owner).releases.submit(attempt_id)
+        await self._batches(owner).releases.submit(_Release(attempt_id, current_traceparent()))
 
     async def record(self, owner: Owner, reservation: Reservation, settlement: Settlement) -> None:
         """See CostPort.record."""
@@ -76,7 +76,7 @@ class CostPeer:
         )
         event.occurred_at.FromMicroseconds(settlement.occurred_at_us)
         request = spend_pb2.RecordUsageRequest(events=[event])
-        await self._ask(owner.project_id, self._usage.RecordUsage, request, "WRITE")
+        await self._ask(owner.project_id, self._usage.RecordUsage, request, "WRITE", current_traceparent())
 
     async def has_hard_budget(self, owner: Owner) -> bool:
         """See CostPort.has_hard_budget."""
@@ -124,8 +124,10 @@ class CostPeer:
                 for outcome in answer.outcomes
             ]
 
-        async def release(attempt_ids: list[str]) -> Sequence[Exception | None]:
-            request = hold_pb2.ReleaseBatchRequest(attempt_ids=attempt_ids)
+        async def release(items: list[_Release]) -> Sequence[Exception | None]:
+            attempt_ids = [item.attempt_id for item in items]
+            traceparents = {item.attempt_id: item.traceparent for item in items if item.traceparent}
+            request = hold_pb2.ReleaseBatchRequest(attempt_ids=attempt_ids, traceparents=traceparents)
             answer = await self._ask(project_id, self._stub.ReleaseBatch, request)
             refused = {outcome.attempt_id: _error(outcome.error) for outcome in answer.refused}
             return [refused.get(attempt_id) for attempt_id in attempt_ids]
@@ -141,8 +143,15 @@ class CostPeer:
         return Batcher(flush, max_batch=limits.cost_batch_max, max_queue=limits.cost_queue_max, name=name)
 
     async def _ask(
-        self, project_id: str, rpc: Callable[..., Awaitable[AnswerT]], request: Any, permission: str = "SERVICE"
+        self,
+        project_id: str,
+        rpc: Callable[..., Awaitable[AnswerT]],
+        request: Any,
+        permission: str = "SERVICE",
+        traceparent: str = "",
     ) -> AnswerT:
+        """The answer. `traceparent`: that of the one call which the request is for."""
+
         async def ask() -> AnswerT:
             try:
                 return await rpc(
@@ -154,7 +163,14 @@ class CostPeer:
                 raise error_from_rpc(error) from error
 
         # A batch belongs to many calls: the deadline and request id of the one that happened to start it are not its.
-        return await asyncio.create_task(ask(), context=contextvars.Context())
+        context = contextvars.Context()
+        context.run(bind_traceparent, traceparent)
+        return await asyncio.create_task(ask(), context=context)
+
+
+class _Release(NamedTuple):
+    attempt_id: str
+    traceparent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +179,7 @@ class _ProjectBatches:
 
     holds: Batcher[hold_pb2.HoldItem, None]
     settlements: Batcher[hold_pb2.SettleItem, Cost]
-    releases: Batcher[str, None]
+    releases: Batcher[_Release, None]
 
     @property
     def waiting(self) -> int:

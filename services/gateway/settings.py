@@ -76,6 +76,10 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     limit_share_without_redis: float = Field(
         0.5, gt=0, le=1, description="Share of every limit that each replica keeps to while Redis is away."
     )
+    limit_figures_every_s: float = Field(
+        15.0, gt=0, description="How often telemetry looks how full the limits of deployments are."
+    )
+    limit_figures_max: int = Field(100, ge=0, description="Limits that telemetry shows at most: the fullest ones.")
     limit_buckets_max: int = Field(20_000, ge=1, description="Limits kept in memory; the oldest is forgotten.")
 
     cache_deterministic: bool = Field(

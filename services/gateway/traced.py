@@ -1,13 +1,14 @@
 """The pipeline with its calls, attempts and money in traces; used only where traces are on.
 
 A call is a span below the trace context that its caller gave it, else below the RPC that brought it. Below the call are
-its holds, its attempts by the names that OpenTelemetry has for generative models, and its settlements.
+its holds, its attempts by the names that OpenTelemetry has for generative models, and its settlements and releases.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.admission import ActiveCall
@@ -19,7 +20,7 @@ from services.gateway.dispatching import Dispatcher
 from services.gateway.pipeline import Pipeline
 from services.gateway.providers.port import Provider
 from services.runtime.clock import Clock
-from services.runtime.tracing import current_span, current_traceparent, is_recorded, under
+from services.runtime.tracing import current_traceparent, is_recorded, under
 
 if TYPE_CHECKING:
     from services.runtime.spans import Attribute, Span, Tracer
@@ -65,13 +66,13 @@ class TracedDispatcher(Dispatcher):
 
     async def send(self, attempt: Attempt, provider: Provider, active: ActiveCall, emit: Emit | None) -> None:
         """See Dispatcher.send."""
-        above = current_span()
-        if above is None:
+        above = current_traceparent()
+        if not above:
             await super().send(attempt, provider, active, emit)
             return
         name = f"{self._operation} {attempt.request.model}"
         attributes = _asked(attempt, self._operation, streamed=emit is not None)
-        span = self._tracer.begin(name, above.traceparent, kind="client", attributes=attributes)
+        span = self._tracer.begin(name, above, kind="client", attributes=attributes)
         with under(span):
             try:
                 await super().send(attempt, provider, active, emit)
@@ -84,7 +85,7 @@ class TracedDispatcher(Dispatcher):
 
 
 class TracedCost:
-    """A CostPort whose holds and settlements are spans, which the items of its batches carry along."""
+    """A CostPort whose holds, settlements and releases are spans, which the items of its batches carry along."""
 
     def __init__(self, cost: CostPort, tracer: Tracer) -> None:
         self._cost = cost
@@ -92,41 +93,41 @@ class TracedCost:
 
     async def hold(self, owner: Owner, reservation: Reservation) -> None:
         """See CostPort.hold."""
-        span = self._begin("hold", reservation.attempt_id)
-        if span is None:
-            await self._cost.hold(owner, reservation)
-            return
-        with under(span):
+        with self._span("hold", reservation.attempt_id):
             await self._cost.hold(owner, reservation)
 
     async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
         """See CostPort.settle."""
-        span = self._begin("settle", settlement.attempt_id)
-        if span is None:
-            return await self._cost.settle(owner, settlement)
-        with under(span):
+        with self._span("settle", settlement.attempt_id) as span:
             cost = await self._cost.settle(owner, settlement)
-            span.set({"llmlab.cost.nano_usd": cost.cost_nano_usd, "llmlab.cost.unpriced": bool(cost.unpriced_calls)})
+            if span is not None:
+                unpriced = bool(cost.unpriced_calls)
+                span.set({"llmlab.cost.nano_usd": cost.cost_nano_usd, "llmlab.cost.unpriced": unpriced})
             return cost
 
     async def release(self, owner: Owner, attempt_id: str) -> None:
         """See CostPort.release."""
-        await self._cost.release(owner, attempt_id)
+        with self._span("release", attempt_id):
+            await self._cost.release(owner, attempt_id)
 
     async def record(self, owner: Owner, reservation: Reservation, settlement: Settlement) -> None:
         """See CostPort.record."""
-        await self._cost.record(owner, reservation, settlement)
+        with self._span("record", settlement.attempt_id):
+            await self._cost.record(owner, reservation, settlement)
 
     async def has_hard_budget(self, owner: Owner) -> bool:
         """See CostPort.has_hard_budget."""
         return await self._cost.has_hard_budget(owner)
 
-    def _begin(self, name: str, attempt_id: str) -> Span | None:
-        above = current_span()
-        if above is None:
-            return None
-        attributes = {"llmlab.attempt.id": attempt_id}
-        return self._tracer.begin(name, above.traceparent, kind="client", attributes=attributes)
+    @contextmanager
+    def _span(self, name: str, attempt_id: str) -> Iterator[Span | None]:
+        above = current_traceparent()
+        if not above:
+            yield None
+            return
+        span = self._tracer.begin(name, above, kind="client", attributes={"llmlab.attempt.id": attempt_id})
+        with under(span):
+            yield span
 
 
 def _asked(attempt: Attempt, operation: str, *, streamed: bool) -> dict[str, Attribute]:

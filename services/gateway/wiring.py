@@ -25,6 +25,7 @@ from services.gateway.fleet import Fleet
 from services.gateway.flights import Flights
 from services.gateway.hold_policy import HoldPolicy
 from services.gateway.late_bills import LateBills
+from services.gateway.limit_figures import LimitFigures, watched_limits
 from services.gateway.limits import LimitRules, LimitStore, LocalLimits, RateLimits
 from services.gateway.no_accounting import NoAccounting
 from services.gateway.peers import CostPeer
@@ -73,8 +74,16 @@ async def build(settings: GatewaySettings, environ: Mapping[str, str] = os.envir
         accounting = await stack.enter_async_context(_accounting(settings, tracer))
         admission = Admission(settings.max_concurrent_calls)
         stack.enter_context(telemetry.gauge("calls_in_progress", lambda: admission.under_way, service=settings.service))
+        stack.enter_context(
+            telemetry.gauge(
+                "limit_used_share", lambda: admission.under_way / settings.max_concurrent_calls, limit="calls"
+            )
+        )
         limit_store, cache_store, breakers = await stack.enter_async_context(_shared_stores(settings))
         limits = RateLimits(limit_store, SYSTEM_CLOCK, _limit_rules(settings))
+        if settings.telemetry:
+            figures = LimitFigures(limits, fleet, settings.limit_figures_max)
+            await stack.enter_async_context(watched_limits(figures, settings.limit_figures_every_s))
         cache_rules = CacheRules(settings.cache_ttl_s, settings.cache_answer_max_bytes)
         cache = AnswerCache(cache_store, SYSTEM_CLOCK, cache_rules)
         reuser = Reuser(cache, Flights(settings.cache_answer_max_bytes), SYSTEM_CLOCK)

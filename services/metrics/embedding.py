@@ -18,6 +18,7 @@ from services.metrics.scorers.embedding import SENTENCES_MAX, EmbeddingParameter
 from services.metrics.scoring import Detail, SampleTexts
 from services.metrics.text import split_sentences
 from services.runtime.portions import portions
+from services.runtime.tracing import continued
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 """Of length 1."""
@@ -100,14 +101,17 @@ class EmbeddingScorer:
         pairs = await asyncio.to_thread(self._all_pairs, samples)
         present = (each for each in pairs if not isinstance(each, Absent))
         texts = list(dict.fromkeys(text for each in present for pair in each for text in pair))
+        traceparent = next((each.traceparent for each in samples if each.traceparent), "")
         free = asyncio.Semaphore(min(self._at_once, origin.calls_at_once_max or self._at_once))
 
         async def embed(place: int, batch: list[str]) -> Embedded:
             call_id = _call_id(origin, label, parameters.model, samples, place)
+            # Texts of several samples share a call: it is in the trace of the first one that has any.
             async with free:
-                return await self._embeddings.embed(
-                    origin.token, parameters.model, batch, run_id=origin.run_id, call_id=call_id
-                )
+                with continued(traceparent):
+                    return await self._embeddings.embed(
+                        origin.token, parameters.model, batch, run_id=origin.run_id, call_id=call_id
+                    )
 
         batches = list(
             portions(texts, lambda text: len(text.encode()), size_max=_CALL_BYTES_MAX, items_max=_CALL_TEXTS_MAX)

@@ -27,6 +27,8 @@ class Origin:
     sample_ids: tuple[str, ...] = ()
     calls_at_once_max: int = 0
     """Calls under way; 0 leaves it to the scorer's own limit."""
+    traceparents: tuple[str, ...] = ()
+    """The trace context of each sample, empty for one that is not recorded; none at all where no sample is."""
 
 
 class OutsideScores(NamedTuple):
@@ -37,10 +39,11 @@ class OutsideScores(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A sample and its id."""
+    """A sample, its id and its trace context."""
 
     sample_id: str
     texts: SampleTexts
+    traceparent: str = ""
 
 
 class OutsideScorer(Protocol):
@@ -100,8 +103,9 @@ class Scoring:
         inside = [spec for spec, (scorer, _) in zip(specs, plan.steps, strict=True) if not scorer.outside]
         outcomes = await self._inside(inside, samples)
         ids = origin.sample_ids or ("",) * len(samples)
+        traceparents = origin.traceparents or ("",) * len(samples)
         accepted = [index for index, outcome in enumerate(outcomes) if _is_scored(outcome)]
-        asked = [Asked(ids[index], samples[index]) for index in accepted]
+        asked = [Asked(ids[index], samples[index], traceparents[index]) for index in accepted]
         found: list[Sequence[OutsideScores]] = []
         for spec, (scorer, parameters) in zip(specs, plan.steps, strict=True):
             if scorer.outside and asked:

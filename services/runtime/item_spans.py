@@ -27,6 +27,10 @@ class ItemSpans:
     def __init__(self, spans: Mapping[int, Span]) -> None:
         self._spans = spans
 
+    def traceparent(self, index: int) -> str:
+        """The context of an item's span; empty where it has none."""
+        return self._spans[index].traceparent if index in self._spans else ""
+
     def set(self, index: int, attributes: Mapping[str, Attribute]) -> None:
         """Add attributes to the span of an item, where it has one."""
         if index in self._spans:

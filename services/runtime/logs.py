@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from services.runtime.context import current_request_id
 from services.runtime.settings import ServiceSettings
-from services.runtime.tracing import current_span
+from services.runtime.tracing import current_traceparent
 
 REDACTED = "[redacted]"
 MAX_MESSAGE_CHARS = 8_000
@@ -78,8 +78,8 @@ class JsonFormatter(logging.Formatter):
         }
         if request_id := current_request_id():
             entry["request_id"] = request_id
-        if span := current_span():
-            entry |= {"trace_id": span.trace_id, "span_id": span.span_id}
+        if traceparent := current_traceparent():
+            _, entry["trace_id"], entry["span_id"], _ = traceparent.split("-")
         for key, value in _fields(record).items():
             entry.setdefault(key, redact(value) if isinstance(value, str) else value)
         if record.exc_info:

@@ -35,16 +35,6 @@ class Span:
         self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
         """The context of this span, for what is done below it elsewhere."""
 
-    @property
-    def trace_id(self) -> str:
-        """Of its trace, in hexadecimal."""
-        return self.traceparent[3:35]
-
-    @property
-    def span_id(self) -> str:
-        """Its own, in hexadecimal."""
-        return self.traceparent[36:52]
-
     def set(self, attributes: Mapping[str, Attribute]) -> None:
         """Add attributes."""
         self._span.set_attributes(attributes)

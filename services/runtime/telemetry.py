@@ -7,7 +7,7 @@ _HOLDS.add(1)                                              # on the hot path: on
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -60,11 +60,13 @@ class Histogram:
         return 0.0
 
 
-_Labels = tuple[tuple[str, str], ...]
-_Key = tuple[str, _Labels]
+Labels = tuple[tuple[str, str], ...]
+"""Name and value of each label, by name."""
+_Key = tuple[str, Labels]
 _counters: dict[_Key, Counter] = {}
 _levels: dict[_Key, Counter] = {}
 _gauges: dict[_Key, Callable[[], float]] = {}
+_families: dict[str, Callable[[], Mapping[Labels, float]]] = {}
 _histograms: dict[_Key, Histogram] = {}
 
 
@@ -110,6 +112,23 @@ def gauge(name: str, read: Callable[[], float], **labels: str) -> Iterator[None]
             del _gauges[key]
 
 
+@contextmanager
+def gauges(name: str, read: Callable[[], Mapping[Labels, float]]) -> Iterator[None]:
+    """As `gauge`, for figures whose labels come and go; who reads bounds how many they are."""
+    if _Switch.on:
+        _families[name] = read
+    try:
+        yield
+    finally:
+        if _families.get(name) is read:
+            del _families[name]
+
+
+def _read_gauges() -> dict[_Key, float]:
+    found = {key: read() for key, read in _gauges.items()}
+    return found | {(name, labels): value for name, read in _families.items() for labels, value in read().items()}
+
+
 def histogram(name: str, **labels: str) -> Histogram:
     """The histogram of this name and these labels; always the same object. Units belong into the name: `rpc_ms`."""
     key = (name, tuple(sorted(labels.items())))
@@ -125,7 +144,7 @@ def histogram(name: str, **labels: str) -> Histogram:
 def snapshot() -> dict[str, Any]:
     """All series as plain values: {"rpcs{code=OK,method=CostService/Hold}": 12, "rpc_ms{...}": {"count": ...}}."""
     figures: dict[str, Any] = {_series(*key): found.value for key, found in (*_counters.items(), *_levels.items())}
-    figures |= {_series(*key): read() for key, read in _gauges.items()}
+    figures |= {_series(*key): value for key, value in _read_gauges().items()}
     for key, found in _histograms.items():
         figures[_series(*key)] = {
             "count": found.count,
@@ -151,7 +170,7 @@ def series() -> Series:
     """All series of this process; quick, for the event loop's thread, which makes them."""
     counters = {key: found.value for key, found in _counters.items()}
     levels = {key: found.value for key, found in _levels.items()}
-    return Series(counters, levels | {key: read() for key, read in _gauges.items()}, dict(_histograms))
+    return Series(counters, levels | _read_gauges(), dict(_histograms))
 
 
 def reset() -> None:
@@ -161,5 +180,5 @@ def reset() -> None:
     _histograms.clear()
 
 
-def _series(name: str, labels: _Labels) -> str:
+def _series(name: str, labels: Labels) -> str:
     return name + "{" + ",".join(f"{key}={value}" for key, value in labels) + "}" if labels else name

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from services.runtime.tracing import NOT_RECORDED, TRACEPARENT_HEADER, current_span
+from services.runtime.tracing import NOT_RECORDED, TRACEPARENT_HEADER, current_traceparent
 
 if TYPE_CHECKING:
     from services.runtime.spans import Span, Tracer
@@ -24,11 +24,11 @@ class TracedCall:
         self._ending: set[asyncio.Task[None]] = set()
 
     def __call__(self, request: Any = None, *, metadata: Sequence[tuple[str, str]] | None = None, **more: Any) -> Any:
-        above = current_span()
-        if above is None:
+        above = current_traceparent()
+        if not above:
             return self._call(request, metadata=(*(metadata or ()), (TRACEPARENT_HEADER, NOT_RECORDED)), **more)
         attributes = {"rpc.system.name": "grpc", "rpc.method": self._method}
-        span = self._tracer.begin(self._method, above.traceparent, kind="client", attributes=attributes)
+        span = self._tracer.begin(self._method, above, kind="client", attributes=attributes)
         rpc = self._call(request, metadata=(*(metadata or ()), (TRACEPARENT_HEADER, span.traceparent)), **more)
         rpc.add_done_callback(lambda _: self._end_soon(span, rpc))
         return rpc

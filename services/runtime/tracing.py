@@ -27,7 +27,7 @@ NOT_RECORDED = f"00-{'1' * 32}-{'1' * 16}-00"
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 
-_SPAN: ContextVar[Span | None] = ContextVar("llmlab_span", default=None)
+_CONTEXT: ContextVar[str] = ContextVar("llmlab_trace_context", default="")
 
 
 @contextmanager
@@ -70,31 +70,34 @@ def is_trace_context(traceparent: str) -> bool:
     return _TRACEPARENT.fullmatch(traceparent) is not None
 
 
-def current_span() -> Span | None:
-    """The span that this task works under; None where nothing is recorded."""
-    return _SPAN.get()
-
-
 def current_traceparent() -> str:
-    """The trace context to give to an item of a batch; empty where nothing is recorded."""
-    span = _SPAN.get()
-    return "" if span is None else span.traceparent
+    """The context of the span that this task works under; empty where nothing is recorded."""
+    return _CONTEXT.get()
 
 
-def bind_span(span: Span) -> None:
-    """Make `span` the one that this task, and the tasks that it starts, work under, for good."""
-    _SPAN.set(span)
+def bind_traceparent(traceparent: str) -> None:
+    """Let this task, and the tasks that it starts, work under a recorded context, for good."""
+    _CONTEXT.set(traceparent)
+
+
+@contextmanager
+def continued(traceparent: str) -> Iterator[None]:
+    """Work under a context that was kept, whose span may be over; empty for none."""
+    token = _CONTEXT.set(traceparent)
+    try:
+        yield
+    finally:
+        _CONTEXT.reset(token)
 
 
 @contextmanager
 def under(span: Span) -> Iterator[None]:
     """Work under `span`, and end it: as failed where the block raises."""
-    token = _SPAN.set(span)
     try:
-        yield
+        with continued(span.traceparent):
+            yield
     except BaseException as error:
         span.fail(getattr(error, "reason", "") or type(error).__name__)
         raise
     finally:
-        _SPAN.reset(token)
         span.end()

@@ -23,8 +23,9 @@ models: [mock/small]
 # What somebody who runs llmlab has to see, whatever the dashboards show of it.
 NEEDED = (
     "rpcs_total rpc_ms queue_depth cells_open ranges_held ranges_taken_over_total workers_found_dead_total database_ms "
-    "breakers_open breaker_refused_total limits_refused_total cache_hits_total holds_total settlements_total "
-    "spend_nano_usd_total tokens_total ttft_ms loop_lag_ms resident_memory_bytes attempts_total alerts_total"
+    "breakers_open breaker_refused_total limits_refused_total limit_used_share cache_hits_total holds_total "
+    "settlements_total spend_nano_usd_total tokens_total ttft_ms loop_lag_ms resident_memory_bytes attempts_total "
+    "alerts_total"
 ).split()
 
 

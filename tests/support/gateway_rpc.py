@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from llmlab.api.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
 
 SERVICE_KEY = "5e" * 32
+TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+"""The trace context of somebody whose trace is recorded."""
 MINTER = ServiceTokenMinter("orchestrator", Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SERVICE_KEY)))
 PERMISSIONS = ("CALL", "READ", "WRITE", "MANAGE", "SERVICE")
 

@@ -1,14 +1,14 @@
 """HoldService: money before and after a call."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from llmlab.api.cost.v1 import hold_pb2 as pb
 from llmlab.api.cost.v1.hold_pb2_grpc import HoldServiceServicer
 from services.cost.bookkeeping import Bookkeeping
 from services.cost.events import HoldOrder, Settlement
 from services.cost.holds import HoldState
-from services.cost.ledger import HoldOutcome, Resolution, SettleOutcome
+from services.cost.ledger import HoldOutcome, ReleaseOutcome, Resolution, SettleOutcome
 from services.cost.rpc.codec import (
     attribution_of,
     call_error,
@@ -95,7 +95,10 @@ class HoldServicer(HoldServiceServicer):
     async def ReleaseBatch(self, request: pb.ReleaseBatchRequest, context: "Context") -> pb.ReleaseBatchResponse:
         """Gives several holds back."""
         check_texts(*request.attempt_ids)
-        outcomes = await self._books.release(_project(), request.attempt_ids)
+        releases = [_Release(request.traceparents.get(attempt_id, "")) for attempt_id in request.attempt_ids]
+        with item_spans(self._tracer, "release", releases) as spans:
+            outcomes = await self._books.release(_project(), request.attempt_ids)
+            _tell(spans, outcomes)
         refused = [
             pb.HoldOutcome(attempt_id=outcome.attempt_id, error=call_error(outcome.error))
             for outcome in outcomes
@@ -112,7 +115,11 @@ class HoldServicer(HoldServiceServicer):
         return pb.ResolveAttemptsResponse(attempts=[_resolved(resolution) for resolution in resolutions])
 
 
-def _tell(spans: ItemSpans | None, outcomes: Sequence[HoldOutcome | SettleOutcome]) -> None:
+class _Release(NamedTuple):
+    traceparent: str
+
+
+def _tell(spans: ItemSpans | None, outcomes: Sequence[HoldOutcome | SettleOutcome | ReleaseOutcome]) -> None:
     """Put into the recorded items' spans what came of them."""
     if spans is None:
         return

@@ -24,6 +24,7 @@ from services.gateway.pipeline import Pipeline
 from services.runtime.errors import DomainError
 from services.runtime.hints import Hints
 from services.runtime.ids import new_id
+from services.runtime.tracing import current_traceparent
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class ChatTurns:
         if not begun.repeated:
             call_id = begun.turn.call_id
             # It outlives the RPC that asked for it, whose deadline is not its own.
-            running = self._run(begun, owner, asked)
+            running = self._run(begun, owner, asked, current_traceparent())
             task = asyncio.create_task(running, name=call_id, context=contextvars.Context())
             self._running[call_id] = (owner, task)
             task.add_done_callback(lambda _: self._running.pop(call_id, None))
@@ -139,7 +140,7 @@ class ChatTurns:
         if tasks := [task for _, task in self._running.values()]:
             await asyncio.wait(tasks)
 
-    async def _run(self, begun: BegunTurn, owner: Owner, asked: Asked) -> None:
+    async def _run(self, begun: BegunTurn, owner: Owner, asked: Asked, traceparent: str) -> None:
         turn = begun.turn
         call = Call(
             call_id=turn.call_id,
@@ -150,6 +151,7 @@ class ChatTurns:
             tools=asked.tools,
             tool_choice=asked.tool_choice,
             dispatch_nonce=new_id("nonce"),
+            traceparent=traceparent,
         )
         keeping = _Keeping(turn, self._store, self._hints, self._rules.waiting_reads_max)
         life = asyncio.create_task(self._show_life(turn, owner), name=f"life of {turn.call_id}")

@@ -39,6 +39,8 @@ class Ask:
     schema: str
     call_id: str = ""
     """Minted where it is empty."""
+    traceparent: str = ""
+    """The trace context that the call belongs to; empty for that of the request."""
 
 
 class Again(Enum):

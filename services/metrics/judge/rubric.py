@@ -44,6 +44,8 @@ class Judged:
     prompt: str
     answer: str
     reference: str = ""
+    traceparent: str = ""
+    """The trace context that its calls belong to; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _ask(rubric: Rubric, answer: Judged) -> Ask:
     material = {"rubric": rubric.text, "prompt": answer.prompt, "answer": answer.answer}
     if answer.reference:
         material["reference"] = answer.reference
-    return Ask(SYSTEM, json.dumps(material, ensure_ascii=False), SCORE_SCHEMA)
+    return Ask(SYSTEM, json.dumps(material, ensure_ascii=False), SCORE_SCHEMA, traceparent=answer.traceparent)
 
 
 def _scored(reply: Reply) -> ScoredReply:

@@ -42,7 +42,9 @@ class JudgeScorer:
     ) -> list[OutsideScores]:
         """See OutsideScorer.score."""
         judged = {
-            asked.sample_id: Judged(asked.sample_id, prompt, answer, references[0] if references else "")
+            asked.sample_id: Judged(
+                asked.sample_id, prompt, answer, references[0] if references else "", asked.traceparent
+            )
             for asked in samples
             for answer, prompt, references, _ in (asked.texts,)
             if max(map(len, (answer, prompt, *references))) <= TEXT_CHARACTERS_MAX

@@ -74,6 +74,7 @@ def _call(call_id: str, judge: JudgeModel, ask: Ask) -> pb.Call:
         tags=judge.tags,
         response_json_schema=ask.schema,
         run_id=judge.run_id,
+        traceparent=ask.traceparent,
     )
     call.parameters.MergeFromString(judge.encoded_options)
     if judge.max_output_tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from llmlab.api.metrics.v1 import metrics_pb2 as pb
@@ -90,6 +91,8 @@ class MetricsServicer(MetricsServiceServicer):
     ) -> list[pb.SampleScores]:
         """The scores of each sample, or why it has none."""
         with item_spans(self._tracer, "score", samples) as spans:
+            if spans is not None:
+                origin = replace(origin, traceparents=tuple(map(spans.traceparent, range(len(samples)))))
             plan, outcomes = await self._scoring.score(specs, [read_sample(sample) for sample in samples], origin)
             if spans is not None:
                 _tell(spans, outcomes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.runtime.context import Call
 from services.runtime.interceptors.outcome import outcome_of
 from services.runtime.interceptors.stage import Stage
-from services.runtime.tracing import TRACEPARENT_HEADER, bind_span, is_recorded, is_trace_context
+from services.runtime.tracing import TRACEPARENT_HEADER, bind_traceparent, is_recorded, is_trace_context
 
 if TYPE_CHECKING:
     from services.runtime.spans import Tracer
@@ -40,7 +40,7 @@ class TraceStage(Stage):
         method = call.method.path[1:]
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, "llmlab.request.id": call.request_id}
         call.span = self._tracer.begin(method, parent, kind="server", attributes=attributes)
-        bind_span(call.span)
+        bind_traceparent(call.span.traceparent)
         return None
 
     def leave(self, call: Call) -> None:

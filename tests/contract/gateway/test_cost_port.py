@@ -16,13 +16,16 @@ from services.gateway.calls import Owner
 from services.gateway.cost_port import CostPort, Reservation, Settlement
 from services.gateway.peers import CostPeer
 from services.gateway.settings import GatewaySettings
+from services.gateway.traced import TracedCost
 from services.gateway.usage import TokenUsage
 from services.runtime.auth import ServiceTokenMinter
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK
 from services.runtime.errors import DomainError
+from services.runtime.tracing import continued, open_tracing
 from tests.support.gateway import OWNER, InMemoryLedger
-from tests.support.gateway_rpc import SERVICE_KEY
+from tests.support.gateway_rpc import SERVICE_KEY, TRACED
+from tests.support.spans import spans_of
 
 RESERVATION = Reservation("call/1", "n1", "mock", "small", 100, 100, "run_1", (("feature", "search"),), 60_000)
 
@@ -42,8 +45,9 @@ async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def cost_peer(home: Path) -> AsyncIterator[CostPeer]:
-    async with cost_wiring.build(CostSettings(port=0, home=home, auth_service_key=SERVICE_KEY)) as server:
+async def cost_peer(home: Path, spans: Path | None = None) -> AsyncIterator[CostPeer]:
+    books = CostSettings(port=0, home=home, auth_service_key=SERVICE_KEY, trace_file=spans, trace_ratio=0)
+    async with cost_wiring.build(books) as server:
         settings = GatewaySettings(home=home, auth_service_key=SERVICE_KEY, cost_projects_max=2)
         async with open_channel(server.address, settings) as channel:
             peer = CostPeer(channel, ServiceTokenMinter.from_settings(settings), settings)
@@ -127,3 +131,30 @@ async def test_a_call_is_billed_at_the_tier_that_answered_or_else_the_one_that_w
         standard, flex = costs[0], costs[1]
         assert costs == [standard, flex, flex, standard]
         assert 0 < flex < standard
+
+
+async def test_money_of_a_recorded_call_is_in_its_trace_on_both_sides(tmp_path: Path) -> None:
+    file = tmp_path / "spans"
+    gateway = GatewaySettings(trace_file=file)
+    async with cost_peer(tmp_path / "home", file) as peer:
+        with open_tracing(gateway) as tracer:
+            assert tracer is not None
+            port = TracedCost(peer, tracer)
+            with continued(TRACED):
+                await port.hold(OWNER, RESERVATION)
+                await port.release(OWNER, RESERVATION.attempt_id)
+                await port.record(OWNER, replace(RESERVATION, attempt_id="call/2"), settlement("call/2"))
+            await port.hold(OWNER, replace(RESERVATION, attempt_id="call/3"))
+            await port.release(OWNER, "call/3")
+    spans = spans_of(file)
+    names = {span["span_id"]: f"{span['service']} {span['name']}" for span in spans}
+    found = {(names[span["span_id"]], names.get(span["parent_span_id"], "")) for span in spans}
+    assert found == {
+        ("llmlab-gateway hold", ""),
+        ("llmlab-cost hold", "llmlab-gateway hold"),
+        ("llmlab-gateway release", ""),
+        ("llmlab-cost release", "llmlab-gateway release"),
+        ("llmlab-gateway record", ""),
+    }
+    assert {span["trace_id"] for span in spans} == {TRACED[3:35]}
+    assert {span["attributes"]["llmlab.attempt.id"] for span in spans} == {"call/1", "call/2"}

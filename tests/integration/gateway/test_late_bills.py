@@ -15,7 +15,8 @@ from services.cost.settings import CostSettings
 from services.gateway import wiring as gateway_wiring
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.journal import BillJournal
-from tests.support.gateway_rpc import SERVICE_KEY, Caller, refusal_of, rpc_call
+from tests.support.gateway_rpc import SERVICE_KEY, TRACED, Caller, refusal_of, rpc_call
+from tests.support.spans import spans_of, way
 
 
 async def test_a_call_without_the_cost_service_is_billed_when_it_is_back(tmp_path: Path) -> None:
@@ -33,6 +34,8 @@ async def test_a_call_without_the_cost_service_is_billed_when_it_is_back(tmp_pat
             cost_target=cost.address,
             hold_wait_ms=1,
             cost_timeout_ms=500,
+            trace_file=tmp_path / "spans",
+            trace_ratio=0,
         )
         gateway = await stack.enter_async_context(gateway_wiring.build(settings, environ={}))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(gateway.address))
@@ -41,7 +44,7 @@ async def test_a_call_without_the_cost_service_is_billed_when_it_is_back(tmp_pat
         port = int(cost.address.rpartition(":")[2])
         await first.aclose()
 
-        answer = await caller.complete(rpc_call(call_id="meanwhile"))
+        answer = await caller.complete(rpc_call(call_id="meanwhile", traceparent=TRACED))
         assert not answer.HasField("cost")
         assert [attempt_id for attempt_id, _ in await journal.oldest(10)] == ["meanwhile/1"]
         error, call_error = await refusal_of(caller.complete(rpc_call(call_id="run/1/1", run_id="run_1")))
@@ -56,3 +59,5 @@ async def test_a_call_without_the_cost_service_is_billed_when_it_is_back(tmp_pat
         assert settled.state == hold_pb2.ATTEMPT_STATE_SETTLED
         assert settled.usage == answer.usage
         assert (await caller.spend()).total.calls == 2
+    later = way(spans_of(tmp_path / "spans"))[-2:]
+    assert later == [("hold", "call"), ("settle", "call")], "the call's trace goes on after its end"

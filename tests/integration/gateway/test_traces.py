@@ -9,13 +9,13 @@ from typing import Any
 import grpc
 import pytest
 
-from llmlab.api.gateway.v1 import gateway_pb2_grpc
+from llmlab.api.common.v1 import content_pb2
+from llmlab.api.gateway.v1 import chat_pb2, chat_pb2_grpc, gateway_pb2_grpc
 from services.gateway import wiring
 from services.gateway.settings import GatewaySettings
 from services.runtime.server import RunningServer
-from tests.support.gateway_rpc import Caller, options, rpc_call
-
-CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+from tests.support.gateway_rpc import TRACED, Caller, options, rpc_call, token_of
+from tests.support.spans import spans_of, way
 
 
 async def spans_after(settings: GatewaySettings, cost: RunningServer, file: Path, **more: Any) -> list[dict[str, Any]]:
@@ -28,17 +28,13 @@ async def spans_after(settings: GatewaySettings, cost: RunningServer, file: Path
     ):
         caller = Caller(gateway_pb2_grpc.GatewayServiceStub(channel), costs)
         outcomes = await caller.batch(
-            rpc_call("About zebras.", call_id="followed", traceparent=CALLER, run_id="run_1"),
+            rpc_call("About zebras.", call_id="followed", traceparent=TRACED, run_id="run_1"),
             rpc_call("About zebras.", call_id="not-followed"),
             rpc_call(call_id="odd", traceparent="nonsense"),
-            rpc_call(call_id="failed", traceparent=CALLER, parameters=options(error_rate=1, error_kinds="rate_limit")),
+            rpc_call(call_id="failed", traceparent=TRACED, parameters=options(error_rate=1, error_kinds="rate_limit")),
         )
     assert {call_id for call_id, outcome in outcomes.items() if outcome.HasField("error")} == {"failed"}
     return spans_of(file)
-
-
-def spans_of(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("texts", [False, True])
@@ -46,10 +42,10 @@ async def test_the_calls_of_a_batch_are_in_the_traces_that_they_belong_to(
     settings: GatewaySettings, cost: RunningServer, tmp_path: Path, texts: bool
 ) -> None:
     spans = await spans_after(settings, cost, tmp_path / "spans", trace_texts=texts)
-    assert {span["trace_id"] for span in spans} == {CALLER[3:35]}
+    assert {span["trace_id"] for span in spans} == {TRACED[3:35]}
     calls = {span["attributes"]["llmlab.call.id"]: span for span in spans if span["name"] == "call"}
     assert {call_id: span["status"] for call_id, span in calls.items()} == {"followed": "UNSET", "failed": "ERROR"}
-    assert {span["parent_span_id"] for span in calls.values()} == {CALLER[36:52]}
+    assert {span["parent_span_id"] for span in calls.values()} == {TRACED[36:52]}
     assert calls["followed"]["attributes"]["llmlab.run.id"] == "run_1"
     assert calls["failed"]["attributes"]["error.type"] == "RATE_LIMITED"
 
@@ -77,3 +73,21 @@ async def test_the_calls_of_a_batch_are_in_the_traces_that_they_belong_to(
     else:
         assert "zebras" not in json.dumps(spans)
         assert not {name for name in chat if name.endswith(".messages")}
+
+
+async def test_a_chat_turn_is_in_the_trace_of_who_asked(settings: GatewaySettings, tmp_path: Path) -> None:
+    traced = settings.model_copy(update={"chat_history": True, "trace_file": tmp_path / "spans", "trace_ratio": 0.0})
+    async with wiring.build(traced, environ={}) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
+        create = chat_pb2.CreateChatSessionRequest(model="mock/instant")
+        session = (await stub.CreateChatSession(create, metadata=token_of())).session
+        parts = [content_pb2.ContentPart(text="About zebras.")]
+        ask = chat_pb2.SendChatMessageRequest(session_id=session.session_id, parts=parts)
+        async for _ in stub.SendChatMessage(ask, metadata=(*token_of(), ("traceparent", TRACED))):
+            pass
+    spans = spans_of(tmp_path / "spans")
+    asked = "llmlab.api.gateway.v1.ChatService/SendChatMessage"
+    below = [("hold", "call"), ("chat instant", "call"), ("settle", "call")]
+    assert sorted(way(spans)) == sorted([(asked, ""), ("call", asked), *below])
+    assert {span["trace_id"] for span in spans} == {TRACED[3:35]}
+    assert "zebras" not in json.dumps(spans)

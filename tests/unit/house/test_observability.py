@@ -15,7 +15,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 OBSERVABILITY = ROOT / "deploy" / "observability"
 RULES = OBSERVABILITY / "prometheus" / "rules.yml"
-FORMS = {"counter": ("_total",), "level": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+FORMS = {
+    "counter": ("_total",),
+    "level": ("",),
+    "gauge": ("",),
+    "gauges": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+}
 
 
 def series_in_code() -> dict[str, set[str]]:
@@ -35,7 +41,7 @@ def series_in_code() -> dict[str, set[str]]:
                 assert isinstance(name.value, str), path
                 for form in FORMS[node.func.attr]:
                     labels = {keyword.arg for keyword in node.keywords if keyword.arg}
-                    found[f"llmlab_{name.value}{form}"] = labels
+                    found.setdefault(f"llmlab_{name.value}{form}", set()).update(labels)
     return found
 
 
@@ -73,5 +79,21 @@ def test_every_alert_has_its_page_a_severity_and_a_test() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_the_rules_fire_when_they_should() -> None:
     command = ["promtool", "test", "rules", str(RULES.parent / "rules_test.yml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed (Debian: prometheus-alertmanager)")
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("alertname=ErrorRate", "severity=critical"), "pager"),
+        (("alertname=LoopLag", "severity=warning"), "tickets"),
+        (("alertname=BudgetThreshold", "severity=info"), "budget-owners"),
+    ],
+)
+def test_alerts_go_where_they_should(labels: tuple[str, ...], receiver: str) -> None:
+    file = OBSERVABILITY / "alertmanager" / "alertmanager.yml"
+    command = ["amtool", "config", "routes", "test", f"--config.file={file}", f"--verify.receivers={receiver}", *labels]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -23,13 +23,13 @@ from services.runtime.settings import ServiceSettings, SettingsError
 from services.runtime.spans import Tracer
 from services.runtime.tracing import (
     NOT_RECORDED,
-    current_span,
     current_traceparent,
     is_recorded,
     is_trace_context,
     open_tracing,
     under,
 )
+from tests.support.spans import spans_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -83,10 +83,6 @@ def settings(file: Path, **more: object) -> ServiceSettings:
     return ServiceSettings.model_validate({"trace_file": file, "log_format": "json", **more})
 
 
-def spans_of(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
 def _log_below(tracer: Tracer) -> NoReturn:
     with under(tracer.begin("inner", current_traceparent())):
         logging.getLogger("services").warning("here")
@@ -104,7 +100,7 @@ def test_spans_lie_below_each_other_and_their_ids_are_in_the_log(tracer_file: Pa
             outer = tracer.begin("outer", f"00-{TRACE}-{SPAN}-01", kind="server", attributes={"llmlab.cell": 7})
             with pytest.raises(SettingsError), under(outer):
                 _log_below(tracer)
-            assert current_span() is None
+            assert current_traceparent() == ""
             logging.getLogger("services").warning("there")
     finally:
         root.handlers[:] = handlers
