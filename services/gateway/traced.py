@@ -93,25 +93,34 @@ class TracedCost:
 
     async def hold(self, owner: Owner, reservation: Reservation) -> None:
         """See CostPort.hold."""
+        if not current_traceparent():
+            await self._cost.hold(owner, reservation)
+            return
         with self._span("hold", reservation.attempt_id):
             await self._cost.hold(owner, reservation)
 
     async def settle(self, owner: Owner, settlement: Settlement) -> Cost:
         """See CostPort.settle."""
+        if not current_traceparent():
+            return await self._cost.settle(owner, settlement)
         with self._span("settle", settlement.attempt_id) as span:
             cost = await self._cost.settle(owner, settlement)
-            if span is not None:
-                unpriced = bool(cost.unpriced_calls)
-                span.set({"llmlab.cost.nano_usd": cost.cost_nano_usd, "llmlab.cost.unpriced": unpriced})
+            span.set({"llmlab.cost.nano_usd": cost.cost_nano_usd, "llmlab.cost.unpriced": bool(cost.unpriced_calls)})
             return cost
 
     async def release(self, owner: Owner, attempt_id: str) -> None:
         """See CostPort.release."""
+        if not current_traceparent():
+            await self._cost.release(owner, attempt_id)
+            return
         with self._span("release", attempt_id):
             await self._cost.release(owner, attempt_id)
 
     async def record(self, owner: Owner, reservation: Reservation, settlement: Settlement) -> None:
         """See CostPort.record."""
+        if not current_traceparent():
+            await self._cost.record(owner, reservation, settlement)
+            return
         with self._span("record", settlement.attempt_id):
             await self._cost.record(owner, reservation, settlement)
 
@@ -120,12 +129,9 @@ class TracedCost:
         return await self._cost.has_hard_budget(owner)
 
     @contextmanager
-    def _span(self, name: str, attempt_id: str) -> Iterator[Span | None]:
-        above = current_traceparent()
-        if not above:
-            yield None
-            return
-        span = self._tracer.begin(name, above, kind="client", attributes={"llmlab.attempt.id": attempt_id})
+    def _span(self, name: str, attempt_id: str) -> Iterator[Span]:
+        attributes = {"llmlab.attempt.id": attempt_id}
+        span = self._tracer.begin(name, current_traceparent(), kind="client", attributes=attributes)
         with under(span):
             yield span
 

@@ -3,16 +3,20 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import SecretStr
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, select, text, update
 
 from services.cost.settings import CostSettings
 from services.cost.wiring import build as build_cost
+from services.identity.settings import IdentitySettings
+from services.identity.wiring import build as build_identity
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.wiring import build as build_orchestrator
 from services.runtime.database import Database
 from services.runtime.dialects import DatabaseOptions
 from services.runtime.errors import Conflict, Unavailable
@@ -233,26 +237,37 @@ async def test_a_commit_that_unlocks_early_is_over_when_it_is_durable(
     assert set(answered) <= set(kept)
 
 
-async def test_probes_tell_the_truth_when_the_database_stops(server: PostgresServer) -> None:
-    settings = CostSettings(
-        database_url=server.url, port=0, health_port=0, health_interval_s=0.05, auth_service_key=SecretStr("5e" * 32)
-    )
-    async with build_cost(settings) as running:
+async def test_probes_tell_the_truth_when_the_database_stops(server: PostgresServer, tmp_path: Path) -> None:
+    common = {
+        "database_url": server.url,
+        "home": tmp_path,
+        "port": 0,
+        "auth_service_key": "5e" * 32,
+        "health_port": 0,
+        "health_interval_s": 0.05,
+        "health_timeout_s": 30,
+    }
+    async with (
+        build_identity(IdentitySettings.model_validate(common)) as identity,
+        build_cost(CostSettings.model_validate(common)) as cost,
+        build_orchestrator(OrchestratorSettings.model_validate({**common, "workers": 1})) as orchestrator,
+    ):
 
-        async def becomes(name: str, wanted: int) -> None:
-            """Follows the health of a name until it is as wanted."""
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{running.health_port}") as channel:
-                stub: Any = health_pb2_grpc.HealthStub(channel)
-                async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=30):
-                    if answer.status == wanted:
-                        return
+        async def become(name: str, wanted: int) -> None:
+            """Follows the health of a name until every service is as wanted."""
+            for running in (identity, cost, orchestrator):
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{running.health_port}") as channel:
+                    stub: Any = health_pb2_grpc.HealthStub(channel)
+                    async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=30):
+                        if answer.status == wanted:
+                            break
 
-        await becomes("readiness", Status.SERVING)
+        await become("readiness", Status.SERVING)
         server.stop()
         try:
-            await becomes("readiness", Status.NOT_SERVING)
-            await becomes("liveness", Status.SERVING)
+            await become("readiness", Status.NOT_SERVING)
+            await become("liveness", Status.SERVING)
         finally:
             server.start()
-        await becomes("readiness", Status.SERVING)
-        await becomes("liveness", Status.SERVING)
+        await become("readiness", Status.SERVING)
+        await become("liveness", Status.SERVING)
