@@ -130,8 +130,10 @@ class ProcessPool:
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            # Places are given away by this thread alone, so that this one still belongs to the task.
-            self._stops[place] = 1
+            # A task that has ended has given its place back, perhaps to another one. Places are given away by this
+            # thread alone, so that one that still belongs to the task does so here as well.
+            if not future.done():
+                self._stops[place] = 1
             raise
 
     def _start(self) -> ProcessPoolExecutor:

@@ -150,8 +150,6 @@ def test_workers_leave_the_interrupt_to_their_parent() -> None:
 MAIN = """
 import asyncio, math
 from services.runtime.pool import ProcessPool
-from services.runtime.stopping import check_stopped
-from tests.support.orchestrator import eventually
 from services.shop.work import twice
 
 async def main():
