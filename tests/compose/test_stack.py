@@ -39,9 +39,10 @@ prompts: ["Say {{n}}."]
 dataset: {rows: [%s]}
 models: [{model: mock/large, options: {ttft_ms: 250, tokens_per_second: 0, error_rate: 0}}]
 repeats: 10
-limits: {concurrency: 16}
+limits: {concurrency: %d}
 """
 CELLS = 400
+CONCURRENCY = 16
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,8 @@ def test_the_sample_study_runs(home: Path) -> None:
 
 async def test_a_gateway_and_a_worker_may_be_killed(home: Path, tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY % ", ".join(f"{{n: {number}}}" for number in range(CELLS // 10)))
+    rows = ", ".join(f"{{n: {number}}}" for number in range(CELLS // 10))
+    study.write_text(STUDY % (rows, CONCURRENCY))
     environ = {**os.environ, "LLMLAB_HOME": str(home)}
     command = [sys.executable, "-m", "llmlab.cli", "run", str(study), "--json", "--yes"]
     process = await asyncio.create_subprocess_exec(*command, env=environ, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -103,17 +105,18 @@ async def test_a_gateway_and_a_worker_may_be_killed(home: Path, tmp_path: Path) 
     async with Client(endpoints or Endpoints(), api_key=api_key or "") as client, asyncio.timeout(120):
         run_id = await newest_run(client, "containers")
         await wait_for(client, run_id, CELLS // 4)
-        for service in ("gateway", "worker"):
-            # The process and not the container, which Docker would take for a wish that it stays down.
-            os.kill(inspect(service)["State"]["Pid"], signal.SIGKILL)
+        # The processes and not the containers, which Docker would take for a wish that they stay down.
+        pids = [inspect(service)["State"]["Pid"] for service in ("gateway", "worker")]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         assert await process.wait() == 0
         run = await client.get_run(run_id)
     statistics = run.statistics
     tell({"cells_done": statistics.cells_done, "cells_unknown": statistics.cells_unknown})
     assert run.status == run_pb2.RUN_STATUS_COMPLETED
     assert statistics.cells_done + statistics.cells_unknown == CELLS
-    # What was under way at the gateway that was killed may have been paid, so it is not sent again.
-    assert statistics.cells_unknown <= 16
+    # What was under way when they were killed may have been paid, so it is not sent again.
+    assert statistics.cells_unknown <= CONCURRENCY
     compose.compose("up", "--detach", "--wait", "--no-build")
     assert inspect("gateway")["RestartCount"] == 1
     assert inspect("worker")["RestartCount"] == 1
