@@ -18,7 +18,7 @@ from services.metrics.scorers.embedding import SENTENCES_MAX, EmbeddingParameter
 from services.metrics.scoring import Detail, SampleTexts
 from services.metrics.text import split_sentences
 from services.runtime.portions import portions
-from services.runtime.tracing import continued
+from services.runtime.tracing import continued, current_traceparent
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 """Of length 1."""
@@ -101,7 +101,7 @@ class EmbeddingScorer:
         pairs = await asyncio.to_thread(self._all_pairs, samples)
         present = (each for each in pairs if not isinstance(each, Absent))
         texts = list(dict.fromkeys(text for each in present for pair in each for text in pair))
-        traceparent = next((each.traceparent for each in samples if each.traceparent), "")
+        traceparent = next((each.traceparent for each in samples if each.traceparent), current_traceparent())
         free = asyncio.Semaphore(min(self._at_once, origin.calls_at_once_max or self._at_once))
 
         async def embed(place: int, batch: list[str]) -> Embedded:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,10 +21,12 @@ from llmlab.api.metrics.v1.metrics_pb2_grpc import MetricsServiceStub
 from services.metrics.settings import MetricsSettings
 from services.metrics.wiring import build
 from services.runtime.auth import ServiceTokenMinter
-from services.runtime.channel import call_metadata, open_channel
+from services.runtime.channel import Metadata, call_metadata, open_channel
 from services.runtime.errors import DomainError, ResourceExhausted, WrongState
 from services.runtime.status import code_of, error_from_rpc, status_of, trailing_metadata
+from tests.support.gateway_rpc import TRACED
 from tests.support.hostile_texts import HOSTILE_TEXTS
+from tests.support.spans import spans_of, way
 
 CALLS_AT_ONCE = 2
 
@@ -66,12 +70,12 @@ class Laboratory:
     metrics: Any
     token: str
 
-    async def score(self, name: str, *samples: pb.Sample) -> list[pb.Score]:
+    async def score(self, name: str, *samples: pb.Sample, metadata: Metadata = ()) -> list[pb.Score]:
         request = pb.ScoreRunBatchRequest(samples=samples, scorers=[spec(name)])
         request.run.run_id = "run_1"
         for cell, sample in enumerate(request.samples):
             sample.sample_id = str(cell)
-        answer = await self.metrics.ScoreRunBatch(request, metadata=call_metadata(self.token))
+        answer = await self.metrics.ScoreRunBatch(request, metadata=(*call_metadata(self.token), *metadata))
         return [score for sample in answer.samples for score in sample.scores]
 
 
@@ -79,8 +83,8 @@ def spec(name: str) -> pb.ScorerSpec:
     return pb.ScorerSpec(name=name, parameters={"model": Value(string_value="mock/instant")})
 
 
-@pytest.fixture
-async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
+@asynccontextmanager
+async def opened(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
     gateway = LetterGateway()  # type: ignore[abstract]
     server = grpc.aio.server()
     add_GatewayServiceServicer_to_server(gateway, server)
@@ -94,6 +98,12 @@ async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
             yield Laboratory(gateway, MetricsServiceStub(channel), token)
     finally:
         await server.stop(None)
+
+
+@pytest.fixture
+async def laboratory(settings: MetricsSettings) -> AsyncIterator[Laboratory]:
+    async with opened(settings) as laboratory:
+        yield laboratory
 
 
 @pytest.mark.parametrize(
@@ -218,3 +228,16 @@ async def test_hostile_texts_have_a_score_or_a_reason(laboratory: Laboratory) ->
         assert len(scores) == len(samples)
         assert all(score.HasField("value") != bool(score.absent_reason) for score in scores)
         assert all(math.isfinite(score.value) for score in scores)
+
+
+async def test_a_call_for_vectors_is_in_the_trace_of_an_answer_or_of_the_request(
+    settings: MetricsSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "spans"
+    async with opened(settings.model_copy(update={"trace_file": file, "trace_ratio": 0.0})) as laboratory:
+        untraced, traced = pb.Sample(prompt="a", answer="b"), pb.Sample(prompt="a", answer="c", traceparent=TRACED)
+        await laboratory.score("relevance_embedding", untraced)
+        await laboratory.score("relevance_embedding", untraced, traced)
+        await laboratory.score("relevance_embedding", untraced, metadata=(("traceparent", TRACED),))
+    embed, request = "llmlab.api.gateway.v1.GatewayService/Embed", "llmlab.api.metrics.v1.MetricsService/ScoreRunBatch"
+    assert way(spans_of(file)) == [("score", ""), (embed, "score"), (request, ""), (embed, request)]
