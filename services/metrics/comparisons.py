@@ -28,6 +28,7 @@ from services.metrics.paired_rates import PassTable, mcnemar_mid_p, newcombe_int
 from services.metrics.pairing import Group, Pairs, Units, pair_up, read_units
 from services.metrics.summaries import Estimate, SeriesKind
 from services.runtime.errors import InvalidField
+from services.runtime.stopping import check_stopped
 
 POWER: Final = 0.8
 """With which probability the minimum detectable difference is detected."""
@@ -120,10 +121,11 @@ def compare(question: Question, confidence: float) -> tuple[str, list[Comparison
         chosen = _best(groups, question) if question.against is Against.BEST else _index(keys, question.baseline)
         baseline, pairs = keys[chosen], [(index, chosen) for index in range(len(keys)) if index != chosen]
     bounds = question.bounds
-    compared = [
-        _compare_two(keys[first], keys[second], pair_up(groups[first], groups[second], *bounds), question, confidence)
-        for first, second in pairs
-    ]
+    compared = []
+    for first, second in pairs:
+        check_stopped()
+        paired = pair_up(groups[first], groups[second], *bounds)
+        compared.append(_compare_two(keys[first], keys[second], paired, question, confidence))
     # The best was picked by the same numbers: any two could have been compared.
     family = math.comb(len(keys), 2) if question.against is Against.BEST else 0
     return baseline, _adjusted(compared, family, confidence)
@@ -159,7 +161,7 @@ def _best(groups: Sequence[Units], question: Question) -> int:
         there = group.counts > 0
         if not there.any():
             return math.inf
-        mean = math.fsum(group.sums[there] / group.counts[there]) / int(there.sum())
+        mean = math.fsum((group.sums[there] / group.counts[there]).tolist()) / int(there.sum())
         return mean if question.lower_is_better else -mean
 
     return min(range(len(groups)), key=badness)

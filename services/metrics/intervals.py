@@ -8,6 +8,7 @@ mean it has a closed form, and where every number is its own cluster it is the o
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ class Interval:
 
 UNKNOWN = Interval(None, None)
 
+_QUANTILES_KEPT = 1_024
 _EFFECTIVE_MAX = 1e15
 """More zeros and ones than this make an interval narrower than what a number can tell apart."""
 
@@ -52,7 +54,7 @@ def mean_error(values: Numbers, clusters: Clusters | None = None) -> MeanError:
     e_g^2 / (1 - m_g / N), over N^2.
     """
     total = len(values)
-    mean = math.fsum(values) / total
+    mean = math.fsum(values.tolist()) / total  # plain numbers are added several times faster
     if clusters is None:
         sizes: Numbers = np.ones(total)
         deviations: Numbers = values - mean
@@ -69,8 +71,9 @@ def mean_error(values: Numbers, clusters: Clusters | None = None) -> MeanError:
     return MeanError(mean, math.sqrt(variance), degrees, len(sizes))
 
 
+@lru_cache(maxsize=_QUANTILES_KEPT)
 def t_quantile(degrees_of_freedom: float, probability: float) -> float:
-    """Quantile of Student's t distribution."""
+    """Quantile of Student's t distribution; kept, because many means of as many numbers are compared."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees_of_freedom, probability))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.metrics.checks import read_clusters, read_numbers
 from services.metrics.intervals import UNKNOWN, Clusters, Interval, Numbers
@@ -66,7 +67,7 @@ def read_units(
 
 def pair_up(first: Units, second: Units, low: float | None, high: float | None) -> Pairs:
     """Two groups at the units that they share; `low` and `high` bound what is missing elsewhere."""
-    keys = np.union1d(first.keys, second.keys)
+    keys = _union(first.keys, second.keys)
     a, b = _spread_over(keys, first), _spread_over(keys, second)
     both = (a.counts > 0) & (b.counts > 0)
     missing = int(a.missing.sum() + b.missing.sum())
@@ -79,8 +80,20 @@ def pair_up(first: Units, second: Units, low: float | None, high: float | None) 
     )
 
 
+def _union(first: Clusters, second: Clusters) -> Clusters:
+    """The keys of two groups in order; mostly both have the same."""
+    if np.array_equal(first, second):
+        return first
+    keys: Clusters = np.concatenate([first, second])
+    keys.sort(kind="stable")  # two ordered runs, which it merges
+    differs: npt.NDArray[np.bool_] = np.concatenate([[True], keys[1:] != keys[:-1]])
+    return keys[differs]
+
+
 def _spread_over(keys: Clusters, group: Units) -> Units:
     """The group with a place for every key."""
+    if len(keys) == len(group.keys):
+        return group
     places = np.searchsorted(keys, group.keys)
     sums, counts, missing = np.zeros(len(keys)), np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
     sums[places], counts[places], missing[places] = group.sums, group.counts, group.missing
@@ -97,6 +110,6 @@ def _if_missing(a: Units, b: Units, low: float | None, high: float | None) -> In
 
     def mean(group: Units, bound: float) -> float:
         missing = np.where(group.counts + group.missing == 0, 1, group.missing)
-        return math.fsum((group.sums + missing * bound) / (group.counts + missing)) / len(group.keys)
+        return math.fsum(((group.sums + missing * bound) / (group.counts + missing)).tolist()) / len(group.keys)
 
     return Interval(mean(a, low) - mean(b, high), mean(a, high) - mean(b, low))
