@@ -27,6 +27,7 @@ def figures(subject: str, database: str, events: int) -> dict[str, Any]:
     command = [sys.executable, "-m", f"bench.{subject}", "--database", database]
     if subject == "cost_summaries" and database == "postgresql" and events:
         command += ["--events", str(events)]
+    print(f"{subject} on {database} ...", file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

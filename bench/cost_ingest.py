@@ -3,7 +3,8 @@
     python -m bench.cost_ingest [--database postgresql|sqlite] [--seconds 10]
 
 Events are of now, by 1,000 users, 50 models of real prices and 20 tags. The views are folded meanwhile, as they always
-are. The last line of output is one JSON object; `bench/README.md` explains its keys.
+are; every second the events that wait for that are counted. The last line of output is one JSON object;
+`bench/README.md` explains its keys.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import asyncio
 import itertools
 import json
 import random
+import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import uvloop
 
 from bench.cost_server import CostServer, DatabaseKind, cost_server
@@ -95,18 +101,52 @@ async def measure(kind: DatabaseKind, seconds: float) -> dict[str, Any]:
             batches = iter(prepared[4:])
             before = server.cpu_s()
             began = time.monotonic()
+            watching = asyncio.create_task(backlogs(partial(waiting_events, server, home)))
             answers = await asyncio.gather(
                 *[stub.StreamUsage(_until(batches, began + seconds), metadata=metadata) for _ in range(STREAMS)]
             )
             lasted_s = time.monotonic() - began
+            watching.cancel()
+            waited = await watching
             used = {name: value - before[name] for name, value in server.cpu_s().items()}
             events = sum(answer.acknowledged for answer in answers)
             await check_total(server, stub, events + 4 * BATCH)
     return {
         "ingest_events_per_s": round(events / lasted_s),
+        "ingest_backlog_max_events": max(waited, default=0),
+        "ingest_backlog_end_events": waited[-1] if waited else 0,
         "counts": {"ingested_events": events},
         "ingest_cpu_us_per_event": {name: round(value / events * 1e6, 1) for name, value in used.items()},
     }
+
+
+def waiting_events(server: CostServer, home: Path) -> tuple[int, int]:
+    """How many events are on record, and how many of them are not folded yet."""
+    statement = (
+        "SELECT projects.event_sequence, projects.event_sequence - coalesce(folded_sequence, 0) FROM projects"
+        " LEFT JOIN spend_progress ON spend_progress.project_id = projects.project_id"
+    )
+    connection: Any
+    if server.postgres:
+        connection = psycopg.connect(server.postgres.server.url, options="-c search_path=cost")
+    else:
+        connection = sqlite3.connect(home / "cost.db", timeout=60)
+    with closing(connection):
+        recorded, waiting = connection.execute(statement).fetchone()
+    return recorded, waiting
+
+
+async def backlogs(look: Callable[[], tuple[int, int]]) -> list[int]:
+    """Looks every second until cancelled; returns the events that waited, and prints them every ten seconds."""
+    waited: list[int] = []
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(1.0)
+            recorded, waiting = await asyncio.to_thread(look)
+            waited.append(waiting)
+            if len(waited) % 10 == 0:
+                print(f"{recorded:,} events, {waiting:,} to be folded", file=sys.stderr, flush=True)
+    return waited
 
 
 async def _some(messages: list[pb.StreamUsageRequest]) -> AsyncIterator[pb.StreamUsageRequest]:

@@ -39,6 +39,7 @@ QUESTIONS = 1_000
 WARM_UP = 40
 CHECKED = 25
 SLOWEST = 10
+TELL_EVERY_S = 15.0
 AIM_MS = 100
 SEED, WARM_UP_SEED, CHECK_SEED = 20_261_121, 1, 2
 MICROSECOND_NS = 1_000
@@ -177,26 +178,49 @@ async def measure(kind: DatabaseKind, events: int, questions: int) -> dict[str, 
     }
 
 
+class Progress:
+    """Says now and then how far something has come, so that a person sees that it goes on."""
+
+    def __init__(self, done: str) -> None:
+        """`done` is said before how far it is."""
+        self._done = done
+        self._began_s = self._told_s = time.monotonic()
+
+    def lasted_s(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began_s
+
+    def tell(self, how_far: str) -> None:
+        """Print how far it has come, unless that was done a moment ago."""
+        if time.monotonic() - self._told_s >= TELL_EVERY_S:
+            self._told_s = time.monotonic()
+            print(f"{self.lasted_s():.0f} s: {self._done} {how_far}", file=sys.stderr, flush=True)
+
+
 async def until_folded(connect: Any, events: int) -> float:
     """Waits until the views hold every event; returns the seconds."""
-    began = time.monotonic()
+    progress = Progress("folded")
     while True:
         await asyncio.sleep(0.5)
         with connect() as connection:
             row = connection.execute("SELECT coalesce(max(folded_sequence), 0) FROM spend_progress").fetchone()
         if row[0] >= events:
-            return time.monotonic() - began
+            return progress.lasted_s()
+        progress.tell(f"{row[0]:,} of {events:,} events")
 
 
 async def until_packed(connect: Any) -> float:
     """Waits until every hour that is over is in blocks; returns the seconds."""
-    began = time.monotonic()
+    progress = Progress("packed")
+    statement = "SELECT coalesce(sum(closed_us - packed_us), 0) FROM spend_progress WHERE packed_us < closed_us"
     while True:
         await asyncio.sleep(0.5)
         with connect() as connection:
-            left = connection.execute("SELECT count(*) FROM spend_progress WHERE packed_us < closed_us").fetchone()
-        if not left[0]:
-            return time.monotonic() - began
+            left_us = connection.execute(statement).fetchone()[0]
+        if not left_us:
+            return progress.lasted_s()
+        # While nothing is packed, all days since 1970 are left.
+        progress.tell(f"all but {min(DAYS, left_us / DAY_US):.1f} of {DAYS} days")
 
 
 def main() -> None:

@@ -12,6 +12,11 @@ from services.runtime.errors import InvalidField
 
 WINDOW_DEFAULT_US: Final = 30 * DAY_US
 WINDOW_MAX_US: Final = 3_660 * DAY_US
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
+# A week of these years, or a year in another zone, begins some days earlier, or ends some days later.
+_FIRST_US: Final = -7 * DAY_US
+_LAST_US: Final = int(datetime(_LAST_YEAR + 1, 1, 8, tzinfo=UTC).timestamp()) * 1_000_000
 SLOTS_MAX: Final = 400
 """Days, weeks or months into which a window can be divided."""
 
@@ -53,7 +58,8 @@ class AskedWindow:
 def window_of(asked: AskedWindow, now_us: int) -> Window:
     """The window asked for, widened to whole quarter-hours; by default the 30 days before its end.
 
-    Raises InvalidField for one that is empty, longer than ten years, or asked for in two ways.
+    Raises InvalidField for one that is empty, longer than ten years, outside the years 1970 - 2999, or asked for in
+    two ways.
     """
     ways = sum((asked.start_us is not None, asked.rolling_us != 0, asked.period != ""))
     if ways > 1 or (asked.period and asked.end_us is not None):
@@ -63,6 +69,9 @@ def window_of(asked: AskedWindow, now_us: int) -> Window:
         return Window(period.starts_us, period.ends_us)
     end = now_us if asked.end_us is None else asked.end_us
     start = end - (asked.rolling_us or WINDOW_DEFAULT_US) if asked.start_us is None else asked.start_us
+    for field, at_us in (("end_time", end), ("start_time", start)):
+        if not _FIRST_US <= at_us <= _LAST_US:
+            raise InvalidField(field, f"Ask for times in the years {_FIRST_YEAR} - {_LAST_YEAR}.")
     if start >= end:
         field = "rolling" if asked.rolling_us else "start_time"
         raise InvalidField(field, "The window is empty: its start has to be before its end.")
@@ -124,7 +133,7 @@ def _parsed(text: str) -> tuple[PeriodKind, date]:
 
 def _first_day(kind: PeriodKind, numbers: list[int]) -> date:
     """ValueError where there is no such day, and for years that leave no room for the periods beside them."""
-    if not 1970 <= numbers[0] <= 2999:
+    if not _FIRST_YEAR <= numbers[0] <= _LAST_YEAR:
         raise ValueError("too far away")
     match kind:
         case PeriodKind.WEEKLY:

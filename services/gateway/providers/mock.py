@@ -38,6 +38,7 @@ from services.gateway.providers.mock_script import (
     with_options,
 )
 from services.gateway.providers.mock_text import mock_text, mock_vector, value_of_schema
+from services.gateway.providers.request_parts import json_schema
 from services.gateway.tiers import reported_tier
 from services.gateway.usage import TokenUsage, estimate_input_tokens, estimate_tokens
 from services.runtime import telemetry
@@ -191,7 +192,8 @@ class MockProvider:
             content += [ReasoningDelta(piece) for piece in _pieces(script.reasoning, size)]
         if call.tools and call.tool_choice not in ("", "auto", "none"):
             tool = next((tool for tool in call.tools if tool.name == call.tool_choice), call.tools[0])
-            schema = orjson.loads(tool.parameters_json_schema or "{}")
+            field = f"call.tools[{call.tools.index(tool)}].parameters_json_schema"
+            schema = json_schema(tool.parameters_json_schema or "{}", field)
             arguments = orjson.dumps(value_of_schema(random, schema)).decode()
             content.append(ToolCallDelta(0, f"call_{random.getrandbits(40):010x}", tool.name))
             content += [ToolCallDelta(0, arguments_json=piece) for piece in _pieces(arguments, size)]
@@ -200,7 +202,8 @@ class MockProvider:
             texts = script.text.split(TEXT_SEPARATOR)
             text = texts[int(random.random() * len(texts))] if len(texts) > 1 else script.text
         elif call.response_json_schema:
-            text = orjson.dumps(value_of_schema(random, orjson.loads(call.response_json_schema))).decode()
+            schema = json_schema(call.response_json_schema, "call.response_json_schema")
+            text = orjson.dumps(value_of_schema(random, schema)).decode()
         else:
             text = mock_text(random, model.voice, prompt, temperature)
         for stop in call.parameters.stop:

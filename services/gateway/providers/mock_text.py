@@ -102,22 +102,28 @@ def value_of_schema(random: Random, schema: Any, depth: int = 0) -> Any:
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind == "object":
-        properties = schema.get("properties") or {}
-        return {name: value_of_schema(random, inner, depth + 1) for name, inner in properties.items()}
+        properties = schema.get("properties")
+        named = properties.items() if isinstance(properties, dict) else ()
+        return {name: value_of_schema(random, inner, depth + 1) for name, inner in named}
     if kind == "array":
         return [value_of_schema(random, schema.get("items"), depth + 1)]
     return _scalar(random, kind, schema)
 
 
 def _scalar(random: Random, kind: Any, schema: dict[str, Any]) -> Any:
-    low = schema.get("minimum", 0)
-    span = max(0, schema.get("maximum", low + 10) - low)
-    return {
+    low = _number(schema.get("minimum"), 0)
+    span = max(0, _number(schema.get("maximum"), low + 10) - low)
+    values = {
         "integer": int(low) + int(random.random() * span),
         "number": round(float(low) + random.random() * span, 2),
         "boolean": random.random() < 0.5,
         "string": _pick(random, _NOUNS),
-    }.get(kind)
+    }
+    return values.get(kind) if isinstance(kind, str) else None
+
+
+def _number(value: Any, otherwise: float) -> float:
+    return value if isinstance(value, int | float) else otherwise
 
 
 def _topics(prompt: str) -> tuple[str, ...]:

@@ -82,7 +82,11 @@ def test_a_window_defaults_to_thirty_days_and_widens_to_quarter_hours() -> None:
     [
         (AskedWindow(5, 5), "start_time"),
         (AskedWindow(6, 5), "start_time"),
-        (AskedWindow(0, 400_000 * DAY_US), "start_time"),
+        (AskedWindow(0, 300_000 * DAY_US), "start_time"),
+        (AskedWindow(0, 400_000 * DAY_US), "end_time"),
+        (AskedWindow(end_us=-62_135_596_800_000_000), "end_time"),
+        (AskedWindow(end_us=DAY_US), "start_time"),
+        (AskedWindow(end_us=253_402_300_799_000_000, rolling_us=DAY_US), "end_time"),
         (AskedWindow(start_us=5, rolling_us=5), "period"),
         (AskedWindow(end_us=5, period="2026"), "period"),
         (AskedWindow(period="2026-13"), "period"),

@@ -136,6 +136,32 @@ async def test_a_schema_is_followed() -> None:
     assert isinstance(value["fine"], bool)
 
 
+@pytest.mark.parametrize("schema", ["auto", "[]", '{"a": 1e999}'])
+async def test_what_is_no_schema_is_refused_and_nothing_is_sent(schema: str) -> None:
+    tools = (Tool("first"), Tool("weather", parameters_json_schema=schema))
+    of_tool = call(tools=tools, tool_choice="weather"), "call.tools[1].parameters_json_schema"
+    of_answer = call(response_json_schema=schema), "call.response_json_schema"
+    for asked, field in (of_tool, of_answer):
+        events, failed = await collected(MockProvider().stream(request(asked, model="instant"), 0))
+        assert failed is not None
+        assert events == []
+        assert (failed.failure.reason, failed.failure.field) == ("INVALID_FIELD", field)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": ["a"]},
+        {"type": {"a": 1}},
+        {"type": "integer", "minimum": "low", "maximum": None},
+        {"type": []},
+        {"enum": {}},
+    ],
+)
+async def test_an_odd_schema_is_answered_with_json(schema: dict[str, Any]) -> None:
+    json.loads(text_of(await answer(call(response_json_schema=json.dumps(schema)))))
+
+
 @pytest.mark.parametrize("kind", ERROR_KINDS)
 async def test_every_kind_of_error(kind: str) -> None:
     with pytest.raises(MockFailed) as failed:

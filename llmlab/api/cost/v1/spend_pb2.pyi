@@ -694,7 +694,7 @@ class SummarizeSpendRequest(_message.Message):
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """From this time, UTC, rounded down to the quarter of an hour."""
+        """From this time, UTC, rounded down to the quarter of an hour. Times are in the years 1970 - 2999."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
