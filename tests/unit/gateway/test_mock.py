@@ -14,6 +14,7 @@ from services.gateway.failures import RULES
 from services.gateway.providers.mock import MockFailed, MockProvider
 from services.gateway.providers.mock_script import ERROR_KINDS, MOCK_MODELS
 from services.gateway.usage import TokenUsage, estimate_tokens
+from services.runtime.clock import ManualClock
 from tests.support.gateway import call, collected, request, text_of
 
 AT_ONCE = {"ttft_ms": 0.0, "tokens_per_second": 0.0}
@@ -226,8 +227,10 @@ async def test_calls_beyond_those_it_takes_at_once_are_refused_until_one_ends() 
 
 
 async def test_a_paced_answer_is_the_same_answer() -> None:
-    paced = options(ttft_ms=5, tokens_per_second=5_000, chunk_size=2)
-    reads = [read async for read in MockProvider().stream(request(paced, model="instant"), 0)]
+    paced = options(ttft_ms=5, tokens_per_second=500_000, chunk_size=2)
+    # On a clock that stands still no chunk is late, so that each is read by itself.
+    provider = MockProvider(clock=ManualClock())
+    reads = [read async for read in provider.stream(request(paced, model="instant"), 0)]
     assert len(reads) > 3
     at_once = options(ttft_ms=0, tokens_per_second=0, chunk_size=2)
     assert text_of([event for read in reads for event in read]) == text_of(await answer(at_once))
