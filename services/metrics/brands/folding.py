@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.metrics.brands.characters import any_kept, fold_character, is_composing, joins
+from services.runtime.stopping import check_stopped
 
 _PAGE_BITS: Final = 8
 _PAGE_SIZE: Final = 1 << _PAGE_BITS
@@ -23,6 +24,7 @@ _SPECIAL: Final = 0xFFFFFFFF
 _PIECE_LENGTH_MAX: Final = 32
 """A letter and its marks; more marks are folded by themselves (as in the Stream-Safe Text Format, Unicode Standard
 Annex 15, which takes 30): Python sorts the marks of one letter in time that grows with the square of their number."""
+_PARTS_PER_CHECK: Final = 8_192
 _PIECES_KEPT_MAX: Final = 4_096
 _PIECE_KEPT_LENGTH_MAX: Final = 8
 _DOT_ABOVE: Final = "\u0307"
@@ -116,6 +118,8 @@ def _fold_pieces(text: str, folded: Codes, special: list[int]) -> Folded:
     copied = length = 0  # of the original, of the result
     index = 0
     while index < len(special):
+        if not len(pieces) % _PARTS_PER_CHECK:
+            check_stopped()
         start = end = special[index]
         if start > copied and is_composing(text[start]):
             start -= 1
