@@ -12,7 +12,7 @@ from enum import StrEnum
 from statistics import fmean
 from typing import Protocol
 
-from services.orchestrator.forecasts import Lengths, assumed, from_other_studies, from_same_study
+from services.orchestrator.forecasts import ANSWERS_MIN, Filled, Lengths, assumed, from_other_studies, from_same_study
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.ports import CallKind, Gateway, KnownModels, Prices
 from services.orchestrator.product import CellAddress
@@ -28,6 +28,9 @@ SAMPLE_CELLS = 1_000
 
 RUNS_LOOKED_AT = 50
 """Runs of the project, the newest, among which measurements are looked for."""
+
+STUDIES_LOOKED_AT = 10
+"""Studies whose answers of a model are looked at where the one to be planned has none, the newest."""
 
 PROMPTS_RENDERED = 2_000
 """Filled-in prompts whose size is taken; of more of them a sample."""
@@ -152,26 +155,38 @@ class Planner:
     async def _measured(
         self, project_id: str, view: SpecView, spec_hash: str, model: int, runs: list[RunRecord], limit: int
     ) -> _Measured:
-        """The newest answers to the same prompts, else the newest of the model to any."""
+        """The newest answers to the same prompts, else the model's in its newest studies."""
         for run in (run for run in runs if run.spec_hash == spec_hash):
             samples = await self._ledger.sample_answers(run.run_id, _some_cells(view, model))
-            by_group: defaultdict[int, list[int]] = defaultdict(list)
+            by_filled: defaultdict[Filled, list[int]] = defaultdict(list)
             for sample in samples:
                 address = view.address(sample.cell)
-                by_group[address.prompt * view.product.rows + address.row].append(sample.output_tokens)
+                by_filled[Filled(address.prompt, address.row)].append(sample.output_tokens)
             product = view.product
-            lengths = from_same_study(by_group, product.prompts * product.rows, product.points * product.repeats)
+            lengths = from_same_study(by_filled, product.prompts, product.rows, product.points * product.repeats)
             if lengths is not None:
                 return _Measured(Basis.SAME_STUDY, lengths.at_most(limit), len(samples), _latency_s(samples))
-        name = view.spec.models[model].model
+        samples_of = await self._newest_studies(project_id, view.spec.models[model].model, runs)
+        rough = from_other_studies([fmean(sample.output_tokens for sample in samples) for samples in samples_of])
+        if rough is None:
+            return _Measured(Basis.ASSUMED, assumed(limit), 0, None)
+        return _Measured(Basis.SAME_MODEL, rough.at_most(limit), sum(map(len, samples_of)), _latency_s(samples_of[0]))
+
+    async def _newest_studies(self, project_id: str, model: str, runs: list[RunRecord]) -> list[list[AnswerSample]]:
+        """Answers of a model in each of the newest studies with enough of them; of runs of one study, the newest."""
+        found: dict[str, list[AnswerSample]] = {}
         for run in runs:
+            if len(found) == STUDIES_LOOKED_AT:
+                break
+            if run.spec_hash in found:
+                continue
             other = await self._views.get(project_id, run.spec_hash)
-            for index in other.model_indices(frozenset([name])):
+            for index in other.model_indices(frozenset([model])):
                 samples = await self._ledger.sample_answers(run.run_id, _some_cells(other, index))
-                rough = from_other_studies([sample.output_tokens for sample in samples])
-                if rough is not None:
-                    return _Measured(Basis.SAME_MODEL, rough.at_most(limit), len(samples), _latency_s(samples))
-        return _Measured(Basis.ASSUMED, assumed(limit), 0, None)
+                if len(samples) >= ANSWERS_MIN:
+                    found[run.spec_hash] = samples
+                    break
+        return list(found.values())
 
 
 def _latency_s(samples: list[AnswerSample]) -> float:
