@@ -129,7 +129,7 @@ def _statements(dialect: str, cells: int, spec: ExperimentSpec, now_us: int) -> 
     empty = "''::bytea" if dialect == "postgresql" else "x''"
     common = {"run_id": ":run", "cell": "n"}
     answers = common | {"answer": f"CASE WHEN {fails} THEN {empty} ELSE :body END", "error": empty}
-    scores = common | {"score_set": "'default'", "packed": ":packed"}
+    scores = common | {"score_set": "'default'", "packed": ":packed", "merit": "((n * 6151) % 1000) / 1000.0"}
 
     def insert(table: str, values: dict[str, str], condition: str = "") -> str:
         names, selected = ", ".join(values), ", ".join(values.values())

@@ -31,6 +31,8 @@ ORDERS = {
     "slowest": run_pb2.RESULT_ORDER_SLOWEST_FIRST,
     "cheapest": run_pb2.RESULT_ORDER_CHEAPEST_FIRST,
     "dearest": run_pb2.RESULT_ORDER_DEAREST_FIRST,
+    "best": run_pb2.RESULT_ORDER_BEST_FIRST,
+    "worst": run_pb2.RESULT_ORDER_WORST_FIRST,
 }
 
 
@@ -46,6 +48,9 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """List the answers of a run, with their scores, times and costs.
+
+    The best come first by their quality, or else by the first score of the study's scorers that has a better side; by
+    another one after `llmlab rescore RUN SET --scorer NAME`, with --scores SET.
 
     With --json, one complete result a line.
     """

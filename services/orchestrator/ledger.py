@@ -77,12 +77,13 @@ class CellAgain(NamedTuple):
 
 
 class CellScores(NamedTuple):
-    """A cell's scores are there, and the brands in its answer where some are looked for; only adapters read either."""
+    """A cell's scores are there (see `scores.Scored`), and the brands in its answer where some are looked for."""
 
     run_id: str
     cell: int
     packed: bytes
     brands: bytes = b""
+    merit: float | None = None
 
 
 class CellSettled(NamedTuple):

@@ -21,7 +21,7 @@ from services.orchestrator.ledger import (
     SweptBill,
     Write,
 )
-from services.orchestrator.scores import ScorerDeclaration
+from services.orchestrator.scores import Scored, ScorerDeclaration
 from services.runtime.errors import DomainError
 
 
@@ -110,15 +110,15 @@ class Metrics(Protocol):
 
     async def score_batch(
         self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
-    ) -> list[bytes]:
-        """The encoded scores of each sample, in order; one that cannot be scored has absent scores with a reason.
+    ) -> list[Scored]:
+        """The scores of each sample, in order; one that cannot be scored has absent scores with a reason.
 
         Raises DomainError where the service cannot be reached.
         """
         ...
 
-    def refused(self, error: DomainError) -> bytes:
-        """The encoded scores of a sample that the service does not take: absent, with the error as the reason."""
+    def refused(self, error: DomainError) -> Scored:
+        """The scores of a sample that the service does not take: absent, with the error as the reason."""
         ...
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from services.orchestrator.calls import NO_MONEY, Money
 
@@ -21,6 +21,14 @@ class ScorerDeclaration:
     required_parameters: frozenset[str]
     needs_model: bool = False
     """Whether it calls a model; its parameter "model", where it has one, names it."""
+
+
+class Scored(NamedTuple):
+    """The scores of one answer, encoded, which only adapters read; and by which of them results are put in order."""
+
+    packed: bytes
+    merit: float | None = None
+    """`quality` where it was asked for, else the first score with a better side; lower is worse. None: it is absent."""
 
 
 @dataclass(frozen=True, slots=True)

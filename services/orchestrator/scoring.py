@@ -12,6 +12,7 @@ from services.orchestrator.ledger import CellScores
 from services.orchestrator.plan import RunPlan
 from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.ports import Metrics, Sample, ScoringRun
+from services.orchestrator.scores import Scored
 from services.runtime.errors import DomainError, Unavailable
 
 _ABOUT_ONE_SAMPLE = frozenset({"INVALID_FIELD", "MESSAGE_TOO_LARGE"})
@@ -56,7 +57,7 @@ class ScoringBacklog:
         self._dropped = dropped
         self._slots = slots
         # In the order in which they began, as everything that a simulation replays.
-        self._requests: dict[asyncio.Task[list[bytes]], None] = {}
+        self._requests: dict[asyncio.Task[list[Scored]], None] = {}
         self._waiting: deque[Sample] = deque()
         self._wake = asyncio.Event()
         self._giving_up = False
@@ -100,7 +101,7 @@ class ScoringBacklog:
         failures = faults = 0
         while True:
             try:
-                packed = await self._ask(samples)
+                scored = await self._ask(samples)
                 brands = await self._brands(samples)
             except DomainError as error:
                 if self._giving_up:
@@ -122,7 +123,7 @@ class ScoringBacklog:
                 _log.warning("run %s: answers wait for their scores: %s", self._plan.run_id, error.message)
                 await asyncio.sleep(self._policy.peer.delay_ms(failures, self._rng) / 1_000)
                 continue
-            await self._keep(samples, packed, brands)
+            await self._keep(samples, scored, brands)
             return
 
     @property
@@ -130,7 +131,7 @@ class ScoringBacklog:
         """Calls of scorers that one request may have under way."""
         return max(1, self._slots() // self._policy.scoring_concurrency)
 
-    async def _ask(self, samples: Sequence[Sample]) -> list[bytes]:
+    async def _ask(self, samples: Sequence[Sample]) -> list[Scored]:
         if self._giving_up and self._plan.pays_for_scores:
             raise _cancelled()
         run = ScoringRun(self._plan.run_id, self._plan.credential, self._calls_at_once)
@@ -150,11 +151,11 @@ class ScoringBacklog:
             return [b""] * len(samples)
         return await self._metrics.detect_brands(self._plan.project_id, self._plan.brands, samples)
 
-    async def _keep(self, samples: Sequence[Sample], packed: Sequence[bytes], brands: Sequence[bytes]) -> None:
+    async def _keep(self, samples: Sequence[Sample], scored: Sequence[Scored], brands: Sequence[bytes]) -> None:
         await self._scored(
             [
-                CellScores(self._plan.run_id, sample.cell, scores, found)
-                for sample, scores, found in zip(samples, packed, brands, strict=True)
+                CellScores(self._plan.run_id, sample.cell, scores.packed, found, scores.merit)
+                for sample, scores, found in zip(samples, scored, brands, strict=True)
             ]
         )
 

@@ -46,12 +46,14 @@ from services.orchestrator.experiment import (
     PromptTemplate,
     ScorerTarget,
 )
+from services.orchestrator.peers.metrics import merit_of
 from services.orchestrator.ports import CallKind, KnownModels, NotSent, RunCredential, Sample, ScorerGroup, ScoringRun
 from services.orchestrator.rpc.codec import answer_body
-from services.orchestrator.scores import ScorerDeclaration
+from services.orchestrator.scores import Scored, ScorerDeclaration
 from services.runtime.errors import DomainError, InvalidField, Unavailable
 
 PRICE = Money(5)
+
 USAGE = Usage(input_tokens=3, output_tokens=2)
 
 Ending = Answer | Failure
@@ -96,6 +98,8 @@ class World:
     gateway_down: bool = False
     cost_down: bool = False
     metrics_down: bool = False
+    delegations: dict[str, str] = field(default_factory=dict)
+    """Call id -> the delegation under which the gateway was last asked for it."""
     dispatched: Counter[str] = field(default_factory=Counter)
     """How often each call id reached the provider: the mock's own log."""
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -143,6 +147,7 @@ class WorldGateway:
         endings: list[tuple[PlannedCall, Ending]] = []
         try:
             for call in calls:
+                world.delegations[call.call_id] = credential.delegation_id
                 world.under_way += 1
                 world.most_under_way = max(world.most_under_way, world.under_way)
                 endings.append((call, self._call(call)))
@@ -244,7 +249,7 @@ class WorldPrices:
         }
 
 
-def _scores(sample: Sample) -> bytes:
+def _scores(sample: Sample) -> Scored:
     scored = SampleScores()
     scored.scores.add(
         name="length.words", value=len(sample.answer.split()), scale=SCALE_COUNT, direction=DIRECTION_NEUTRAL
@@ -252,7 +257,7 @@ def _scores(sample: Sample) -> bytes:
     scored.scores.add(
         name="is_fine", value="fine" in sample.answer, scale=SCALE_BINARY, direction=DIRECTION_HIGHER_IS_BETTER
     )
-    return scored.SerializeToString()
+    return Scored(scored.SerializeToString(), merit_of(scored))
 
 
 class WorldMetrics:
@@ -263,7 +268,7 @@ class WorldMetrics:
 
     async def score_batch(
         self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
-    ) -> list[bytes]:
+    ) -> list[Scored]:
         self._world.score_requests += 1
         self._world.score_sizes.append(len(samples))
         await asyncio.sleep(0)
@@ -276,8 +281,8 @@ class WorldMetrics:
                 raise self._world.unscorable[sample.cell]
         return [_scores(sample) for sample in samples]
 
-    def refused(self, error: DomainError) -> bytes:
-        return SampleScores(error=CallError(message=error.message)).SerializeToString()
+    def refused(self, error: DomainError) -> Scored:
+        return Scored(SampleScores(error=CallError(message=error.message)).SerializeToString())
 
     async def check_scorers(self, token: str, targets: Sequence[ScorerTarget]) -> None:
         """Every parameter of theirs is good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -21,7 +22,7 @@ from services.orchestrator.peers.identity import DelegatedTokens, metadata_for
 from services.orchestrator.ports import Sample, ScorerGroup, ScoringRun
 from services.orchestrator.rpc.codec import reason_number
 from services.orchestrator.rpc.specs import scorer_message
-from services.orchestrator.scores import ScorerDeclaration
+from services.orchestrator.scores import Scored, ScorerDeclaration
 from services.runtime.auth import ServiceTokenMinter
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
@@ -40,6 +41,8 @@ _VALUES_MAX: Final = 200_000
 _CALLS_AT_ONCE_MAX: Final = 1_024
 _NO_LONGER_ALLOWED: Final = frozenset({"PERMISSION_DENIED", "DELEGATION_ENDED"})
 """Reasons why a run may not pay any more: its other scores go on."""
+_MAIN_SCORE: Final = "quality"
+_SIGNS: Final = {pb.DIRECTION_HIGHER_IS_BETTER: 1.0, pb.DIRECTION_LOWER_IS_BETTER: -1.0}
 _READ: Final = ("SERVICE", "READ")
 
 
@@ -58,7 +61,7 @@ class GrpcMetrics:
 
     async def score_batch(
         self, run: ScoringRun, groups: Sequence[ScorerGroup], samples: Sequence[Sample]
-    ) -> list[bytes]:
+    ) -> list[Scored]:
         answers: list[Sequence[pb.SampleScores]] = []
         for number, group in enumerate(groups):
             request = pb.ScoreBatchRequest(scorers=[scorer_message(target) for target in group.scorers])
@@ -128,13 +131,13 @@ class GrpcMetrics:
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
 
-    def refused(self, error: DomainError) -> bytes:
+    def refused(self, error: DomainError) -> Scored:
         scored = pb.SampleScores()
         scored.error.reason = reason_number(error.reason)
         blame = error.code in ("INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED")
         scored.error.error_class = ERROR_CLASS_SERVER_ERROR if blame else ERROR_CLASS_INVALID_REQUEST
         scored.error.message = error.message
-        return scored.SerializeToString()
+        return Scored(scored.SerializeToString())
 
     async def list_scorers(self, token: str) -> list[ScorerDeclaration]:
         scorers: list[ScorerDeclaration] = []
@@ -184,19 +187,35 @@ class GrpcMetrics:
         return [Comparison(each.first, each.SerializeToString()) for each in answer.comparisons]
 
 
-def _packed(scored: pb.SampleScores) -> bytes:
+def _packed(scored: pb.SampleScores) -> Scored:
     scored.ClearField("sample_id")
-    return scored.SerializeToString()
+    return Scored(scored.SerializeToString(), merit_of(scored))
 
 
-def _merged(parts: Sequence[pb.SampleScores]) -> bytes:
+def merit_of(scored: pb.SampleScores) -> float | None:
+    """See `scores.Scored`. An answer of which some scorers failed has none: another score might come first."""
+    if scored.HasField("error"):
+        return None
+    main = None
+    for score in scored.scores:
+        if score.name == _MAIN_SCORE:
+            main = score
+            break
+        if main is None and score.direction in _SIGNS:
+            main = score
+    if main is None or not main.HasField("value") or not math.isfinite(main.value):
+        return None
+    return _SIGNS.get(main.direction, 1.0) * main.value
+
+
+def _merged(parts: Sequence[pb.SampleScores]) -> Scored:
     """The scores of several requests in one, in the order of the groups; an error of one request stands for itself."""
     merged = pb.SampleScores()
     for part in parts:
         merged.scores.extend(part.scores)
         if part.HasField("error") and not merged.HasField("error"):
             merged.error.CopyFrom(part.error)
-    return merged.SerializeToString()
+    return Scored(merged.SerializeToString(), merit_of(merged))
 
 
 def _declaration(scorer: pb.Scorer) -> ScorerDeclaration:

@@ -60,10 +60,10 @@ class Comparer:
         await self._reader.check_score_set(run.run_id, score_set)
         query = ResultQuery(run.run_id, limit=PAGE, sequence_max=run.last_sequence, models=models, score_set=score_set)
         async for page in self._reader.pages(query):
-            for record, bodies in page:
-                address = view.address(record.cell)
+            for stored in page:
+                address = view.address(stored.record.cell)
                 unit = units.number(view, address.prompt, address.row)
-                side.add(record, unit, address.row, scores_of(bodies.scores))
+                side.add(stored.record, unit, address.row, scores_of(stored.bodies.scores))
         return run
 
     async def _summarize(self, response: pb.CompareResultsResponse, pair: Pair) -> None:

@@ -15,6 +15,7 @@ from services.orchestrator.records import RunRecord
 from services.orchestrator.rpc.codec import answer_text, timestamp_of
 from services.orchestrator.rpc.result_reading import FULL_PAGE, ResultReader
 from services.orchestrator.rpc.specs import scorer_target_message, scorers_of
+from services.orchestrator.scores import Scored
 from services.orchestrator.spec_codec import decode_spec, encode_spec
 from services.orchestrator.states import ENDED, CellStatus
 from services.orchestrator.store import Bodies, ResultQuery, SqlLedger
@@ -88,8 +89,8 @@ class Rescorer:
                 raise InvalidField(f"scorers[{index}].scorer.name", message)
         return spec
 
-    async def _scored(self, plan: RunPlan, samples: Sequence[Sample]) -> list[bytes]:
-        """Packed scores; a sample that alone makes its request fail gets the error instead."""
+    async def _scored(self, plan: RunPlan, samples: Sequence[Sample]) -> list[Scored]:
+        """Scores; a sample that alone makes its request fail gets the error instead."""
         try:
             return await self._metrics.score_batch(
                 ScoringRun(plan.run_id, plan.credential), plan.scorer_groups, samples

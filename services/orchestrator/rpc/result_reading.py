@@ -139,4 +139,4 @@ class ResultReader:
             yield page
             if len(page) < query.limit:
                 return
-            query = query.behind(page[-1].record)
+            query = query.behind(page[-1])

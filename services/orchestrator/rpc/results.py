@@ -139,7 +139,7 @@ class ResultServicer(ResultServiceServicer):
                 yield None, place
                 return
             count += 1
-            place = (stored.record.run_id, *order.position(stored.record))
+            place = (stored.record.run_id, *map(_written, order.position(stored)))
             yield message, place
 
     async def RescoreRun(
@@ -229,4 +229,13 @@ def _brand_names(view: SpecView) -> Names:
 
 def _start(position: Sequence[str | int] | None) -> tuple[str, Position] | None:
     """Where a page goes on: the run, and the place in its order."""
-    return (str(position[0]), tuple(map(int, position[1:]))) if position else None
+    return (str(position[0]), tuple(map(_read, position[1:]))) if position else None
+
+
+def _written(value: float) -> int | str:
+    """A part of a place as a page token takes it: a score as the text that gives exactly it again."""
+    return value if isinstance(value, int) else repr(value)
+
+
+def _read(value: int | str) -> int | float:
+    return float(value) if isinstance(value, str) else value

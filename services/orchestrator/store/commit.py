@@ -194,14 +194,11 @@ def _write_scores(run: RunCommit, scored: list[CellScores]) -> None:
     fresh = {write.cell: write for write in scored if write.cell in waiting}
     if not fresh:
         return
+    found = [(cell, DEFAULT_SCORE_SET, write.packed, write.merit) for cell, write in fresh.items()]
+    found += [(cell, BRANDS_SCORE_SET, write.brands, None) for cell, write in fresh.items() if write.brands]
     rows = [
-        {"run_id": run.run_id, "cell": cell, "score_set": DEFAULT_SCORE_SET, "packed": write.packed}
-        for cell, write in fresh.items()
-    ]
-    rows += [
-        {"run_id": run.run_id, "cell": cell, "score_set": BRANDS_SCORE_SET, "packed": write.brands}
-        for cell, write in fresh.items()
-        if write.brands
+        {"run_id": run.run_id, "cell": cell, "score_set": score_set, "packed": packed, "merit": merit}
+        for cell, score_set, packed, merit in found
     ]
     run.insert(t.scores, rows, on_conflict="DO NOTHING")
     run.execute(run.statements.mark_scored, {"cells": list(fresh)})

@@ -17,7 +17,7 @@ from services.orchestrator.store.rows import money_of, result_of, usage_of
 
 _BRANDS = t.scores.alias("brand_scores")
 
-Position = tuple[int, ...]
+Position = tuple[int | float, ...]
 """Where a page ended: the values of the order's columns."""
 
 
@@ -31,11 +31,24 @@ class ResultOrder(Enum):
     SLOWEST_FIRST = (("latency_us", "cell"), True)
     CHEAPEST_FIRST = (("cost_nano_usd", "cell"), False)
     DEAREST_FIRST = (("cost_nano_usd", "cell"), True)
+    BEST_FIRST = (("merit", "cell"), True)
+    WORST_FIRST = (("merit", "cell"), False)
 
-    def position(self, record: ResultRecord) -> Position:
+    @property
+    def by_score(self) -> bool:
+        """Whether it is an order of scores; results without one are not in it."""
+        return self in (ResultOrder.BEST_FIRST, ResultOrder.WORST_FIRST)
+
+    def position(self, stored: StoredResult) -> Position:
         """Where a result is in this order."""
-        values = {"cell": record.cell, "sequence": record.sequence, "latency_us": record.timing.latency_us}
-        values["cost_nano_usd"] = record.cost.nano_usd
+        record = stored.record
+        values: dict[str, int | float] = {
+            "cell": record.cell,
+            "sequence": record.sequence,
+            "latency_us": record.timing.latency_us,
+            "cost_nano_usd": record.cost.nano_usd,
+            "merit": stored.merit or 0.0,
+        }
         return tuple(values[name] for name in self.value[0])
 
 
@@ -69,9 +82,9 @@ class ResultQuery:
     brands: bool = False
     score_set: str = DEFAULT_SCORE_SET
 
-    def behind(self, record: ResultRecord) -> ResultQuery:
-        """The page behind this one, which ended with `record`."""
-        return replace(self, after=self.order.position(record))
+    def behind(self, stored: StoredResult) -> ResultQuery:
+        """The page behind this one, which ended with that result."""
+        return replace(self, after=self.order.position(stored))
 
     def behind_cell(self, cell: int) -> ResultQuery:
         """The page behind a cell, in the order of cells."""
@@ -83,12 +96,13 @@ class StoredResult(NamedTuple):
 
     record: ResultRecord
     bodies: ResultBodies
+    merit: float | None = None
 
 
 def page_results(connection: Connection, query: ResultQuery) -> list[StoredResult]:
     """One page, in the order that is asked for."""
     found = [stored for part in _by_one_index(query) for stored in _read(connection, part)]
-    found.sort(key=lambda stored: query.order.position(stored.record), reverse=query.order.value[1])
+    found.sort(key=query.order.position, reverse=query.order.value[1])
     return found[: query.limit]
 
 
@@ -107,15 +121,18 @@ def _by_one_index(query: ResultQuery) -> list[ResultQuery]:
 def _read(connection: Connection, query: ResultQuery) -> list[StoredResult]:
     r = t.results.c
     names, falls = query.order.value
-    columns = [r[name] for name in names]
+    # By scores both columns are of the table of scores, whose index has them in order.
+    columns = [t.scores.c[name] if query.order.by_score else r[name] for name in names]
     statement = _select(query).where(r.run_id == query.run_id, *_conditions(query))
     if names[0] == "latency_us":
         statement = statement.where(r.latency_us > 0, r.status == CellStatus.DONE.value)
+    if query.order.by_score:
+        statement = statement.where(t.scores.c.run_id == query.run_id, t.HAS_MERIT)
     if query.after:
         here, there = tuple_(*columns), tuple_(*query.after)
         statement = statement.where(here < there if falls else here > there)
     ordered = statement.order_by(*(column.desc() if falls else column for column in columns)).limit(query.limit)
-    return [StoredResult(result_of(row), _bodies(row)) for row in connection.execute(ordered).mappings()]
+    return [StoredResult(result_of(row), _bodies(row), row["merit"]) for row in connection.execute(ordered).mappings()]
 
 
 def _conditions(query: ResultQuery) -> list[Any]:
@@ -172,9 +189,9 @@ def _select(query: ResultQuery) -> Select[Any]:
         columns += [t.result_bodies.c.answer] if query.bodies is Bodies.ALL else []
         columns.append(t.result_bodies.c.error)
         source = source.outerjoin(t.result_bodies, _same_cell(t.result_bodies))
-    columns.append(t.scores.c.packed)
+    columns += [t.scores.c.packed, t.scores.c.merit]
     same = and_(_same_cell(t.scores), t.scores.c.score_set == query.score_set)
-    source = source.outerjoin(t.scores, same)
+    source = source.join(t.scores, same, isouter=not query.order.by_score)
     if query.brands:
         columns.append(_BRANDS.c.packed.label("brands"))
         source = source.outerjoin(_BRANDS, and_(_same_cell(_BRANDS), _BRANDS.c.score_set == BRANDS_SCORE_SET))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from services.orchestrator.scores import Scored
 from services.orchestrator.store import tables as t
 from services.orchestrator.store.runs import lock_progress
 from services.runtime.database import Database
@@ -63,12 +64,15 @@ def list_score_sets(connection: Connection, run_id: str) -> list[ScoreSetRecord]
 
 
 def add_scores(
-    connection: Connection, database: Database, run_id: str, score_set: str, scores: Sequence[tuple[int, bytes]]
+    connection: Connection, database: Database, run_id: str, score_set: str, scores: Sequence[tuple[int, Scored]]
 ) -> None:
-    """Keep packed scores of cells, those that have none in this set. Raises NotFound where the run is gone."""
+    """Keep scores of cells, those that have none in this set. Raises NotFound where the run is gone."""
     if lock_progress(connection, run_id) is None:
         raise NotFound("run", run_id)
-    rows = [{"run_id": run_id, "cell": cell, "score_set": score_set, "packed": packed} for cell, packed in scores]
+    rows = [
+        {"run_id": run_id, "cell": cell, "score_set": score_set, "packed": scored.packed, "merit": scored.merit}
+        for cell, scored in scores
+    ]
     database.insert_rows(connection, t.scores, rows, on_conflict="DO NOTHING")
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -292,6 +293,19 @@ scores = Table(
     _int("cell", key=True),
     _text("score_set", key=True),
     Column("packed", LargeBinary, nullable=False),
+    Column("merit", Double),
+)
+"""Scores of answers, by score set; `merit` is the one that puts results in order, see `scores.Scored`."""
+
+HAS_MERIT = scores.c.merit.is_not(None)
+Index(
+    "scores_by_merit",
+    scores.c.run_id,
+    scores.c.score_set,
+    scores.c.merit,
+    scores.c.cell,
+    postgresql_where=HAS_MERIT,
+    sqlite_where=HAS_MERIT,
 )
 
 score_sets = Table(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 from services.orchestrator.calls import Money, Timing, Usage
 from services.orchestrator.ledger import (
     CellAgain,
+    CellScores,
     ClaimRequest,
     DueRetry,
     ShardEnd,
@@ -426,6 +427,8 @@ async def test_results_page_in_every_order_without_gap_or_repeat(ledger: SqlLedg
     await write(
         ledger, result(4, CellStatus.FAILED)._replace(timing=Timing(), cost=Money(1), error_reason="PROVIDER_ERROR")
     )
+    merits = {3: 0.1, 1: -2.5, 0: 0.3, 2: 0.1, 5: None}
+    await write(ledger, *(CellScores("run_1", cell, b"scores", b"brands", merit) for cell, merit in merits.items()))
     expected = {
         ResultOrder.CELL: [0, 1, 2, 3, 4, 5],
         ResultOrder.OLDEST_FIRST: [3, 1, 0, 2, 5, 4],
@@ -434,13 +437,16 @@ async def test_results_page_in_every_order_without_gap_or_repeat(ledger: SqlLedg
         ResultOrder.SLOWEST_FIRST: [3, 0, 5, 2, 1],
         ResultOrder.CHEAPEST_FIRST: [4, 3, 5, 2, 0, 1],
         ResultOrder.DEAREST_FIRST: [1, 0, 2, 5, 3, 4],
+        ResultOrder.BEST_FIRST: [0, 3, 2, 1],
+        ResultOrder.WORST_FIRST: [1, 2, 3, 0],
     }
+    assert expected.keys() == set(ResultOrder)
     for order, cells in expected.items():
         for limit in (1, 2, 6):
             query, seen = ResultQuery("run_1", order=order, limit=limit), []
             while page := await ledger.page_results(query):
                 seen += [stored.record.cell for stored in page]
-                query = query.behind(page[-1].record)
+                query = query.behind(page[-1])
             assert seen == cells, (order, limit)
     (failed,) = await ledger.page_results(ResultQuery("run_1", error_reasons=["PROVIDER_ERROR"]))
     assert failed.record.cell == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from services.orchestrator.experiment import ScorerTarget
 from services.orchestrator.peers.cost import GrpcBills
 from services.orchestrator.peers.gateway import GrpcGateway
 from services.orchestrator.peers.identity import DelegatedTokens, GrpcIdentity
-from services.orchestrator.peers.metrics import GrpcMetrics
+from services.orchestrator.peers.metrics import GrpcMetrics, merit_of
 from services.orchestrator.plan import scorer_groups
 from services.orchestrator.ports import NotSent, RunCredential, Sample, ScoringRun
 from services.orchestrator.rpc.codec import answer_text
@@ -409,10 +410,10 @@ async def test_scores_of_several_groups_are_joined(peers: Peers) -> None:
     joined = await peers.metrics.score_batch(RUN, groups, samples)
     plain = await peers.metrics.score_batch(RUN, scorer_groups(()), [Sample(0, "Q", "A", ("",), "")])
 
-    assert [[(score.name, score.value) for score in scores_of(packed)] for packed in joined] == [
+    assert [[(score.name, score.value) for score in scores_of(scored.packed)] for scored in joined] == [
         [("exact_match", 1), ("length", 1), ("has", 1)]
     ] * 2
-    assert scores_of(plain[0]) == []
+    assert scores_of(plain[0].packed) == []
     second = peers.script.requests("ScoreBatch")[1]
     assert list(second.samples[0].references) == ["rb"]
     assert second.scorers[0].parameters["ignore_case"] == value_pb2.Value(bool_value=True)
@@ -431,10 +432,10 @@ async def test_scores_by_models_are_asked_for_by_the_run_itself_while_it_may_pay
     peers.script.replies["ScoreRunBatch"] = peers.script.replies["ScoreBatch"] = reply
     groups = scorer_groups((ScorerTarget("judge", needs_model=True), ScorerTarget("length")))
     sample = Sample(3, "Q", "A", ("", ""), "STOP")
-    (packed,) = await peers.metrics.score_batch(RUN, groups, [sample])
+    (scored,) = await peers.metrics.score_batch(RUN, groups, [sample])
     (refused,) = await peers.metrics.score_batch(RUN, groups, [sample])
 
-    assert [(score.name, score.value, score.cost.nano_usd) for score in scores_of(packed)] == [
+    assert [(score.name, score.value, score.cost.nano_usd) for score in scores_of(scored.packed)] == [
         ("length", 1, 5),
         ("judge", 1, 5),
     ]
@@ -442,12 +443,38 @@ async def test_scores_by_models_are_asked_for_by_the_run_itself_while_it_may_pay
     assert not free[0].HasField("run")
     assert (paid[0].run.run_id, paid[0].run.calls_at_once_max, paid[0].samples[0].sample_id) == ("run_1", 4, "3")
     assert paid[1] == "Bearer token-1" != free[1]
-    assert [(score.name, score.value, score.absent_reason) for score in scores_of(refused)] == [
+    assert [(score.name, score.value, score.absent_reason) for score in scores_of(refused.packed)] == [
         ("length", 1, ""),
         ("judge", None, "the key is gone"),
     ]
     only_paid = scorer_groups((ScorerTarget("judge", needs_model=True),))
     assert [group.needs_model for group in only_paid] == [True]
+
+
+HIGHER, LOWER = metrics_pb2.DIRECTION_HIGHER_IS_BETTER, metrics_pb2.DIRECTION_LOWER_IS_BETTER
+NEUTRAL = metrics_pb2.DIRECTION_NEUTRAL
+
+
+@pytest.mark.parametrize(
+    ("scores", "merit"),
+    [
+        ([("length", NEUTRAL, 9), ("ter", LOWER, 0.5), ("quality", HIGHER, 0.75)], 0.75),
+        ([("length", NEUTRAL, 9), ("ter", LOWER, 0.5), ("bleu", HIGHER, 0.75)], -0.5),
+        ([("ter", LOWER, None), ("bleu", HIGHER, 0.75)], None),
+        ([("real", HIGHER, math.inf)], None),
+        ([("length", NEUTRAL, 9)], None),
+        ([], None),
+    ],
+)
+def test_results_are_put_in_order_by_their_quality_or_the_first_score_with_a_better_side(
+    scores: list[tuple[str, metrics_pb2.Direction.ValueType, float | None]], merit: float | None
+) -> None:
+    scored = metrics_pb2.SampleScores(
+        scores=[metrics_pb2.Score(name=name, direction=direction, value=value) for name, direction, value in scores]
+    )
+    assert merit_of(scored) == merit
+    scored.error.message = "one of the scorers failed"
+    assert merit_of(scored) is None
 
 
 async def test_scorers_are_read_and_series_summed_up_in_bounded_requests(peers: Peers) -> None:

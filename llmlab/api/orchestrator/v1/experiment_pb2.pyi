@@ -36,7 +36,7 @@ class _ForecastBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Forecas
     FORECAST_BASIS_SAME_STUDY: _ForecastBasis.ValueType  # 1
     """Answers of the model to the same prompts."""
     FORECAST_BASIS_SAME_MODEL: _ForecastBasis.ValueType  # 2
-    """Answers of the model to other prompts: the interval is a quarter to four times of what is expected."""
+    """Answers of the model in other studies, the newest ten that have some: the interval is as wide as those differ."""
     FORECAST_BASIS_ASSUMED: _ForecastBasis.ValueType  # 3
     """Nothing has been measured: the interval reaches from one token to the limit of the output."""
 
@@ -48,7 +48,7 @@ FORECAST_BASIS_UNSPECIFIED: ForecastBasis.ValueType  # 0
 FORECAST_BASIS_SAME_STUDY: ForecastBasis.ValueType  # 1
 """Answers of the model to the same prompts."""
 FORECAST_BASIS_SAME_MODEL: ForecastBasis.ValueType  # 2
-"""Answers of the model to other prompts: the interval is a quarter to four times of what is expected."""
+"""Answers of the model in other studies, the newest ten that have some: the interval is as wide as those differ."""
 FORECAST_BASIS_ASSUMED: ForecastBasis.ValueType  # 3
 """Nothing has been measured: the interval reaches from one token to the limit of the output."""
 Global___ForecastBasis: _TypeAlias = ForecastBasis  # noqa: Y015
@@ -912,12 +912,15 @@ class PlanExperimentResponse(_message.Message):
     WORST_CASE_NANO_USD_FIELD_NUMBER: _builtins.int
     DURATION_S_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    IDENTICAL_RUN_ID_FIELD_NUMBER: _builtins.int
     cells: _builtins.int
     """Its cells, exactly."""
     worst_case_nano_usd: _builtins.int
     """What they can cost at most together, nano-USD."""
     duration_s: _builtins.int
     """How long it takes under its limits, seconds; absent where no answer has been timed and no rate decides."""
+    identical_run_id: _builtins.str
+    """The run that StartRun with `reuse_identical` and these limits would answer with, at no cost; empty where it would start one."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelForecast]:
         """Each model, in the order of the spec."""
@@ -939,10 +942,11 @@ class PlanExperimentResponse(_message.Message):
         worst_case_nano_usd: _builtins.int = ...,
         duration_s: _builtins.int | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        identical_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "cost_nano_usd", b"cost_nano_usd", "duration_s", b"duration_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "cells", b"cells", "cost_nano_usd", b"cost_nano_usd", "duration_s", b"duration_s", "models", b"models", "warnings", b"warnings", "worst_case_nano_usd", b"worst_case_nano_usd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "cells", b"cells", "cost_nano_usd", b"cost_nano_usd", "duration_s", b"duration_s", "identical_run_id", b"identical_run_id", "models", b"models", "warnings", b"warnings", "worst_case_nano_usd", b"worst_case_nano_usd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__duration_s: _TypeAlias = _typing.Literal["duration_s"]  # noqa: Y015
     _WhichOneofArgType__duration_s: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s"]  # noqa: Y015

@@ -135,6 +135,12 @@ class _ResultOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResultOrd
     """By cost, the lowest first."""
     RESULT_ORDER_DEAREST_FIRST: _ResultOrder.ValueType  # 7
     """By cost, the highest first."""
+    RESULT_ORDER_BEST_FIRST: _ResultOrder.ValueType  # 8
+    """Answers by their main score in the filter's score set, the best first: `quality` where the scorers give it, else the first of
+    their scores with a better side. Answers without it are left out. Any other score comes first in a score set of its own.
+    """
+    RESULT_ORDER_WORST_FIRST: _ResultOrder.ValueType  # 9
+    """Answers by the same score, the worst first."""
 
 class ResultOrder(_ResultOrder, metaclass=_ResultOrderEnumTypeWrapper):
     """Orders of results within a run; equal ones follow each other by their cells."""
@@ -155,6 +161,12 @@ RESULT_ORDER_CHEAPEST_FIRST: ResultOrder.ValueType  # 6
 """By cost, the lowest first."""
 RESULT_ORDER_DEAREST_FIRST: ResultOrder.ValueType  # 7
 """By cost, the highest first."""
+RESULT_ORDER_BEST_FIRST: ResultOrder.ValueType  # 8
+"""Answers by their main score in the filter's score set, the best first: `quality` where the scorers give it, else the first of
+their scores with a better side. Answers without it are left out. Any other score comes first in a score set of its own.
+"""
+RESULT_ORDER_WORST_FIRST: ResultOrder.ValueType  # 9
+"""Answers by the same score, the worst first."""
 Global___ResultOrder: _TypeAlias = ResultOrder  # noqa: Y015
 
 class _ExportFormat:
