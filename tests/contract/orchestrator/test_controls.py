@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.calls import Money
-from services.orchestrator.ledger import CellAgain, Claim, DueRetry, ShardBack, ShardEnd, ShardKey
+from services.orchestrator.ledger import CellAgain, Claim, DueRetry, Exhausted, ShardBack, ShardEnd, ShardKey
 from services.orchestrator.outcomes import CellHistory
 from services.orchestrator.records import EventKind, RunEvent
-from services.orchestrator.states import ENDED, CellStatus, RunStatus, Step, follower, may
+from services.orchestrator.states import ENDED, STOPPING, CellStatus, RunStatus, Step, follower, may
 from services.orchestrator.store import ResultQuery, SqlLedger
 from services.orchestrator.store.reopening import WINDOW_CELLS
 from services.runtime.clock import ManualClock
@@ -234,16 +234,16 @@ class Story:
         """Claim a range."""
         claims = await claim(self.ledger, self.run_id, extend=[self.run_id])
         mine = [each for each in claims if each.shard.run_id == self.run_id]
-        assert not mine or self.status in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELLING)
+        assert not mine or self.status in (RunStatus.PENDING, RunStatus.RUNNING, *STOPPING)
         self.held.extend(mine)
         await self.look()
 
     async def finish(self, fate: CellStatus) -> None:
-        """End a range, all of its cells in one way; one of a cancelled run as it is."""
+        """End a range, all of its cells in one way; one of a run that stops as it is."""
         if not self.held or self.status is None:
             return
         claimed = self.held.pop()
-        if self.status is RunStatus.CANCELLING:
+        if self.status in STOPPING:
             assert await write(self.ledger, ShardEnd(claimed.shard, None), worker=self.run_id) == [True]
         elif self.status is RunStatus.PAUSED and fate is CANCELLED:
             assert await write(self.ledger, ShardBack(claimed.shard), worker=self.run_id) == [True]
@@ -251,6 +251,14 @@ class Story:
             cells = range(claimed.shard.first_cell, claimed.shard.first_cell + claimed.cells)
             await self._end(claimed, dict.fromkeys(cells, FAILED if fate is CANCELLED else fate))
         await self.look()
+
+    async def exhaust(self) -> None:
+        """A worker finds that the run's money is spent."""
+        if self.held:
+            await write(self.ledger, Exhausted(self.run_id), worker=self.run_id)
+        expected = RunStatus.EXHAUSTING if self.held and self.status is RunStatus.RUNNING else self.status
+        await self.look()
+        assert self.status is expected
 
     async def _end(self, claimed: Claim, fates: dict[int, CellStatus]) -> None:
         state = await self.ledger.load_shard(self.run_id, claimed.shard.first_cell, claimed.cells)
@@ -283,7 +291,7 @@ class Story:
         statistics, found = run.statistics, await statuses_of(self.ledger, self.run_id)
         counts = [statistics.done, statistics.failed, statistics.unknown, statistics.cancelled]
         assert counts == [list(found.values()).count(each) for each in (DONE, FAILED, UNKNOWN, CANCELLED)]
-        assert run.status is RunStatus.CANCELLED or sum(counts) == statistics.cells_total
+        assert run.status in (RunStatus.CANCELLED, RunStatus.EXHAUSTED) or sum(counts) == statistics.cells_total
         assert statistics.scored == statistics.done
         assert statistics.cost == Money(5 * statistics.done)
         events = await events_of(self.ledger, self.run_id)
@@ -292,7 +300,7 @@ class Story:
 
 
 REQUESTS = st.sampled_from([Step.CANCEL, Step.PAUSE, Step.RESUME, Step.RETRY, Step.RETRY, Step.DELETE])
-WORK = st.sampled_from(["take", "take", DONE, DONE, FAILED, UNKNOWN, CANCELLED])
+WORK = st.sampled_from(["take", "take", "exhaust", DONE, DONE, FAILED, UNKNOWN, CANCELLED])
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -308,7 +316,7 @@ async def test_every_order_gives_the_documented_answers(
         elif isinstance(step, CellStatus):
             await story.finish(step)
         else:
-            await story.take()
+            await (story.exhaust() if step == "exhaust" else story.take())
     await story.to_the_end()
     # The next story begins without this one's runs.
     if story.status is not None:
