@@ -13,6 +13,7 @@ from llmlab.api.orchestrator.v1 import comparison_pb2
 from llmlab.cli import figures, money
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect
+from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.report.responses import parts_text
 from llmlab.cli.run_choice import LATEST, pick_run
@@ -55,7 +56,7 @@ async def two_sides(client: Client, first: str, second: str, run: str) -> list[c
     """The sides that two arguments name; `run` is the run of a model that is named without one.
 
     Raises:
-        CommandError: Both name the same, or a run that does not exist.
+        CommandError: Both name the same, or a run or a model that does not exist.
     """
     sides = [await _side(client, text, run) for text in (first, second)]
     if sides[0] == sides[1]:
@@ -67,7 +68,12 @@ async def _side(client: Client, text: str, run: str) -> comparison_pb2.ComparedS
     """Reads RUN, RUN:MODEL or MODEL; a model has a slash, a run has none."""
     before, colon, after = text.partition(":")
     named, model = (before, after) if colon and "/" not in before else (run, text) if "/" in text else (text, "")
-    return comparison_pb2.ComparedSide(run_id=(await pick_run(client, named)).run_id, model=model)
+    run_id = (await pick_run(client, named)).run_id
+    if model and not await taken(client.list_results(run_id=run_id, models=[model]), 1):
+        models = {point.model for point in (await client.summarize_run(run_id)).points}
+        if model not in models:
+            raise CommandError(f"Run {run_id} has no model {model}; it has {', '.join(sorted(models))}.", EXIT_USAGE)
+    return comparison_pb2.ComparedSide(run_id=run_id, model=model)
 
 
 def comparison_table(compared: comparison_pb2.CompareResultsResponse) -> Table:

@@ -20,7 +20,7 @@ from llmlab.cli.progress import follow
 from llmlab.cli.run_choice import pick_run
 from llmlab.cli.run_watch import watch_runs
 from llmlab.cli.saved import find_saved
-from llmlab.cli.studies import load_study
+from llmlab.cli.studies import Study, load_study
 from llmlab.client import Client
 
 FAILURES_LOOKED_AT = 50
@@ -52,17 +52,26 @@ def run(
         chosen = load_study(study_file, study)
         async with connect() as client:
             await find_saved(client, chosen.spec)
-            experiment = await client.create_experiment(chosen.name, chosen.spec, description=chosen.description)
-            await confirm(client, experiment.experiment_id, yes=yes)
-            started = await client.start_run(experiment.experiment_id, reuse_identical=reuse)
-            earlier = " (of an earlier start)" if started.experiment_id != experiment.experiment_id else ""
-            hint(f"Run {started.run_id}: {experiment.cells:,} cells{earlier}")
+            started = await _start(client, chosen, reuse=reuse, yes=yes)
             if not detach:
                 await follow_and_conclude(client, started.run_id, chosen.name, as_json=as_json)
             elif as_json:
                 print_json(to_plain(started))
 
     run_async(command())
+
+
+async def _start(client: Client, study: Study, *, reuse: bool, yes: bool) -> run_pb2.Run:
+    """Starts a run of a study once its cost is accepted; one that is reused costs nothing, so nothing is asked."""
+    if reuse and (found := (await client.plan_experiment(spec=study.spec)).identical_run_id):
+        earlier = await client.get_run(found)
+        hint(f"Run {found}: {earlier.statistics.cells_total:,} cells (of an earlier start)")
+        return earlier
+    experiment = await client.create_experiment(study.name, study.spec, description=study.description)
+    await confirm(client, experiment.experiment_id, yes=yes)
+    started = await client.start_run(experiment.experiment_id, reuse_identical=reuse)
+    hint(f"Run {started.run_id}: {experiment.cells:,} cells")
+    return started
 
 
 async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_json: bool) -> None:

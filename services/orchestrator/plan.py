@@ -14,7 +14,7 @@ from services.orchestrator.templates import compile_template
 
 
 class RunPlan:
-    """Everything about a run that does not change while it runs."""
+    """Everything about a run that does not change while it runs, and for whom it acts."""
 
     def __init__(self, run: RunRecord, encoded_spec: bytes) -> None:
         self._view = SpecView(encoded_spec)
@@ -35,6 +35,10 @@ class RunPlan:
             for group in self.scorer_groups
         ]
         self._call_plans: dict[tuple[int, int], CallPlan] = {}
+
+    def act_under(self, delegation_id: str) -> None:
+        """From now on calls are made, and paid for, under this delegation."""
+        self.credential = RunCredential(self.project_id, delegation_id)
 
     def model_index(self, cell: int) -> int:
         """The index of a cell's model in the spec."""

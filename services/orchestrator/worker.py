@@ -24,7 +24,7 @@ from services.orchestrator.plan import RunPlan
 from services.orchestrator.policy import WorkerPolicy
 from services.orchestrator.ports import Bills, Gateway, Identity, Ledger, Metrics
 from services.orchestrator.resolving import wait_for
-from services.orchestrator.states import ENDED
+from services.orchestrator.states import ENDED, RunStatus
 from services.orchestrator.topics import WORK_TOPIC
 from services.orchestrator.writer import LedgerWriter
 from services.runtime import telemetry
@@ -184,7 +184,7 @@ class Incarnation:
             for run_id, lane in list(self._lanes.items()):
                 await lane.check_held(held)
                 if run_id in pulse.statuses:
-                    lane.follow(pulse.statuses[run_id])
+                    await self._tell(lane, pulse.statuses[run_id])
             for claim in pulse.held:
                 await self._pick_up(claim)
         await self._forget_dead_workers()
@@ -297,10 +297,20 @@ class Incarnation:
             self._tasks[task] = lane
             task.add_done_callback(self._lane_ended)
         else:
-            if lane.paused and (record := await self._ports.ledger.load_run(claim.shard.run_id)) is not None:
+            if lane.paused:
                 # The run may have been resumed: a lane that does not know gives back what it gets, again and again.
-                lane.follow(record.run.status)
+                await self._tell(lane, RunStatus.RUNNING)
             await lane.add(claim)
+
+    async def _tell(self, lane: Lane, status: RunStatus) -> None:
+        """Tell a lane where its run stands. One that goes on after a pause acts for whoever resumed the run."""
+        if lane.paused and status is not RunStatus.PAUSED:
+            record = await self._ports.ledger.load_run(lane.plan.run_id)
+            if record is None:
+                return
+            lane.plan.act_under(record.run.delegation_id)
+            status = record.run.status
+        lane.follow(status)
 
     def _slots(self) -> int:
         return sum(lane.slots for lane in self._lanes.values())

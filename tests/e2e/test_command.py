@@ -11,6 +11,7 @@ import pytest
 
 from llmlab.api.common.v1 import value_pb2
 from llmlab.api.metrics.v1 import metrics_pb2
+from llmlab.cli import plan_command
 from llmlab.cli.connection import connect
 from llmlab.client import SERVICES
 from tests.support.command import ROOT, typed
@@ -55,6 +56,22 @@ def test_the_closing_table_shows_quality_latency_tokens_and_cost(home: Path, tmp
     for expected in ("mock/small", "mock/large", "temperature=1", "quality", "on_topic", "p95", "cost", "4/4"):
         assert expected in finished.output, finished.output
     assert f"{CELLS}/{CELLS}" in finished.notes
+
+
+def test_what_is_reused_costs_nothing_and_is_not_asked_about(
+    home: Path, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "small.yaml"
+    study.write_text(STUDY)
+    monkeypatch.setattr(plan_command, "ASK_ABOVE_NANO_USD", 0)
+    asked = typed("run", str(study), home=home, stdin="n\n")
+    assert (asked.exit_code, "Nothing was called" in asked.notes) == (2, True)
+    before = typed("runs", "--json", home=home).json()
+    reused = typed("run", str(study), "--reuse", "--json", home=home)
+    assert reused.exit_code == 0, reused.notes
+    assert "of an earlier start" in reused.notes
+    assert reused.json()["run"]["run_id"] in {run["run_id"] for run in before}
+    assert typed("runs", "--json", home=home).json() == before
 
 
 LOSSY_STUDY = """
@@ -192,6 +209,9 @@ def test_two_models_are_compared_and_conversations_shown(home: Path, run_id: str
     slowest = typed("results", run_id, "--first", "slowest", "--json", home=home).json_lines()
     latencies = [each["timing"]["latency_us"] for each in slowest]
     assert latencies == sorted(latencies, reverse=True)
+    best = typed("results", run_id, "--first", "best", "--json", home=home).json_lines()
+    qualities = [score["value"] for each in best for score in each["scores"] if score["name"] == "quality"]
+    assert (len(qualities), qualities) == (CELLS, sorted(qualities, reverse=True))
 
 
 def test_two_models_are_judged_in_pairs(home: Path, run_id: str) -> None:
@@ -206,6 +226,10 @@ def test_two_models_are_judged_in_pairs(home: Path, run_id: str) -> None:
     ).json()
     assert [each["pair_id"] for each in judged["judgements"]] == ["prompt-1/0", "prompt-1/1"]
     assert typed("judge", "mock/small", "mock/small", "--by", "mock/medium", home=home).exit_code == 2
+    for command in (("judge", "--by", "mock/medium"), ("compare",)):
+        missing = typed(*command, "mock/small", "mock/none", "--run", run_id, home=home)
+        assert missing.exit_code == 2
+        assert f"Run {run_id} has no model mock/none; it has mock/large, mock/small." in missing.notes
     unknown = typed("judge", "mock/small", "mock/large", "--run", run_id, "--by", "mock/none", home=home)
     assert (unknown.exit_code, "4 calls: MODEL_NOT_FOUND" in unknown.notes) == (1, True), unknown.notes
 

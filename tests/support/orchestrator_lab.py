@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, exists, func, select
 
 from services.orchestrator.experiment import ExperimentSpec
 from services.orchestrator.limits import RunLimits
@@ -19,7 +19,7 @@ from services.orchestrator.rpc.codec import answer_text
 from services.orchestrator.spec_codec import encode_spec, spec_hash
 from services.orchestrator.states import ENDED, CellStatus, RunStatus
 from services.orchestrator.store import Bodies, ResultQuery, SqlLedger, StoredResult
-from services.orchestrator.store.tables import shards
+from services.orchestrator.store.tables import shards, workers
 from services.orchestrator.topics import WORK_TOPIC, run_topic
 from services.orchestrator.worker import Worker, WorkerPorts
 from services.runtime.backoff import Backoff
@@ -134,8 +134,21 @@ class Lab:
                 while await self.database.read(held_shards):
                     await changes.wait(0.05)
 
+    async def looked_after(self) -> None:
+        """Returns when the worker has renewed its lease, which is when it hears of what was asked of its runs."""
+        before = await self.database.read(lease_ends)
+        async with asyncio.timeout(20):
+            while await self.database.read(lease_ends) == before:
+                self.hints.publish(WORK_TOPIC)
+                await asyncio.sleep(0.01)
+
     async def results(self, run_id: str = "run_1") -> list[StoredResult]:
         return await self.ledger.page_results(ResultQuery(run_id, limit=10_000, bodies=Bodies.ALL))
+
+
+def lease_ends(connection: Connection) -> int:
+    """When the lease of the last worker to renew it ends, microseconds UTC."""
+    return int(connection.execute(select(func.max(workers.c.expires_us))).scalar_one() or 0)
 
 
 def held_shards(connection: Connection) -> bool:

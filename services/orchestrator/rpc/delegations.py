@@ -28,14 +28,20 @@ class Delegations:
 
     @asynccontextmanager
     async def acting_for_caller(self, run_id: str) -> AsyncIterator[str]:
-        """A delegation for the run to go on under; ended again where the run did not take it."""
+        """A delegation for the run to go on under; ended again where the run did not take it.
+
+        What the run is given up by is ended at once, unless a worker still ends calls under it; then it expires.
+        """
         project_id = current_principal().project_id
-        await self._ledger.get_run(project_id, run_id)
+        before = await self._ledger.get_run(project_id, run_id)
+        replaceable = before.delegation_id and not await self._ledger.is_worked_on(run_id)
         delegation_id = await self.create(run_id)
         try:
             yield delegation_id
         finally:
             await self.revoke_unless_used(project_id, run_id, delegation_id)
+        if replaceable:
+            await self.revoke_unless_used(project_id, run_id, before.delegation_id)
 
     async def revoke_unless_used(self, project_id: str, run_id: str, delegation_id: str) -> None:
         """End a delegation under which the run certainly does not act: it does not exist, has ended, or has another."""

@@ -152,7 +152,11 @@ class ExperimentServicer(ExperimentServiceServicer):
             encoded = await self._ledger.get_spec(project_id, spec_hash)
         view = await asyncio.to_thread(SpecView, encoded)
         limits = view.spec.limits.overridden_by(wanted).in_force()
-        return plan_message(await self._planner.plan(project_id, view, spec_hash, limits, token))
+        plan = plan_message(await self._planner.plan(project_id, view, spec_hash, limits, token))
+        identical = await self._ledger.find_identical_run(project_id, spec_hash, limits)
+        if identical is not None:
+            plan.identical_run_id = identical.run_id
+        return plan
 
     async def DeleteExperiment(
         self, request: pb.DeleteExperimentRequest, context: Context

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, exists, select, update
 
 from services.orchestrator.records import EventKind, RunRecord
 from services.orchestrator.states import ENDED, STEPS, RunStatus, Step, follower, may
@@ -69,6 +69,12 @@ def retry_run(
         _go(connection, progress, Step.RETRY, ended_us=0, failure="", **anew)
         _tell(connection, progress, EventKind.RETRIED, now_us)
     return cells
+
+
+def is_worked_on(connection: Connection, run_id: str) -> bool:
+    """Whether a worker holds cells of a run."""
+    held = exists().where(t.shards.c.run_id == run_id, t.shards.c.worker_id != "")
+    return bool(connection.execute(select(held)).scalar_one())
 
 
 def _locked(connection: Connection, project_id: str, run_id: str, step: Step) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from services.orchestrator.ledger import (
     SweptBill,
     Write,
 )
+from services.orchestrator.limits import RunLimits
 from services.orchestrator.pace import Latest
 from services.orchestrator.records import AnswerSample, AttemptRecord, ExperimentRecord, RunEvent, RunRecord
+from services.orchestrator.scores import Scored
 from services.orchestrator.states import RunStatus
 from services.orchestrator.store import (
     bills,
@@ -149,7 +151,10 @@ class SqlLedger:
         def write(connection: Connection) -> bytes:
             def do() -> bytes:
                 experiments.get_experiment(connection, record.project_id, record.experiment_id)
-                identical = runs.find_identical(connection, record) if reuse else None
+                identical = None
+                if reuse:
+                    runs.lock_spec(connection, record.project_id, record.spec_hash)
+                    identical = runs.find_identical(connection, record.project_id, record.spec_hash, record.limits)
                 if identical is None:
                     runs.insert_run(connection, record)
                 return answer(identical or record)
@@ -157,6 +162,10 @@ class SqlLedger:
             return self._requests.once(connection, key, payload, do)
 
         return await self._database.write(write)
+
+    async def find_identical_run(self, project_id: str, spec_hash: str, limits: RunLimits) -> RunRecord | None:
+        """The run that a start with `reuse` would be answered with; None where it would start one."""
+        return await self._database.read(runs.find_identical, project_id, spec_hash, limits)
 
     async def recall(self, key: RequestKey, payload: bytes) -> bytes | None:
         """The first answer of a request that was answered before; None for a new one, or without a request id."""
@@ -224,6 +233,10 @@ class SqlLedger:
             return answer(controls.resume_run(connection, project_id, run_id, now_us, delegation_id=delegation_id))
 
         return await self._once(key, payload, do)
+
+    async def is_worked_on(self, run_id: str) -> bool:
+        """Whether a worker holds cells of a run."""
+        return await self._database.read(controls.is_worked_on, run_id)
 
     async def retry_run(
         self,
@@ -317,7 +330,7 @@ class SqlLedger:
         """A run's score sets, by name."""
         return await self._database.read(score_sets.list_score_sets, run_id)
 
-    async def add_scores(self, run_id: str, score_set: str, scores: Sequence[tuple[int, bytes]]) -> None:
+    async def add_scores(self, run_id: str, score_set: str, scores: Sequence[tuple[int, Scored]]) -> None:
         """Keep packed scores of cells that have none in a set. Raises NotFound where the run is gone."""
         await self._database.write(score_sets.add_scores, self._database, run_id, score_set, scores)
 

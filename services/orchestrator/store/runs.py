@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, exists, select, update
 
+from services.orchestrator.limits import RunLimits
 from services.orchestrator.records import EventKind, RunRecord, Statistics
 from services.orchestrator.states import ENDED, STOPPING, RunStatus, Step, check_step, final_status
 from services.orchestrator.statistics import encode_statistics
@@ -76,20 +77,21 @@ def insert_run(connection: Connection, record: RunRecord) -> None:
 _REUSABLE = [status.value for status in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)]
 
 
-def find_identical(connection: Connection, record: RunRecord) -> RunRecord | None:
-    """The newest run with a run's content and limits, of those that go on or are completed; None where there is none.
-
-    The spec's row stays locked: of starts at the same time the others see the run of the first.
-    """
-    of_spec = (t.specs.c.project_id == record.project_id, t.specs.c.spec_hash == record.spec_hash)
+def lock_spec(connection: Connection, project_id: str, spec_hash: str) -> None:
+    """Keep others from starting runs of a spec that reuse: of starts at the same time they see the run of the first."""
+    of_spec = (t.specs.c.project_id == project_id, t.specs.c.spec_hash == spec_hash)
     connection.execute(select(t.specs.c.spec_hash).where(*of_spec).with_for_update())
+
+
+def find_identical(connection: Connection, project_id: str, spec_hash: str, limits: RunLimits) -> RunRecord | None:
+    """The newest run of this content and limits, of those that go on or are completed; None where there is none."""
     query = select_runs().where(
-        t.runs.c.project_id == record.project_id,
-        t.runs.c.spec_hash == record.spec_hash,
+        t.runs.c.project_id == project_id,
+        t.runs.c.spec_hash == spec_hash,
         t.run_progress.c.status.in_(_REUSABLE),
     )
     rows = connection.execute(query.order_by(t.runs.c.run_id.desc())).mappings()
-    return next((found for found in map(run_of, rows) if found.limits == record.limits), None)
+    return next((found for found in map(run_of, rows) if found.limits == limits), None)
 
 
 def event_row(

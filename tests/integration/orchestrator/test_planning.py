@@ -43,6 +43,15 @@ async def test_a_plan_becomes_narrow_with_what_has_been_measured(client: Client)
     assert (await client.pages(100, experiment_id=run.experiment_id))[0]
 
 
+async def test_a_plan_names_the_run_that_a_start_would_reuse(client: Client) -> None:
+    spec = spec_message(study())
+    assert (await plan(client, spec=spec)).identical_run_id == ""
+    run = await client.finished(spec)
+    assert (await plan(client, spec=spec)).identical_run_id == run.run_id
+    assert (await plan(client, experiment_id=run.experiment_id)).identical_run_id == run.run_id
+    assert (await plan(client, spec=spec, limits=epb.RunLimits(concurrency=3))).identical_run_id == ""
+
+
 async def test_rates_and_keys_are_thought_of_first(client: Client) -> None:
     spec = spec_message(study(rows=2_00))
     spec.models[0].model = "openai/gpt"

@@ -183,6 +183,23 @@ async def test_a_run_that_nobody_had_claimed_leaves_no_delegation(tmp_path: Path
     assert client.identity.revoked == [client.identity.delegations[run.run_id]]
 
 
+async def test_whoever_resumes_a_run_is_who_it_acts_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, workers=0) as client:
+        run = await client.start((await client.create()).experiment_id)
+        first = client.identity.delegations[run.run_id]
+        await client.runs.PauseRun(pb.PauseRunRequest(run_id=run.run_id))
+        await client.runs.ResumeRun(pb.ResumeRunRequest(run_id=run.run_id))
+        by_the_same = list(client.identity.revoked)
+        await client.runs.PauseRun(pb.PauseRunRequest(run_id=run.run_id))
+        client.identity.delegations[run.run_id] = "dlg_of_another"
+        await client.runs.ResumeRun(pb.ResumeRunRequest(run_id=run.run_id))
+        by_another = list(client.identity.revoked)
+        await client.runs.CancelRun(pb.CancelRunRequest(run_id=run.run_id))
+
+    assert (by_the_same, by_another) == ([], [first])
+    assert client.identity.revoked == [first, "dlg_of_another"]
+
+
 async def test_a_run_that_did_not_come_to_be_leaves_no_delegation(client: Client) -> None:
     experiment = await client.create()
 

@@ -57,6 +57,28 @@ async def test_a_pause_that_is_taken_back_at_once_changes_nothing(lab: Lab) -> N
     assert (run.status, run.statistics.done) == (RunStatus.COMPLETED, cells)
 
 
+async def test_whoever_resumes_a_run_pays_for_the_calls_from_then_on(lab: Lab) -> None:
+    """Also where the worker has never let go of the run: calls of before the pause are under way all the time."""
+    lab.world.gate = asyncio.Event()
+    async with lab.worker():
+        cells = await lab.start(study(rows=10), limits=RunLimits(concurrency=4))
+        await eventually(lambda: lab.world.under_way == 4)
+        of_the_first = set(lab.world.delegations)
+        await ask(lab.ledger, Step.PAUSE)
+        # The second look begins after the first has been acted upon.
+        for _ in range(2):
+            await lab.looked_after()
+        await ask(lab.ledger, Step.RESUME)
+        lab.hints.publish(WORK_TOPIC)
+        await lab.looked_after()
+        lab.world.gate.set()
+        run = await lab.ended()
+
+    assert (run.status, run.statistics.done) == (RunStatus.COMPLETED, cells)
+    assert {lab.world.delegations.pop(call) for call in of_the_first} == {"dlg_run_1"}
+    assert set(lab.world.delegations.values()) == {"dlg_2"} == {run.delegation_id}
+
+
 async def test_a_retry_calls_again_for_what_failed_with_all_attempts_anew(lab: Lab) -> None:
     lab.world.script = lambda call: failure() if "/3/" in call.call_id else answer()
     async with lab.worker():
