@@ -56,10 +56,10 @@ class HttpReceivers:
         """Send one message, once."""
         if not self._private and urlsplit(url).scheme != "https":
             return Outcome(error="the URL is not https; this server does not send there")
+        # Not on the event loop, which others wait for, and not in the receiver's time.
+        await asyncio.to_thread(importlib.import_module, "aiohttp")
         try:
             async with asyncio.timeout(self._timeout_s):
-                # Not on the event loop, which others wait for.
-                await asyncio.to_thread(importlib.import_module, "aiohttp")
                 return await self._post(url, headers, body)
         except TimeoutError:
             return Outcome(error=f"no answer within {self._timeout_s:g} s")

@@ -84,7 +84,7 @@ async def test_a_hold_and_a_settlement_survive_the_death_of_the_service(tmp_path
 
 
 async def test_an_alert_whose_delivery_was_not_put_down_is_delivered_again_under_its_id(tmp_path: Path) -> None:
-    settings = {"webhook_private_receivers": "true", "webhook_timeout_s": "0.9", "webhook_lease_s": "1"}
+    settings = {"webhook_private_receivers": "true", "webhook_timeout_s": "2.9", "webhook_lease_s": "3"}
     async with receiving(always(200)) as receiver:
         async with running(tmp_path, "cost.webhook_posted=kill", **settings) as (callers, process):
             create = alert_pb2.CreateWebhookRequest(webhook=alert_pb2.Webhook(url=receiver.url))
