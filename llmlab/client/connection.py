@@ -102,12 +102,12 @@ class Connection:
 
     async def _exchange_key(self) -> None:
         request = identity_pb2.ExchangeApiKeyRequest(api_key=self._api_key)
-        try:
-            response = await IdentityServiceStub(self._channel("identity")).ExchangeApiKey(
-                request, timeout=UNARY_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error, self.endpoints.identity) from error
+        exchange = IdentityServiceStub(self._channel("identity")).ExchangeApiKey
+        with rpc_span(request) as trace:
+            try:
+                response = await exchange(request, timeout=UNARY_TIMEOUT_S, metadata=trace)
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error, self.endpoints.identity) from error
         self._access_token = response.tokens.access_token
         life_s = response.tokens.access_expires_at.ToNanoseconds() / 1e9 - time.time()
         self._renew_at_s = time.monotonic() + max(life_s - RENEW_BEFORE_S, life_s / 2)

@@ -45,7 +45,8 @@ def named(spans: list[Span], name: str) -> list[Span]:
 def test_one_trace_holds_the_way_of_every_cell(tmp_path: Path) -> None:
     study, file, home = tmp_path / "study.yaml", tmp_path / "spans.jsonl", tmp_path / "home"
     study.write_text(STUDY)
-    finished = llmlab("run", str(study), "--json", home=home, LLMLAB_TRACE_FILE=str(file))
+    # An RPC that leaves without the trace's context begins one of its own.
+    finished = llmlab("run", str(study), "--json", home=home, LLMLAB_TRACE_FILE=str(file), LLMLAB_TRACE_RATIO="1")
     assert finished.exit_code == 0, finished.notes
     text = file.read_text(encoding="utf-8")
     spans: list[Span] = [json.loads(line) for line in text.splitlines()]
