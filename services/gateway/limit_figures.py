@@ -8,6 +8,7 @@ there is no bound to their number.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from heapq import nlargest
@@ -16,6 +17,8 @@ from services.gateway.fleet import Fleet
 from services.gateway.limits import RateLimits
 from services.runtime import telemetry
 from services.runtime.telemetry import Labels
+
+_log = logging.getLogger(__name__)
 
 
 class LimitFigures:
@@ -33,7 +36,14 @@ class LimitFigures:
         return self._shares
 
     async def look(self) -> None:
-        """Read the limits anew."""
+        """Read the limits anew; where that fails none is shown, rather than old ones, until the next look."""
+        try:
+            self._shares = await self._read()
+        except Exception:  # noqa: BLE001 (any fault is logged; without the looks the figures would stand still for good)
+            self._shares = {}
+            _log.exception("the limits of deployments could not be read")
+
+    async def _read(self) -> dict[Labels, float]:
         deployments = self._fleet.catalogue.all_limited()
         views = await self._limits.views(deployments)
         found = [
@@ -42,7 +52,7 @@ class LimitFigures:
             for kind, view in zip(("requests", "tokens"), each, strict=True)
             if view is not None
         ]
-        self._shares = {labels: share for share, labels in nlargest(self._shown_max, found)}
+        return {labels: share for share, labels in nlargest(self._shown_max, found)}
 
 
 @asynccontextmanager

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+_KeyT = TypeVar("_KeyT")
+_ReadT = TypeVar("_ReadT")
 
 MAX_SERIES = 10_000
 """Series (name and labels) a process keeps; later ones are dropped, so that a wild label cannot fill the memory."""
@@ -99,29 +102,25 @@ def _kept(series: dict[_Key, Counter], key: _Key) -> Counter:
     return made
 
 
-@contextmanager
-def gauge(name: str, read: Callable[[], float], **labels: str) -> Iterator[None]:
+def gauge(name: str, read: Callable[[], float], **labels: str) -> AbstractContextManager[None]:
     """A figure that is asked for when somebody looks, during the context; it costs nothing between."""
-    key = (name, tuple(sorted(labels.items())))
-    if _Switch.on:
-        _gauges[key] = read
-    try:
-        yield
-    finally:
-        if _gauges.get(key) is read:
-            del _gauges[key]
+    return _asked(_gauges, (name, tuple(sorted(labels.items()))), read)
+
+
+def gauges(name: str, read: Callable[[], Mapping[Labels, float]]) -> AbstractContextManager[None]:
+    """As `gauge`, for figures whose labels come and go; who reads bounds how many they are."""
+    return _asked(_families, name, read)
 
 
 @contextmanager
-def gauges(name: str, read: Callable[[], Mapping[Labels, float]]) -> Iterator[None]:
-    """As `gauge`, for figures whose labels come and go; who reads bounds how many they are."""
+def _asked(readers: dict[_KeyT, _ReadT], key: _KeyT, read: _ReadT) -> Iterator[None]:
     if _Switch.on:
-        _families[name] = read
+        readers[key] = read
     try:
         yield
     finally:
-        if _families.get(name) is read:
-            del _families[name]
+        if readers.get(key) is read:
+            del readers[key]
 
 
 def _read_gauges() -> dict[_Key, float]:

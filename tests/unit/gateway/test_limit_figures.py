@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from services.gateway.catalogue import ConfiguredProvider, load_catalogue
 from services.gateway.fleet import Fleet, Generation
 from services.gateway.limit_figures import LimitFigures, watched_limits
@@ -26,6 +28,30 @@ providers:
 
 async def opened(_: ConfiguredProvider) -> Provider:
     return ScriptedProvider()
+
+
+class Faulty(LocalLimits):
+    """Limits that cannot be read while `broken`."""
+
+    broken = False
+
+    async def full_in_us(self, takes: tuple[Take, ...]) -> list[float]:
+        if self.broken:
+            raise ValueError("no number")
+        return await super().full_in_us(takes)
+
+
+async def test_after_a_look_that_failed_nothing_old_is_told_and_the_next_one_tells_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "catalogue.yaml"
+    file.write_text(CATALOGUE)
+    store = Faulty(ManualClock())
+    figures = LimitFigures(RateLimits(store, ManualClock()), Fleet(opened, Generation(load_catalogue({}, file), {})), 9)
+    for store.broken in (False, True, False):
+        await figures.look()
+        assert bool(figures.shares()) is not store.broken
+    assert caplog.text.count("could not be read") == 1
 
 
 async def test_the_fullest_limits_are_told_while_somebody_watches(tmp_path: Path) -> None:
