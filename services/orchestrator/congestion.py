@@ -2,12 +2,16 @@
 
 Additive increase, multiplicative decrease (Chiu and Jain 1989), with two things of binary increase congestion control
 (Xu, Harfoush and Rhee 2004): the way back to where a refusal came is halved with every round of answers, and beyond it
-growth begins slowly and speeds up. So most calls go near the limit, and few are spent on finding it.
+growth begins slowly and speeds up. So most calls go near the limit, and few are spent on finding it. Once a provider
+has refused a call, calls leave paced over a round of answers (Aggarwal, Savage and Anderson 2000): answers that come
+together would else be followed by calls that leave together, and those are refused at a height that is reached only for
+a moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Final, NamedTuple
 
 from services.orchestrator.calls import Answer, Failure
@@ -27,6 +31,12 @@ PROBE_ROUNDS: Final = 4
 """Rounds of answers before one call more is tried than was refused the last time."""
 GROWTH_MAX: Final = 0.1
 """The most that a round adds where no refusal has come yet at that height."""
+BURSTS: Final = 12
+"""Calls leave in so many bursts a round, once a refusal has come."""
+PACE_GAIN: Final = 1.1
+"""How much faster than answers came calls may leave, so that it is never the pace alone that holds them back."""
+ROUND_WEIGHT: Final = 0.125
+"""What the time of the newest answer counts in the time of a round (as in RFC 6298)."""
 PAUSE_MS: Final = 1_000
 """First pause of a provider that answers nothing and names no time; it doubles up to PAUSE_MAX_MS."""
 PAUSE_MAX_MS: Final = 60_000
@@ -45,7 +55,10 @@ class CallWindow:
         self._most = most
         self._limit = float(min(START_CALLS, most))
         self._ceiling: float | None = None
-        self._under_way: dict[int, int] = {}
+        self._under_way: dict[int, tuple[int, float]] = {}
+        self._round_s = 0.0
+        self._burst_left = 0
+        self._next_burst_s = float("-inf")
         self._epoch = 0
         self._to_grow = 0
         self._in_a_row = 0
@@ -63,26 +76,40 @@ class CallWindow:
     @property
     def has_room(self) -> bool:
         """Whether another call may leave now."""
-        return len(self._under_way) < self.limit and self._clock.monotonic_s() >= self._paused_until_s
+        return len(self._under_way) < self.limit and self._clock.monotonic_s() >= self._room_from_s
 
     @property
     def wait_s(self) -> float | None:
-        """Seconds until a pause is over; None where none is."""
-        left_s = self._paused_until_s - self._clock.monotonic_s()
+        """Seconds until a pause is over or the next burst may leave; None where only answers are waited for."""
+        left_s = self._room_from_s - self._clock.monotonic_s()
         return left_s if left_s > 0 else None
+
+    @property
+    def _room_from_s(self) -> float:
+        """When calls may leave, as far as time goes."""
+        paced = self._ceiling is not None and not self._burst_left
+        return max(self._paused_until_s, self._next_burst_s) if paced else self._paused_until_s
 
     def begin(self, cell: int) -> None:
         """A call of the cell leaves."""
-        self._under_way[cell] = self._epoch
+        now_s = self._clock.monotonic_s()
+        self._under_way[cell] = (self._epoch, now_s)
+        if now_s >= self._next_burst_s:
+            self._burst_left = ceil(self._limit / BURSTS)
+            self._next_burst_s = now_s + self._round_s * self._burst_left / (self._limit * PACE_GAIN)
+        self._burst_left = max(0, self._burst_left - 1)
         if len(self._under_way) >= self.limit:
             self._to_grow = self.limit
 
     def end(self, cell: int, ending: Answer | Failure | None) -> None:
         """The cell's call has ended; None: nobody knows how."""
-        epoch = self._under_way.pop(cell, None)
-        if epoch is None:
+        call = self._under_way.pop(cell, None)
+        if call is None:
             return
+        epoch, began_s = call
         if isinstance(ending, Answer):
+            round_s = self._clock.monotonic_s() - began_s
+            self._round_s += (round_s - self._round_s) * (ROUND_WEIGHT if self._round_s else 1.0)
             self._in_a_row = self._pauses = 0
             if self._to_grow:
                 self._to_grow -= 1

@@ -24,7 +24,6 @@ from sqlalchemy.exc import DBAPIError
 
 from services.runtime import telemetry
 from services.runtime.clock import SYSTEM_CLOCK, Clock
-from services.runtime.dialect_postgresql import PostgresqlDialect
 from services.runtime.dialect_sqlite import SqliteDialect
 from services.runtime.dialects import (
     DatabaseOptions,
@@ -39,6 +38,7 @@ from services.runtime.dialects import (
 from services.runtime.errors import Conflict, DeadlineExceeded, DomainError, Unavailable
 from services.runtime.exchange import Exchange
 from services.runtime.instance_lock import instance_lock
+from services.runtime.revisions import is_up_to_date
 from services.runtime.threads import WorkerThreads
 
 T = TypeVar("T")
@@ -74,6 +74,9 @@ class Database:
             if self.options.exclusive:
                 self._closing.enter_context(instance_lock(Path(self.url.database or "")))
         else:
+            # Embedded services do without it and its driver.
+            from services.runtime.dialect_postgresql import PostgresqlDialect
+
             self._dialect = PostgresqlDialect(self.url, schema, self.options)
         self._writer: Engine = self._dialect.writer_engine()
         self._reader: Engine = self._dialect.reader_engine(self._writer)
@@ -103,8 +106,8 @@ class Database:
         database = cls(url, schema=schema, options=options, clock=clock)
         try:
             await database.check()
-            if migrations is not None:
-                # Alembic takes as long to import as SQLAlchemy, and tools that open a database as it is never need it.
+            if migrations is not None and not await database.read(is_up_to_date, migrations):
+                # Alembic takes as long to import as SQLAlchemy, and most starts have nothing to migrate.
                 from services.runtime.migrate import MIGRATION_TIMEOUT_S, upgrade
 
                 await database.write(upgrade, schema, migrations, timeout_s=MIGRATION_TIMEOUT_S)

@@ -7,11 +7,9 @@ ordinary Alembic revision that uses `op` without schema names.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 import zlib
-from pathlib import Path
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -20,6 +18,8 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+
+from services.runtime.revisions import revisions_of
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def upgrade(connection: Connection, schema: str, package: str) -> None:
         known = connection.execute(text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema}).first()
         if known is None:
             connection.execute(text(f"CREATE SCHEMA {schema}"))
-    script = ScriptDirectory(str(_directory_of(package)))
+    script = ScriptDirectory(str(revisions_of(package)))
     with _alembic_lock:
         before = MigrationContext.configure(connection).get_current_heads()
         if not _known(script, before):
@@ -62,13 +62,6 @@ def upgrade(connection: Connection, schema: str, package: str) -> None:
         after = MigrationContext.configure(connection).get_current_heads()
     if after != before:
         _log.info("schema %s migrated from %s to %s", schema, before or "nothing", after)
-
-
-def _directory_of(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"no package of migrations named {package}")
-    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _known(script: ScriptDirectory, revisions: tuple[str, ...]) -> bool:

@@ -8,10 +8,12 @@ from textwrap import dedent
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from services.runtime.database import Database
 from services.runtime.migrate import upgrade
+from services.runtime.revisions import is_up_to_date, newest_revision, revisions_of
 from tests.conftest import OpenDatabase
 from tests.support.databases import schema_differences
 
@@ -135,6 +137,26 @@ async def test_a_schema_that_is_newer_than_the_code_is_left_alone(
     await database.write(upgrade, database.schema, package.name)
     assert await revisions(database) == ["0002"]
     assert "newer than this code" in caplog.text
+
+
+async def test_a_start_with_nothing_to_migrate_is_told_from_others(database: Database, package: Package) -> None:
+    found = [await database.read(is_up_to_date, package.name)]
+    for revision, change in (("0001", None), ("0002", ADD)):
+        if change is not None:
+            package.add(revision, change)
+            found.append(await database.read(is_up_to_date, package.name))
+        await database.write(upgrade, database.schema, package.name)
+        found.append(await database.read(is_up_to_date, package.name))
+    package.remove("0002")
+    found.append(await database.read(is_up_to_date, package.name))
+
+    assert found == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("service", ["cost", "gateway", "identity", "orchestrator"])
+def test_the_newest_revision_is_the_one_that_alembic_ends_at(service: str) -> None:
+    package = f"services.{service}.migrations"
+    assert newest_revision(package) == ScriptDirectory(str(revisions_of(package))).get_current_head()
 
 
 async def test_a_package_that_is_not_there_is_named(database: Database) -> None:

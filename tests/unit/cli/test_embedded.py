@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,18 @@ def test_a_log_becomes_private_whatever_it_was(tmp_path: Path) -> None:
         file.write("new")
     assert log.read_text() == "new"
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_later_start_loads_neither_a_driver_nor_migrations_that_it_does_not_need(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from llmlab.cli.embedded import start_services
+async def start():
+    async with start_services(Path({str(tmp_path)!r}), fixed_ports=False):
+        print([name for name in ("alembic", "psycopg") if name in sys.modules])
+asyncio.run(start())
+"""
+    command = [sys.executable, "-c", code]
+    starts = [subprocess.run(command, capture_output=True, text=True, check=True, timeout=60) for _ in range(2)]
+    assert [start.stdout for start in starts] == ["['alembic']\n", "[]\n"]

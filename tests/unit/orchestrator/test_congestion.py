@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orchestrator.calls import Answer, Failure
-from services.orchestrator.congestion import PAUSE_MAX_MS, START_CALLS, CallWindow, CallWindows, ModelCalls
+from services.orchestrator.congestion import BURSTS, PAUSE_MAX_MS, START_CALLS, CallWindow, CallWindows, ModelCalls
 from services.runtime.clock import ManualClock
 from tests.support.orchestrator import answer, failure
 
@@ -170,6 +171,28 @@ def test_the_limit_stays_between_one_and_the_runs_own(steps: list[str], most: in
         elif open_calls:
             window.end(open_calls.pop(0), endings[step])
         assert 1 <= window.limit <= most
+
+
+def test_answers_that_come_together_are_not_followed_by_calls_that_leave_together() -> None:
+    clock = ManualClock()
+    window = CallWindow(100, clock)
+    for cell in range(START_CALLS):
+        window.begin(cell)
+    clock.advance(LATENCY_S)
+    window.end(0, TOO_MUCH)
+    for cell in range(1, START_CALLS):
+        window.end(cell, ANSWER)
+
+    leaves_s: list[float] = []
+    while len(leaves_s) < window.limit:
+        while window.has_room:
+            window.begin(1_000 + len(leaves_s))
+            leaves_s.append(clock.monotonic_s())
+        clock.advance((window.wait_s or 0.0) + 1e-6)
+
+    burst = max(Counter(leaves_s).values())
+    assert burst == -(-window.limit // BURSTS)
+    assert LATENCY_S * 0.7 < leaves_s[-1] - leaves_s[0] < LATENCY_S
 
 
 def test_failures_that_are_no_refusals_change_nothing() -> None:
