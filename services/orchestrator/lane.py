@@ -82,7 +82,9 @@ class Lane:
             self._queue,
             self._windows,
             context,
-            slots_free=lambda: self.slots - self.calls_open,
+            # Calls whose outcome is lost take no slot: the gateway ends what it makes for a worker that is gone, and
+            # finding out what came of them may take longer than the calls.
+            slots_free=lambda: self.slots - len(self._queue.calls),
             ended=self._call_ended,
             lost=self._call_lost,
             refused=self._call_refused,

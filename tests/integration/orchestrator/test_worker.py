@@ -291,6 +291,23 @@ async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
     assert_whole(run, results, lab.world)
 
 
+async def test_a_run_goes_on_while_it_is_found_out_what_came_of_a_dead_workers_calls(lab: Lab) -> None:
+    lab.world.gate = asyncio.Event()
+    lab.world.script = lambda _: answer(cost=None)
+    worker = asyncio.create_task(Worker(lab.ports(), POLICY).run())
+    cells = await lab.start(study(rows=10))
+    await eventually(lambda: lab.world.under_way >= 8)
+    lab.ledger.release = nothing  # type: ignore[assignment, method-assign]
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    lab.world.gate, lab.world.script = None, lambda _: answer()
+
+    async with lab.worker(replace(POLICY, unknown_after_ms=600_000)):
+        run = await lab.until(lambda run: run.statistics.done == cells - 8)
+
+    assert (run.status, run.statistics.unknown) == (RunStatus.RUNNING, 0)
+
+
 async def nothing(*arguments: object) -> None:
     """A worker that is killed hands nothing back."""
 
