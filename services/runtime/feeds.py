@@ -43,6 +43,9 @@ class WatchPolicy:
     """Events of one message."""
     flush_ms: int = 100
     """Shortest time between two hand-outs of one feed."""
+    messages_per_s: int = 200
+    """To all watchers of a feed together, as long as its news fit into so many: of many watchers each hears
+    less often, and more at a time."""
     poll_ms: int = 500
     """How often the store is looked at when nothing hints at news."""
     heartbeat_ms: int = 15_000
@@ -137,9 +140,17 @@ class _Feed(Generic[E, T]):
                     events = []
                 if events:
                     self._hand_out(events)
-                    await asyncio.sleep(self._policy.flush_ms / 1_000)
+                    await asyncio.sleep(self._pause_s(len(events)))
                 else:
                     await news.wait(self._policy.poll_ms / 1_000)
+
+    def _pause_s(self, handed_out: int) -> float:
+        """How long news are gathered after so many events were handed out."""
+        shortest_s = self._policy.flush_ms / 1_000
+        if handed_out >= self._policy.page_events:
+            return shortest_s
+        gathered_s = len(self.watchers) / self._policy.messages_per_s
+        return max(shortest_s, min(gathered_s, self._policy.heartbeat_ms / 1_000))
 
     def _hand_out(self, events: list[E]) -> None:
         last = events[-1]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -119,6 +119,27 @@ async def test_silence_is_broken_by_heartbeats_with_the_latest_sequence() -> Non
         assert await anext(messages) == ([2, 3, 4], 4)
         assert await anext(messages) == ([], 4)
         assert await anext(messages) == ([], 4)
+    await watch.close()
+
+
+async def test_of_many_watchers_each_hears_less_often_and_more_at_a_time() -> None:
+    source = Source()
+    source.add(1)
+    watch, hints = watching(source, replace(QUICK, page_events=500, messages_per_s=10))
+
+    async def told() -> list[list[int]]:
+        return [message[0] async for message in watch.watch("run_1", 0, encode)]
+
+    watchers = [asyncio.create_task(told()) for _ in range(5)]
+    for number in range(30):
+        await asyncio.sleep(0.01)
+        source.add(1, last=number == 29)
+        hints.publish("news:run_1")
+
+    for messages in await asyncio.gather(*watchers):
+        assert [sequence for events in messages for sequence in events] == list(range(1, 32))
+        # What was there, the first news, and the rest half a second later.
+        assert len(messages) <= 4
     await watch.close()
 
 
