@@ -146,6 +146,8 @@ class Incarnation:
 
     async def _work(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:
         await self._pulse()
+        # For what was started before there was a worker to hear of it.
+        self._wake.set()
         loops = [
             asyncio.create_task(self._forever(loop), name=f"worker-{loop.__name__}")
             for loop in (self._keep_lease, self._claim, self._listen, self._keep_house, self._sweep_bills)
@@ -238,21 +240,28 @@ class Incarnation:
         if free > self._found_none_with:
             # Slots were given back for others.
             self._look_for_new = True
-        if not extend and not self._look_for_new:
+        look_for_new = self._look_for_new
+        if not extend and not look_for_new:
             return False
-        request = self._request(extend, free if self._look_for_new else 0)
-        async with self._claiming:
-            claims = await self._ports.ledger.claim(request)
-            self._inherited.add(sum(claim.inherited for claim in claims))
-            for claim in claims:
-                await self._take_on(claim)
-            await self._ask_for_slots()
+        # Whatever is hinted at from here on may come too late for this claim: it is looked for again.
+        self._look_for_new = False
+        try:
+            async with self._claiming:
+                claims = await self._ports.ledger.claim(self._request(extend, free if look_for_new else 0))
+                self._inherited.add(sum(claim.inherited for claim in claims))
+                for claim in claims:
+                    await self._take_on(claim)
+                await self._ask_for_slots()
+        except BaseException:
+            self._look_for_new = True
+            raise
         found = {claim.shard.run_id for claim in claims}
         for run_id in extend:
             if run_id not in found:
                 self._barren[run_id] = now_s + self._policy.poll_ms / 1_000
-        if not any(claim.slots or claim.inherited for claim in claims):
-            self._look_for_new = False
+        if any(claim.slots or claim.inherited for claim in claims):
+            self._look_for_new = self._look_for_new or look_for_new
+        else:
             self._found_none_with = free
         return bool(claims)
 

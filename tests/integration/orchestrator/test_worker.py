@@ -11,6 +11,7 @@ import pytest
 from llmlab.api.metrics.v1.metrics_pb2 import SampleScores
 from services.orchestrator.calls import Answer, AttemptState, CallId, Failure, Money, PlannedCall
 from services.orchestrator.experiment import ScorerTarget
+from services.orchestrator.ledger import Claim, ClaimRequest
 from services.orchestrator.limits import RunLimits
 from services.orchestrator.states import CellStatus, RunStatus, Step
 from services.orchestrator.topics import WORK_TOPIC
@@ -321,6 +322,26 @@ async def test_a_stopping_worker_finishes_its_calls_and_another_goes_on(lab: Lab
 
     assert (run.statistics.done, run.statistics.unknown) == (cells, 0)
     assert_whole(run, await lab.results(), lab.world)
+
+
+async def test_a_run_that_starts_while_a_worker_looks_for_others_is_not_overlooked(lab: Lab) -> None:
+    claim, started = lab.ledger.claim, asyncio.Event()
+
+    async def claim_too_early(request: ClaimRequest) -> list[Claim]:
+        claims = await claim(request)
+        if not (claims or started.is_set()):
+            await lab.start(study())
+            started.set()
+            await asyncio.sleep(0.05)  # the worker hears of it before it hears of what it asked for
+        return claims
+
+    lab.ledger.claim = claim_too_early  # type: ignore[method-assign]
+    async with lab.worker(replace(POLICY, poll_ms=60_000)):
+        async with asyncio.timeout(20):
+            await started.wait()
+        run = await lab.ended()
+
+    assert run.status is RunStatus.COMPLETED
 
 
 async def test_two_workers_share_a_run(lab: Lab) -> None:
