@@ -1,11 +1,12 @@
 """What telemetry costs: the pipeline's study on the embedded product without any, and with figures and traces.
 
     make -s bench NAME=telemetry
-    python -m bench.telemetry [--cells 1000] [--turns 18] [--processes 3]
+    python -m bench.telemetry [--cells 500] [--turns 80] [--processes 2] [--every-cell]
 
-All ways run in one process, each on services and a home of its own, and take short turns, so that neither the machine's
-speed, which drifts, nor the luck of a process with its memory is worse for one of them. Several processes do that one
-after another. The last line of output is one JSON object; `bench/README.md` explains its keys.
+All ways run in one process, each on services and a home of its own, and take turns. These are short and many, because
+the machine's speed drifts by more than telemetry costs; as great a share of their cells is followed as of the 5,000 of
+`bench.pipeline`. Several processes do that one after another, so that the luck of one with its memory does not decide.
+The last line of output is one JSON object; `bench/README.md` explains its keys.
 """
 
 from __future__ import annotations
@@ -28,23 +29,32 @@ import uvloop
 
 from bench.cpu import cpu_s
 from bench.environment import environment
+from bench.pipeline import CELLS as PIPELINE_CELLS
 from bench.pipeline import ROOT, run_study
 from llmlab.cli.embedded import start_services
 from llmlab.cli.tracing import traced_command
 from llmlab.client import Client, find_credentials
+from services.orchestrator.policy import WorkerPolicy
 
-CELLS = 1_000
-TURNS = 18
-PROCESSES = 3
+CELLS = 500
+TURNS = 80
+PROCESSES = 2
 WARM_CELLS = 200
+EVERY_CELL = "on_every_cell"
+_FOLLOWED = "LLMLAB_ORCHESTRATOR_TRACE_RUN_CELLS_MAX"
 
-WAYS: dict[str, dict[str, str]] = {
-    "off": {"LLMLAB_TELEMETRY": "false"},
-    # The run belongs to the trace of a command, so it is recorded, and some of its cells are followed.
-    "on": {"LLMLAB_TRACE_FILE": "spans.jsonl"},
-    "on_every_cell": {"LLMLAB_TRACE_FILE": "spans.jsonl", "LLMLAB_ORCHESTRATOR_TRACE_RUN_CELLS_MAX": "1000000"},
-}
-"""The environment of each way, beside nothing else of llmlab's."""
+
+def ways(cells: int, *, every_cell: bool) -> dict[str, dict[str, str]]:
+    """The environment of each way, beside nothing else of llmlab's."""
+    followed = max(1, WorkerPolicy().traced_cells_max * cells // PIPELINE_CELLS)
+    found = {
+        "off": {"LLMLAB_TELEMETRY": "false"},
+        # The run belongs to the trace of a command, so it is recorded, and some of its cells are followed.
+        "on": {"LLMLAB_TRACE_FILE": "spans.jsonl", _FOLLOWED: str(followed)},
+    }
+    if every_cell:
+        found[EVERY_CELL] = {"LLMLAB_TRACE_FILE": "spans.jsonl", _FOLLOWED: "1000000"}
+    return found
 
 
 @asynccontextmanager
@@ -61,14 +71,16 @@ async def open_way(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Cl
             yield client
 
 
-async def take_turns(folder: Path, cells: int, turns: int) -> dict[str, Any]:
+async def take_turns(folder: Path, cells: int, turns: int, *, every_cell: bool) -> dict[str, Any]:
     """Studies of all ways by turns, in each possible order: who comes after himself finds the caches warm."""
-    orders = itertools.cycle(itertools.permutations(WAYS))
+    environments = ways(cells, every_cell=every_cell)
+    orders = itertools.cycle(itertools.permutations(environments))
     this = psutil.Process()
-    taken: dict[str, dict[str, list[float]]] = {name: {"cpu_s": [], "seconds": []} for name in WAYS}
+    taken: dict[str, dict[str, list[float]]] = {name: {"cpu_s": [], "seconds": []} for name in environments}
     async with AsyncExitStack() as stack:
         clients = {
-            name: await stack.enter_async_context(open_way(folder / name, environ)) for name, environ in WAYS.items()
+            name: await stack.enter_async_context(open_way(folder / name, environ))
+            for name, environ in environments.items()
         }
         for client in clients.values():
             await run_study(client, WARM_CELLS)
@@ -77,7 +89,7 @@ async def take_turns(folder: Path, cells: int, turns: int) -> dict[str, Any]:
                 before_s = cpu_s(this)
                 taken[name]["seconds"].append(await run_study(clients[name], cells))
                 taken[name]["cpu_s"].append(cpu_s(this) - before_s)
-    spans = {name: _lines(folder / name / "spans.jsonl") / (turns * cells + WARM_CELLS) for name in WAYS}
+    spans = {name: _lines(folder / name / "spans.jsonl") / (turns * cells + WARM_CELLS) for name in environments}
     return {"taken": taken, "spans": spans}
 
 
@@ -85,12 +97,23 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def one_process(cells: int, turns: int) -> dict[str, Any]:
+def one_process(cells: int, turns: int, *, every_cell: bool) -> dict[str, Any]:
     """What `take_turns` found in a new process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMLAB_")}
     with tempfile.TemporaryDirectory(prefix="llmlab-bench-") as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "bench.telemetry",
+            "--in",
+            folder,
+            "--cells",
+            str(cells),
+            "--turns",
+            str(turns),
+        ]
         done = subprocess.run(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "bench.telemetry", "--in", folder, "--cells", str(cells), "--turns", str(turns)],
+            [sys.executable, "-m", "bench.telemetry", "--in", folder, *size],
             # The client's own spans, three a study, are the same for all ways.
             env={**inherited, "PYTHONPATH": str(ROOT), "LLMLAB_TRACE_FILE": str(Path(folder) / "client.jsonl")},
             stdout=subprocess.PIPE,
@@ -101,20 +124,22 @@ def one_process(cells: int, turns: int) -> dict[str, Any]:
     return found
 
 
-def measure(cells: int, turns: int, processes: int) -> dict[str, Any]:
+def measure(cells: int, turns: int, processes: int, *, every_cell: bool) -> dict[str, Any]:
     """The figures of all processes."""
+    names = list(ways(cells, every_cell=every_cell))
     found = []
     for number in range(processes):
-        found.append(one_process(cells, turns))
-        costs = {name: _cost(found[-1:], name, "cpu_s")["median"] for name in WAYS}
+        found.append(one_process(cells, turns, every_cell=every_cell))
+        costs = {name: _cost(found[-1:], name, "cpu_s")["median"] for name in names}
         print(f"process {number + 1}: CPU above `off`, percent: {costs}", file=sys.stderr)
     figures = {
         name: {
             "cpu_ms_per_cell": round(median(_all(found, name, "cpu_s")) * 1_000 / cells, 3),
             "spans_per_cell": round(median(each["spans"][name] for each in found), 3),
         }
-        for name in WAYS
+        for name in names
     }
+    dearest = {"every_cell_cpu_cost_percent": _cost(found, EVERY_CELL, "cpu_s")} if every_cell else {}
     return {
         "cells": cells,
         "turns": turns,
@@ -122,7 +147,7 @@ def measure(cells: int, turns: int, processes: int) -> dict[str, Any]:
         "ways": figures,
         "telemetry_cpu_cost_percent": _cost(found, "on", "cpu_s"),
         "telemetry_cost_percent": _cost(found, "on", "seconds"),
-        "every_cell_cpu_cost_percent": _cost(found, "on_every_cell", "cpu_s"),
+        **dearest,
     }
 
 
@@ -143,13 +168,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=CELLS)
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--processes", type=int, default=PROCESSES)
+    parser.add_argument("--every-cell", action="store_true", help="also with every cell of the run followed")
     parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.folder is not None:
+        taking = take_turns(chosen.folder, chosen.cells, chosen.turns, every_cell=chosen.every_cell)
         with traced_command(["bench"], dict(os.environ)):
-            print(json.dumps(uvloop.run(take_turns(chosen.folder, chosen.cells, chosen.turns))))
+            print(json.dumps(uvloop.run(taking)))
         return
-    figures = measure(chosen.cells, chosen.turns, chosen.processes)
+    figures = measure(chosen.cells, chosen.turns, chosen.processes, every_cell=chosen.every_cell)
     print(json.dumps({"benchmark": "telemetry", **environment(), **figures}))
 
 
