@@ -101,17 +101,7 @@ def one_process(cells: int, turns: int, *, every_cell: bool) -> dict[str, Any]:
     """What `take_turns` found in a new process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLMLAB_")}
     with tempfile.TemporaryDirectory(prefix="llmlab-bench-") as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "bench.telemetry",
-            "--in",
-            folder,
-            "--cells",
-            str(cells),
-            "--turns",
-            str(turns),
-        ]
+        size = ["--cells", str(cells), "--turns", str(turns), *(["--every-cell"] if every_cell else [])]
         done = subprocess.run(  # noqa: S603 - ourselves
             [sys.executable, "-m", "bench.telemetry", "--in", folder, *size],
             # The client's own spans, three a study, are the same for all ways.
