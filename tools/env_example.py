@@ -5,17 +5,15 @@ A shared setting is read from LLMLAB_<FIELD> by every service; LLMLAB_<SERVICE>_
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from services.runtime.settings import ENVIRONMENT_PREFIX, ServiceSettings
+from services.runtime.usage import default_text
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE_FILE = ROOT / ".env.example"
@@ -58,18 +56,7 @@ def _lines(prefix: str, fields: dict[str, FieldInfo]) -> Iterator[str]:
         if not field.description:
             raise SystemExit(f"{prefix}{name.upper()}: its Field has no description")
         yield f"# {' '.join(field.description.split())}"
-        yield f"# {prefix}{name.upper()}={_default_text(field)}"
-
-
-def _default_text(field: FieldInfo) -> str:
-    default: Any = None if field.is_required() else field.get_default(call_default_factory=True)
-    if default is None or isinstance(default, SecretStr):
-        return ""
-    if isinstance(default, bool):
-        return "true" if default else "false"
-    if isinstance(default, list | tuple | dict | set | frozenset):
-        return json.dumps(sorted(default) if isinstance(default, set | frozenset) else default)
-    return str(default)
+        yield f"# {prefix}{name.upper()}={default_text(field)}"
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from services.runtime.process import EXIT_SETTINGS, run_service
 def main() -> int:
     """Runs the service, or workers; returns the exit status."""
     match sys.argv[1:]:
-        case []:
+        case [] | ["-h" | "--help"]:
             pass
         case ["worker"]:
             os.environ.setdefault(OrchestratorSettings.variable("api"), "false")

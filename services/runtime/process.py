@@ -16,6 +16,7 @@ from services.runtime.errors import DomainError
 from services.runtime.logs import configure_logging, redact
 from services.runtime.server import RunningServer
 from services.runtime.settings import SettingsError, SettingsT, load_settings
+from services.runtime.usage import usage
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -40,7 +41,11 @@ def run_service(name: str, settings_class: type[SettingsT], build: Build[Setting
     SIGHUP makes it read again what may change while it runs, where there is something of the kind. A setting that is
     wrong, a port that is taken: one line on standard error that names the variable, and exit code 2. Something that is
     needed and cannot be had, a database for one: one line, and exit code 1. A second signal ends the process at once.
+    With --help among the process's arguments the settings are printed instead.
     """
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        sys.stdout.write(usage(name, settings_class))
+        return EXIT_OK
     tune_interpreter()
     try:
         settings = load_settings(settings_class)

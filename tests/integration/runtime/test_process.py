@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.echo import SERVICE_KEY
+from tests.support.echo import SERVICE_KEY, EchoSettings
 from tests.support.processes import module_command, start_child
 
 COMMAND = module_command("tests.support.echo_service")
@@ -39,6 +39,16 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(tmp_path: Path, variable: str
     assert ended.returncode == 2
     assert ended.stderr.startswith(line)
     assert ended.stderr.count("\n") == 1
+
+
+def test_help_tells_every_setting_and_needs_none(tmp_path: Path) -> None:
+    command = [*COMMAND, "--help"]
+    told = subprocess.run(command, env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=TIMEOUT_S)
+
+    assert (told.returncode, told.stderr) == (0, "")
+    variables = [line.partition("=")[0] for line in told.stdout.splitlines() if line.startswith("LLMLAB_")]
+    assert variables == [EchoSettings.variable(name) for name in EchoSettings.model_fields]
+    assert SERVICE_KEY not in told.stdout
 
 
 def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
