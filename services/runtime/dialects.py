@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Table
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Select, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -168,6 +168,18 @@ def each_found(connection: Connection, listed: str, table: str, name: str, condi
         found = f"SELECT * FROM {table} AS {name} WHERE {condition}{ordered} OFFSET 0"  # noqa: S608 - our own names
         return f"{listed} CROSS JOIN LATERAL ({found}) AS {name}"
     return f"{listed} CROSS JOIN {table} AS {name} ON {condition}"
+
+
+def picked_once(connection: Connection, picked: Select[Any]) -> Select[Any]:
+    """What `picked` gives, for the IN of a statement that changes rows: rows that it locks, at most so many.
+
+    PostgreSQL may run such a subquery anew for each row that it compares; each time it skips what it has locked before
+    and picks others, so that more rows than its LIMIT are changed in all. A materialized one is run once. SQLite locks
+    no rows, and its driver does not count what a statement with a CTE changes.
+    """
+    if connection.dialect.name == "postgresql":
+        return select(picked.cte("picked").prefix_with("MATERIALIZED"))
+    return picked
 
 
 def follow_indexes(connection: Connection) -> None:

@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.database import Database
+from services.runtime.dialects import picked_once
 from services.runtime.errors import AlreadyExists
 
 RETENTION_US = 24 * 3600 * 1_000_000
@@ -128,7 +129,7 @@ class RememberedRequests:
             # Two requests at once remove different rows instead of waiting for each other.
             .with_for_update(skip_locked=True)
         )
-        connection.execute(delete(self._table).where(tuple_(*primary_key).in_(expired)))
+        connection.execute(delete(self._table).where(tuple_(*primary_key).in_(picked_once(connection, expired))))
 
     def _matches(self, key: RequestKey) -> ColumnElement[bool]:
         columns = self._table.c

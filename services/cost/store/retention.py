@@ -1,28 +1,32 @@
 """Deletes holds whose outcome is final, once nobody can ask for them any more."""
 
-from sqlalchemy import Connection, Delete, TextClause, bindparam, delete, select, tuple_
+from typing import Any
+
+from sqlalchemy import Connection, Select, TextClause, bindparam, delete, select, tuple_
 
 from services.cost.ledger import LATE_MAX_US
 from services.cost.store.tables import EXPIRED, FINAL, holds
 from services.runtime.database import Database
+from services.runtime.dialects import picked_once
 
 
-def _delete_older(states: TextClause) -> Delete:
-    """Deletes the oldest holds in states that have a partial index of their own."""
-    key = (holds.c.project_id, holds.c.attempt_id)
-    due = (
-        select(*key)
+_KEY = (holds.c.project_id, holds.c.attempt_id)
+
+
+def _oldest(states: TextClause) -> Select[Any]:
+    """The oldest holds in states that have a partial index of their own."""
+    return (
+        select(*_KEY)
         .where(states, holds.c.created_us < bindparam("before_us"))
         .order_by(holds.c.created_us)
         .limit(bindparam("max_holds"))
         # Replicas delete different holds, and wait for no transaction that resolves one.
         .with_for_update(skip_locked=True)
     )
-    return delete(holds).where(tuple_(*key).in_(due))
 
 
-_DELETE_FINAL = _delete_older(FINAL)
-_DELETE_EXPIRED = _delete_older(EXPIRED)
+_OLDEST_FINAL = _oldest(FINAL)
+_OLDEST_EXPIRED = _oldest(EXPIRED)
 
 
 class HoldRetention:
@@ -38,12 +42,14 @@ class HoldRetention:
 
     async def run_once(self, limit: int) -> int:
         """Delete at most `limit` holds; returns how many were."""
-        return await self._database.write(self._delete_old, limit)
+        return await self._database.write(self.delete_old, limit)
 
-    def _delete_old(self, connection: Connection, limit: int) -> int:
+    def delete_old(self, connection: Connection, limit: int) -> int:
+        """The same within a transaction."""
         now_us = self._database.now_us(connection)
         deleted = 0
-        for statement, keep_us in ((_DELETE_FINAL, self._keep_us), (_DELETE_EXPIRED, LATE_MAX_US)):
+        for oldest, keep_us in ((_OLDEST_FINAL, self._keep_us), (_OLDEST_EXPIRED, LATE_MAX_US)):
+            statement = delete(holds).where(tuple_(*_KEY).in_(picked_once(connection, oldest)))
             due = {"before_us": now_us - keep_us, "max_holds": limit - deleted}
             done = connection.execute(statement, due, execution_options={"preserve_rowcount": True})
             deleted += done.rowcount

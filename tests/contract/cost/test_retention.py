@@ -1,6 +1,6 @@
 """Old holds are deleted; what was settled stays known from its event."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from services.cost.holds import ExpiryPolicy
 from services.cost.ledger import LATE_MAX_US
@@ -42,6 +42,20 @@ async def test_what_is_final_is_deleted_after_its_time_in_bounded_batches(cost: 
     cost.clock.advance(LATE_MAX_US // 1_000_000)
     assert await retention.run_once(10) == 1
     assert await kept(cost) == ["live"]
+
+
+async def test_no_more_are_deleted_than_asked_for_whatever_plan_the_database_chooses(cost: Cost) -> None:
+    retention = HoldRetention(cost.database, keep_us=KEPT_DAYS * DAY_US)
+    await resolve_all(cost)
+    cost.clock.advance(KEPT_DAYS * 86_400)
+
+    def delete_row_by_row(connection: Connection) -> int:
+        if connection.dialect.name == "postgresql":
+            for way in ("hashjoin", "mergejoin", "material", "hashagg", "sort"):
+                connection.execute(text(f"SET LOCAL enable_{way} = off"))
+        return retention.delete_old(connection, 1)
+
+    assert [await cost.database.write(delete_row_by_row) for _ in range(4)] == [1, 1, 1, 0]
 
 
 async def test_a_settled_attempt_is_known_from_its_event_after_its_hold_is_gone(cost: Cost) -> None:
