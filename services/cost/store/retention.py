@@ -9,7 +9,6 @@ from services.cost.store.tables import EXPIRED, FINAL, holds
 from services.runtime.database import Database
 from services.runtime.dialects import picked_once
 
-
 _KEY = (holds.c.project_id, holds.c.attempt_id)
 
 
