@@ -26,6 +26,9 @@ KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 RETRY_ATTEMPTS_MAX = 4
 
+# CANCELLED is what gRPC says to calls that come in while a server closes. One that its caller cancels is not retried.
+_RETRIED_CODES = ("UNAVAILABLE", "CANCELLED")
+
 _FILES: tuple[FileDescriptor, ...] = (
     server_pb2.DESCRIPTOR,
     gateway_pb2.DESCRIPTOR,
@@ -63,7 +66,7 @@ def _service_config() -> str:
                         "initialBackoff": "0.1s",
                         "maxBackoff": "2s",
                         "backoffMultiplier": 2,
-                        "retryableStatusCodes": ["UNAVAILABLE"],
+                        "retryableStatusCodes": _RETRIED_CODES,
                     },
                 }
             ],

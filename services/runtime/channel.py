@@ -32,6 +32,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 # A rich status (partial text of a failed completion, many field violations) does not fit in the default 8 KiB.
 MAX_METADATA_BYTES = 64 * 1024
+# CANCELLED is what gRPC says to calls that come in while a server closes. One that its caller cancels is not retried.
+_RETRIED_CODES = ("UNAVAILABLE", "CANCELLED")
 # After a peer's restart the first call that finds it again should not wait for a long back-off.
 _RECONNECT_MIN_MS = 100
 _RECONNECT_MAX_MS = 2_000
@@ -101,7 +103,7 @@ def service_config(retry_attempts: int) -> str:
             "initialBackoff": "0.05s",
             "maxBackoff": "1s",
             "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
+            "retryableStatusCodes": _RETRIED_CODES,
         },
     }
     return json.dumps(

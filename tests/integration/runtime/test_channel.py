@@ -1,8 +1,8 @@
 """Channels to peers: deadlines, retries, addresses."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -12,11 +12,13 @@ from grpc.aio import AioRpcError
 from llmlab.api.common.v1 import content_pb2
 from llmlab.api.cost.v1 import budget_pb2, budget_pb2_grpc
 from llmlab.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from llmlab.client.channels import open_channel as open_client_channel
 from services.runtime.channel import call_metadata, channel_options, open_channel
 from services.runtime.context import current_call, remaining_s
 from services.runtime.errors import DomainError, Unavailable
-from services.runtime.server import serve, server_options
+from services.runtime.server import RunningServer, serve, server_options
 from services.runtime.status import error_from_rpc
+from tests.support.cluster import free_ports
 from tests.support.echo import EchoServicer, echo_settings, request, running_echo
 
 
@@ -154,6 +156,99 @@ async def test_retries_are_bounded_by_a_setting() -> None:
 
     assert error.reason == "SHUTTING_DOWN"
     assert servicer.calls == 2
+
+
+class Closing(BudgetServicer):  # type: ignore[misc]
+    """A cost service whose first answer is what gRPC says where a server closes under a call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.asked = asyncio.Event()
+
+    async def GetBudget(self, _request: Any, context: Any) -> Any:  # noqa: N802 (the contract names it)
+        self.calls += 1
+        self.asked.set()
+        if self.calls == 1:
+            await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+        return budget_pb2.GetBudgetResponse()
+
+    async def ListBudgets(self, _request: Any, _context: Any) -> Any:  # noqa: N802 (the contract names it)
+        self.calls += 1
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+def service_channel(target: str) -> grpc.aio.Channel:
+    return open_channel(target, echo_settings())
+
+
+EACH_CHANNEL = pytest.mark.parametrize("connect", [service_channel, open_client_channel])
+
+
+@EACH_CHANNEL
+async def test_a_call_that_a_closing_server_dropped_is_retried(connect: Callable[[str], grpc.aio.Channel]) -> None:
+    servicer = Closing()
+    settings = echo_settings(auth_required=False)
+    async with serve(settings, [servicer], verifier=None) as server, connect(server.address) as channel:
+        stub = budget_pb2_grpc.BudgetServiceStub(channel)
+        await stub.GetBudget(budget_pb2.GetBudgetRequest(budget_id="bud_1"), timeout=10)
+
+    assert servicer.calls == 2
+
+
+@EACH_CHANNEL
+async def test_a_call_that_its_caller_gave_up_is_not_retried(connect: Callable[[str], grpc.aio.Channel]) -> None:
+    servicer = Closing()
+    settings = echo_settings(auth_required=False)
+    async with serve(settings, [servicer], verifier=None) as server, connect(server.address) as channel:
+        stub = budget_pb2_grpc.BudgetServiceStub(channel)
+        call = stub.ListBudgets(budget_pb2.ListBudgetsRequest(), timeout=10)
+        await servicer.asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        # Longer than the longest first back-off of a retry.
+        await asyncio.sleep(0.3)
+
+    assert servicer.calls == 1
+
+
+@EACH_CHANNEL
+async def test_no_idempotent_call_fails_while_one_server_after_the_other_restarts(
+    connect: Callable[[str], grpc.aio.Channel],
+) -> None:
+    class Steady(BudgetServicer):  # type: ignore[misc]
+        async def GetBudget(self, _request: Any, _context: Any) -> Any:  # noqa: N802 (the contract names it)
+            return budget_pb2.GetBudgetResponse()
+
+    def server(port: int) -> AbstractAsyncContextManager[RunningServer]:
+        return serve(echo_settings(auth_required=False, port=port), [Steady()], verifier=None)
+
+    async def ask(stub: Any, stopping: asyncio.Event) -> int:
+        answers = 0
+        while not stopping.is_set():
+            await stub.GetBudget(budget_pb2.GetBudgetRequest(budget_id="bud_1"), timeout=30)
+            answers += 1
+        return answers
+
+    ports = free_ports(2)
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        stacks = [await stack.enter_async_context(AsyncExitStack()) for _ in ports]
+        for own, port in zip(stacks, ports, strict=True):
+            await own.enter_async_context(server(port))
+        target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        stub = budget_pb2_grpc.BudgetServiceStub(await stack.enter_async_context(connect(target)))
+        # As many that several calls are on their way whenever a server closes.
+        asking = [asyncio.create_task(ask(stub, stopping)) for _ in range(16)]
+        for own, port in [*zip(stacks, ports, strict=True)] * 2:
+            await asyncio.sleep(0.3)
+            await own.aclose()
+            await own.enter_async_context(server(port))
+        stopping.set()
+        answers = await asyncio.gather(*asking)
+
+    assert min(answers) > 0
 
 
 async def test_a_paid_call_is_never_retried() -> None:
