@@ -273,7 +273,8 @@ class DeafList(list[str]):
         return
 
 
-async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
+async def kill_a_worker_with_calls_under_way(lab: Lab) -> int:
+    """Leaves a run with 8 calls under way that nobody waits for; returns its number of cells. The gate is shut."""
     lab.world.gate = asyncio.Event()
     worker = asyncio.create_task(Worker(lab.ports(), POLICY).run())
     cells = await lab.start(study(rows=10))
@@ -281,7 +282,16 @@ async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
     lab.ledger.release = nothing  # type: ignore[assignment, method-assign]
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
-    lab.world.gate.set()
+    return cells
+
+
+async def nothing(*arguments: object) -> None:
+    """A worker that is killed hands nothing back."""
+
+
+async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
+    cells = await kill_a_worker_with_calls_under_way(lab)
+    lab.world.gate = None
 
     async with lab.worker():
         run = await lab.ended()
@@ -293,24 +303,14 @@ async def test_a_dead_workers_run_is_finished_by_the_next(lab: Lab) -> None:
 
 
 async def test_a_run_goes_on_while_it_is_found_out_what_came_of_a_dead_workers_calls(lab: Lab) -> None:
-    lab.world.gate = asyncio.Event()
     lab.world.script = lambda _: answer(cost=None)
-    worker = asyncio.create_task(Worker(lab.ports(), POLICY).run())
-    cells = await lab.start(study(rows=10))
-    await eventually(lambda: lab.world.under_way >= 8)
-    lab.ledger.release = nothing  # type: ignore[assignment, method-assign]
-    worker.cancel()
-    await asyncio.gather(worker, return_exceptions=True)
+    cells = await kill_a_worker_with_calls_under_way(lab)
     lab.world.gate, lab.world.script = None, lambda _: answer()
 
     async with lab.worker(replace(POLICY, unknown_after_ms=600_000)):
         run = await lab.until(lambda run: run.statistics.done == cells - 8)
 
     assert (run.status, run.statistics.unknown) == (RunStatus.RUNNING, 0)
-
-
-async def nothing(*arguments: object) -> None:
-    """A worker that is killed hands nothing back."""
 
 
 async def test_a_stopping_worker_finishes_its_calls_and_another_goes_on(lab: Lab) -> None:

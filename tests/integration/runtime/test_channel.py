@@ -61,12 +61,18 @@ class Recovering(BudgetServicer):  # type: ignore[misc]
         return budget_pb2.GetBudgetResponse()
 
 
+def service_channel(target: str, **overrides: Any) -> grpc.aio.Channel:
+    return open_channel(target, echo_settings(**overrides))
+
+
 @asynccontextmanager
-async def channel_to(servicer: object, **overrides: Any) -> AsyncIterator[grpc.aio.Channel]:
-    settings = echo_settings(auth_required=False, **overrides)
+async def channel_to(
+    servicer: object, connect: Callable[..., grpc.aio.Channel] = service_channel, **overrides: Any
+) -> AsyncIterator[grpc.aio.Channel]:
+    settings = echo_settings(auth_required=False)
     async with (
         serve(settings, [servicer], verifier=None) as server,
-        open_channel(server.address, settings) as channel,
+        connect(server.address, **overrides) as channel,
     ):
         yield channel
 
@@ -178,18 +184,13 @@ class Closing(BudgetServicer):  # type: ignore[misc]
         await asyncio.Event().wait()
 
 
-def service_channel(target: str) -> grpc.aio.Channel:
-    return open_channel(target, echo_settings())
-
-
 EACH_CHANNEL = pytest.mark.parametrize("connect", [service_channel, open_client_channel])
 
 
 @EACH_CHANNEL
 async def test_a_call_that_a_closing_server_dropped_is_retried(connect: Callable[[str], grpc.aio.Channel]) -> None:
     servicer = Closing()
-    settings = echo_settings(auth_required=False)
-    async with serve(settings, [servicer], verifier=None) as server, connect(server.address) as channel:
+    async with channel_to(servicer, connect) as channel:
         stub = budget_pb2_grpc.BudgetServiceStub(channel)
         await stub.GetBudget(budget_pb2.GetBudgetRequest(budget_id="bud_1"), timeout=10)
 
@@ -199,8 +200,7 @@ async def test_a_call_that_a_closing_server_dropped_is_retried(connect: Callable
 @EACH_CHANNEL
 async def test_a_call_that_its_caller_gave_up_is_not_retried(connect: Callable[[str], grpc.aio.Channel]) -> None:
     servicer = Closing()
-    settings = echo_settings(auth_required=False)
-    async with serve(settings, [servicer], verifier=None) as server, connect(server.address) as channel:
+    async with channel_to(servicer, connect) as channel:
         stub = budget_pb2_grpc.BudgetServiceStub(channel)
         call = stub.ListBudgets(budget_pb2.ListBudgetsRequest(), timeout=10)
         await servicer.asked.wait()
