@@ -89,7 +89,11 @@ class CostSettings(WatchSettings, service="cost"):
     max_webhooks_per_project: int = Field(10, ge=1, le=100, description="Webhooks that a project may have.")
     webhook_key: SecretStr = Field(
         SecretStr(""),
-        description="Encrypts webhooks' secrets in the database, 64 hex digits; empty: the services' shared key does.",
+        description="Encrypts webhooks' secrets in the database, 64 hex digits; empty: the services' shared key does. "
+        "Up to three, with commas between them: the first is in use; what others encrypted is encrypted anew.",
+    )
+    webhook_reseal_interval_s: float = Field(
+        300.0, gt=0, description="Seconds between two looks for webhooks' secrets that another key encrypted."
     )
     webhook_private_receivers: bool = Field(
         default=False,

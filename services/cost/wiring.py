@@ -45,7 +45,7 @@ from services.cost.store.rollups import Folder
 from services.cost.store.spend import SpendStore
 from services.cost.store.webhooks import WebhookStore
 from services.runtime import telemetry
-from services.runtime.auth import TokenVerifier, service_private_key
+from services.runtime.auth import TokenVerifier, secret_keys, service_private_keys
 from services.runtime.channel import open_channel
 from services.runtime.clock import SYSTEM_CLOCK, Clock
 from services.runtime.database import Database
@@ -54,10 +54,11 @@ from services.runtime.hints import Hints
 from services.runtime.liveness import liveness_of
 from services.runtime.server import RunningServer, serve
 from services.runtime.service_database import open_service_database
-from services.runtime.settings import SettingsError
 from services.runtime.shared_hints import open_hints
 from services.runtime.signing_keys import fetch_signing_keys
 from services.runtime.tracing import open_tracing
+
+_RESEALED_AT_ONCE = 500
 
 
 @asynccontextmanager
@@ -165,7 +166,7 @@ async def _alerting(
     stack.push_async_callback(watching.close)
     receivers = HttpReceivers(timeout_s=settings.webhook_timeout_s, private=settings.webhook_private_receivers)
     stack.push_async_callback(receivers.close)
-    sealer = Sealer(_sealing_key(settings))
+    sealer = Sealer(_sealing_keys(settings))
     sender = Sender(receivers, sealer, clock)
     deliveries = DeliveryStore(
         database, settings.delivery_limits(), lease_us=round(settings.webhook_lease_s * 1_000_000)
@@ -185,21 +186,26 @@ async def _alerting(
         max_per_project=settings.max_webhooks_per_project,
         max_setting=settings.variable("max_webhooks_per_project"),
     )
+    await stack.enter_async_context(_running(_resealing(settings, webhooks, sealer), "webhook-secrets"))
     return AlertServicer(
         AlertParts(store, webhooks, deliveries, watching, sender, sealer, settings.webhook_private_receivers)
     )
 
 
-def _sealing_key(settings: CostSettings) -> bytes:
-    """The key of its own, or else the one that all services share. SettingsError where it is malformed."""
-    own = settings.webhook_key.get_secret_value()
-    if not own:
-        return service_private_key(settings).private_bytes_raw()
-    try:
-        return bytes.fromhex(own)
-    except ValueError:
-        variable = settings.variable("webhook_key")
-        raise SettingsError(f"{variable}: must be 64 hexadecimal digits (`openssl rand -hex 32`)") from None
+def _resealing(settings: CostSettings, store: WebhookStore, sealer: Sealer) -> Coroutine[Any, Any, None]:
+    """Secrets are encrypted with the key in use, whatever replica with a former one may still have made."""
+    return repeat(
+        partial(store.reseal, sealer),
+        interval_s=settings.webhook_reseal_interval_s,
+        max_batch=_RESEALED_AT_ONCE,
+        name="the encryption of webhooks' secrets with the key in use",
+    )
+
+
+def _sealing_keys(settings: CostSettings) -> list[bytes]:
+    """The keys of its own, then those that all services share. SettingsError where one is malformed."""
+    shared = [key.private_bytes_raw() for key in service_private_keys(settings)]
+    return [*secret_keys(settings, "webhook_key"), *shared]
 
 
 async def _insights(

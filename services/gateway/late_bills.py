@@ -94,7 +94,8 @@ class LateBills:
         """Give what is kept this much time; the rest is sent by the next process that has the same home."""
         if self._task is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._idle.wait()
             self._task.cancel()
             await asyncio.wait([self._task])
 

@@ -1,8 +1,8 @@
 """The connection to Redis that all shared state of the gateway goes through; its client is slow to load.
 
-No call waits for Redis longer than a timeout, and none waits any more once the loss is noticed: whoever asks, or has
-asked, is told at once, and does without. Redis is taken up again by itself. One line is logged when it goes, and one
-when it is back.
+No question waits for its answer longer than a timeout, and none waits any more once the loss is noticed: whoever
+asks, or has asked, is told at once, and does without. Redis is taken up again by itself. One line is logged when it
+goes, and one when it is back.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 T = TypeVar("T")
 
+QUESTIONS_MAX = 64
+"""Questions on their way at once, each on a connection of its own; more wait for their turn."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,16 +47,16 @@ class RedisLink:
 
     def __init__(self, url: str, rules: LinkRules) -> None:
         """Use `open`. A Redis that is away at the start is as one that goes away later."""
+        # No socket_timeout: for it redis-py sends by asyncio.wait_for, which loses cancellations on Python 3.11, and a
+        # call that was cancelled would go on to its provider.
         self.client = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=rules.timeout_s,
-            socket_connect_timeout=rules.timeout_s,
-            retry=Retry(NoBackoff(), 0),
+            url, socket_timeout=None, socket_connect_timeout=rules.timeout_s, retry=Retry(NoBackoff(), 0)
         )
         self.back = asyncio.Event()
         self.back.set()
         self._rules = rules
         self._asking: set[asyncio.Timeout] = set()
+        self._places = asyncio.Semaphore(QUESTIONS_MAX)
         self._refused: type[Exception] | None = None
         self._probing: asyncio.Task[None] | None = None
 
@@ -74,23 +77,22 @@ class RedisLink:
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """What a command of `client` answers. Raises RedisAway."""
-        if not self.here:
-            raise RedisAway("Redis went away and is not back yet")
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                self._asking.add(limit)
-                try:
-                    return await question()
-                finally:
-                    self._asking.discard(limit)
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            if not limit.expired():
+        async with self._places:
+            if not self.here:
+                raise RedisAway("Redis went away and is not back yet")
+            try:
+                async with asyncio.timeout(self._rules.timeout_s) as limit:
+                    self._asking.add(limit)
+                    try:
+                        return await question()
+                    finally:
+                        self._asking.discard(limit)
+            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 self._lost(error)
-            raise RedisAway(str(error)) from error
-        except RedisError as error:
-            self._told_no(error)
-            raise RedisAway(str(error)) from error
+                raise RedisAway(str(error)) from error
+            except RedisError as error:
+                self._told_no(error)
+                raise RedisAway(str(error)) from error
 
     def _told_no(self, error: RedisError) -> None:
         """It is there, and does not do this: memory is full, or a script or a right is wrong. Said once of a kind."""
@@ -114,7 +116,8 @@ class RedisLink:
         while True:
             await asyncio.sleep(self._rules.probe_every_s)
             with contextlib.suppress(RedisError, OSError):
-                await self.client.ping()
+                async with asyncio.timeout(self._rules.timeout_s):
+                    await self.client.ping()
                 break
         _log.info("Redis is back: limits, breakers and answers are shared again")
         self.back.set()

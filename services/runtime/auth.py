@@ -1,8 +1,9 @@
 """Credentials: who calls (Principal), how tokens are verified, and how services make their own.
 
 Tokens are JWTs signed with Ed25519 (RFC 7519, RFC 8037). Identity signs those of users, API keys and delegations; every
-service verifies them by itself with identity's public keys. A service signs its own with the seed that the services
+service verifies them by itself with identity's public keys. A service signs its own with the key that the services
 share (key id "service"); only such a token may be of type "service", and it is bound to one project as all others are.
+While that key is changed there are several: the first signs, all are accepted.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +34,8 @@ PERMISSIONS = frozenset({"READ", "WRITE", "CALL", "MANAGE", "SERVICE"})
 """Names of `llmlab.api.common.v1.Permission` that a credential can carry."""
 
 MAX_TOKEN_BYTES = 8_192
+# The one in use, the next one and the last one.
+MAX_KEYS = 3
 SERVICE_TOKEN_LIFE_S = 300
 # A token is replaced this long before it expires, so that a call which starts now never carries a stale one.
 SERVICE_TOKEN_RENEW_S = 60
@@ -42,6 +46,7 @@ LOG_IN = "set LLMLAB_API_KEY, or send the token that `llmlab token` prints"
 
 Kind = Literal["user", "service", "delegated"]
 _KINDS = frozenset({"user", "service", "delegated"})
+_KEY_PATTERN = re.compile("[0-9a-fA-F]{64}")
 
 _log = logging.getLogger(__name__)
 
@@ -83,47 +88,62 @@ FetchKeys = Callable[[], Awaitable[Iterable[SigningKey]]]
 """Asks identity for its signing keys; wired from IdentityService.ListSigningKeys, or from identity's own store."""
 
 
-def service_private_key(settings: ServiceSettings) -> Ed25519PrivateKey:
-    """The key that the services share. SettingsError where it is malformed, or absent though authentication is on."""
-    variable = settings.variable("auth_service_key")
-    seed_hex = settings.auth_service_key.get_secret_value()
-    if not seed_hex and not settings.auth_required:
-        return Ed25519PrivateKey.generate()
-    if not seed_hex:
+def secret_keys(settings: ServiceSettings, name: str) -> tuple[bytes, ...]:
+    """The keys of 32 bytes that a setting holds: the first is in use, the others are accepted while keys are changed.
+
+    SettingsError where there are more than MAX_KEYS, or one is malformed.
+    """
+    text = getattr(settings, name).get_secret_value()
+    parts = text.split(",") if text else []
+    if len(parts) <= MAX_KEYS and all(_KEY_PATTERN.fullmatch(part) for part in parts):
+        return tuple(bytes.fromhex(part) for part in parts)
+    raise SettingsError(
+        f"{settings.variable(name)}: must be 64 hexadecimal digits (`openssl rand -hex 32`), or up to {MAX_KEYS} "
+        "such keys with commas between them"
+    )
+
+
+def service_private_keys(settings: ServiceSettings) -> tuple[Ed25519PrivateKey, ...]:
+    """The keys that the services share: the first signs, all are accepted.
+
+    SettingsError where one is malformed, and where there is none though authentication is on.
+    """
+    keys = secret_keys(settings, "auth_service_key")
+    if not keys and settings.auth_required:
+        variable = settings.variable("auth_service_key")
         raise SettingsError(f"{variable}: is not set; make a key for all services with `openssl rand -hex 32`")
-    try:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed_hex))
-    except ValueError:
-        raise SettingsError(f"{variable}: must be 64 hexadecimal digits (`openssl rand -hex 32`)") from None
+    return tuple(Ed25519PrivateKey.from_private_bytes(key) for key in keys) or (Ed25519PrivateKey.generate(),)
 
 
 class KeyRing:
-    """Public keys by key id: the shared service key, and identity's, fetched when an unknown id appears.
+    """Public keys by key id: the shared service keys, and identity's, fetched when an unknown id appears.
 
     Fetches are at least `refetch_s` apart, whatever the tokens say, and known keys survive while identity is down.
     """
 
-    def __init__(self, service_key: Ed25519PublicKey | None, fetch: FetchKeys | None, *, refetch_s: float) -> None:
-        self._service_key = service_key
+    def __init__(self, service_keys: Sequence[Ed25519PublicKey], fetch: FetchKeys | None, *, refetch_s: float) -> None:
+        self._service_keys = tuple(service_keys)
         self._fetch = fetch
         self._refetch_s = refetch_s
         self._keys: dict[str, Ed25519PublicKey] = {}
         self._fetched_s = float("-inf")
         self._lock = asyncio.Lock()
 
-    def get(self, key_id: str) -> Ed25519PublicKey | None:
-        """The key if it is at hand."""
-        return self._service_key if key_id == SERVICE_KEY_ID else self._keys.get(key_id)
+    def get(self, key_id: str) -> tuple[Ed25519PublicKey, ...]:
+        """The keys of that id which are at hand; several only of the services, while theirs is changed."""
+        if key_id == SERVICE_KEY_ID:
+            return self._service_keys
+        return (self._keys[key_id],) if key_id in self._keys else ()
 
-    async def find(self, key_id: str) -> Ed25519PublicKey | None:
-        """The key, after asking identity where it is unknown; None: there is no such key.
+    async def find(self, key_id: str) -> tuple[Ed25519PublicKey, ...]:
+        """The keys, after asking identity where the id is unknown; none: there is no such key.
 
         Raises Unavailable while no key at all could be fetched: then nobody can tell a bad token from a good one.
         """
         if key_id == SERVICE_KEY_ID or self._fetch is None:
             return self.get(key_id)
         async with self._lock:
-            if self.get(key_id) is None and time.monotonic() - self._fetched_s >= self._refetch_s:
+            if not self.get(key_id) and time.monotonic() - self._fetched_s >= self._refetch_s:
                 await self._refetch(self._fetch)
         if not self._keys:
             raise Unavailable(
@@ -151,23 +171,23 @@ class TokenVerifier:
 
     def __init__(
         self,
-        service_key: Ed25519PublicKey | None = None,
+        service_keys: Sequence[Ed25519PublicKey] = (),
         fetch_keys: FetchKeys | None = None,
         *,
         cache_size: int = 10_000,
         refetch_s: float = 5.0,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        self._keys = KeyRing(service_key, fetch_keys, refetch_s=refetch_s)
+        self._keys = KeyRing(service_keys, fetch_keys, refetch_s=refetch_s)
         self._cache: OrderedDict[bytes, Principal] = OrderedDict()
         self._cache_size = cache_size
         self._now_s = now_s
 
     @classmethod
     def from_settings(cls, settings: ServiceSettings, fetch_keys: FetchKeys | None = None) -> TokenVerifier:
-        """The verifier of a service: trusts the shared service key and the keys that `fetch_keys` brings."""
+        """The verifier of a service: trusts the shared service keys and the keys that `fetch_keys` brings."""
         return cls(
-            service_private_key(settings).public_key(),
+            [key.public_key() for key in service_private_keys(settings)],
             fetch_keys,
             cache_size=settings.auth_token_cache_size,
             refetch_s=settings.auth_keys_refetch_s,
@@ -191,10 +211,10 @@ class TokenVerifier:
         if principal is not None:
             return principal
         key_id = _key_id(token)
-        key = self._keys.get(key_id) or await self._keys.find(key_id)
-        if key is None:
+        keys = self._keys.get(key_id) or await self._keys.find(key_id)
+        if not keys:
             raise _invalid("it was signed with a key that is not known here")
-        principal = _principal(self._claims(token, key), by_service=key_id == SERVICE_KEY_ID)
+        principal = _principal(self._claims(token, keys), by_service=key_id == SERVICE_KEY_ID)
         self._remember(token, principal)
         return principal
 
@@ -203,25 +223,30 @@ class TokenVerifier:
         if principal.expires_at <= self._now_s():
             raise expired()
 
-    def _claims(self, token: str, key: Ed25519PublicKey) -> Mapping[str, Any]:
-        try:
-            # Times are checked below, by this verifier's clock.
-            claims: Mapping[str, Any] = jwt.decode(
-                token,
-                key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                options={
-                    "require": ["exp", "iat", "sub", "aud"],
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
-        except jwt.PyJWTError as error:
-            raise _invalid(str(error).lower()) from None
-        self._check_times(claims)
-        return claims
+    def _claims(self, token: str, keys: Sequence[Ed25519PublicKey]) -> Mapping[str, Any]:
+        """What a token says that one of `keys` signed. Raises Unauthenticated."""
+        for key in keys:
+            try:
+                # Times are checked below, by this verifier's clock.
+                claims: Mapping[str, Any] = jwt.decode(
+                    token,
+                    key,
+                    algorithms=[ALGORITHM],
+                    audience=AUDIENCE,
+                    options={
+                        "require": ["exp", "iat", "sub", "aud"],
+                        "verify_exp": False,
+                        "verify_nbf": False,
+                        "verify_iat": False,
+                    },
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.PyJWTError as error:
+                raise _invalid(str(error).lower()) from None
+            self._check_times(claims)
+            return claims
+        raise _invalid("signature verification failed")
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now_s = self._now_s()
@@ -255,7 +280,7 @@ class ServiceTokenMinter:
     @classmethod
     def from_settings(cls, settings: ServiceSettings) -> ServiceTokenMinter:
         """The minter of the service that `settings` belong to."""
-        return cls(settings.service, service_private_key(settings))
+        return cls(settings.service, service_private_keys(settings)[0])
 
     def token(
         self,

@@ -56,7 +56,9 @@ class ServiceSettings(BaseSettings):
 
     auth_required: bool = Field(default=True, description="False lets anybody do anything; allowed on loopback only.")
     auth_service_key: SecretStr = Field(
-        SecretStr(""), description="Ed25519 seed that the services share, 64 hex digits: openssl rand -hex 32."
+        SecretStr(""),
+        description="Ed25519 seed that the services share, 64 hex digits: openssl rand -hex 32. While it is changed up "
+        "to three, with commas between them: the first is in use, all are accepted.",
     )
     auth_token_cache_size: int = Field(10_000, ge=1, description="Verified tokens that are remembered.")
     auth_keys_refetch_s: float = Field(5.0, ge=0, description="Shortest time between two fetches of signing keys.")

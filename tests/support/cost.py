@@ -137,7 +137,7 @@ class LedgerOfBooks:
 class Callers:
     """Stubs of the cost service, and who calls: its peers with service tokens, people with what a key may carry."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, service_key: str = SERVICE_KEY) -> None:
         self.holds: HoldServiceAsyncStub = HoldServiceStub(channel)
         self.usage: UsageServiceAsyncStub = UsageServiceStub(channel)
         self.prices: PriceServiceAsyncStub = PriceServiceStub(channel)
@@ -145,7 +145,7 @@ class Callers:
         self.budgets: BudgetServiceAsyncStub = BudgetServiceStub(channel)
         self.alerts: AlertServiceAsyncStub = AlertServiceStub(channel)
         self.insights: InsightServiceAsyncStub = InsightServiceStub(channel)
-        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(SERVICE_KEY))
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(service_key))
         self._tokens = ServiceTokenMinter("gateway", key)
 
     def service(self, project_id: str = "prj_1") -> Metadata:

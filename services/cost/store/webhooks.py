@@ -7,13 +7,14 @@ from typing import Final
 from sqlalchemy import Connection, RowMapping, case, delete, func, select, update
 
 from services.cost.alerting.deliveries import DeliveryState
+from services.cost.alerting.sealing import Sealer
 from services.cost.alerting.webhooks import Webhook
 from services.cost.store.alert_tables import deliveries, webhooks
 from services.cost.store.projects import lock_project
 from services.cost.store.tables import budgets
 from services.cost.store.webhook_rows import row_of_choice, webhook_of
 from services.runtime.database import Database
-from services.runtime.errors import NotFound, ResourceExhausted
+from services.runtime.errors import NotFound, ResourceExhausted, WrongState
 
 _KIND: Final = "webhook"
 
@@ -95,6 +96,34 @@ class WebhookStore:
         # In the order in which a conclusion locks them.
         connection.execute(delete(deliveries).where(deliveries.c.webhook_id == webhook_id))
         connection.execute(delete(webhooks).where(webhooks.c.webhook_id == webhook_id))
+
+    async def reseal(self, sealer: Sealer, page: int) -> int:
+        """Encrypt with the key in use what another known key encrypted, `page` at a time; says how many that were.
+
+        What no known key opens stays as it is: its deliveries fail, and say why.
+        """
+        resealed, after_id = 0, ""
+        while True:
+            last_id, changed = await self._database.write(_reseal, sealer, after_id, page)
+            resealed += changed
+            if not last_id:
+                return resealed
+            after_id = last_id
+
+
+def _reseal(connection: Connection, sealer: Sealer, after_id: str, limit: int) -> tuple[str, int]:
+    """The last webhook of the page after `after_id`, "" where there is none, and how many secrets were changed."""
+    statement = select(webhooks.c.webhook_id, webhooks.c.sealed_secret).where(webhooks.c.webhook_id > after_id)
+    last_id, changed = "", 0
+    for last_id, sealed in connection.execute(statement.order_by(webhooks.c.webhook_id).limit(limit)).all():
+        try:
+            resealed = sealer.reseal(bytes(sealed), last_id)
+        except WrongState:
+            continue
+        if resealed is not None:
+            connection.execute(update(webhooks).where(webhooks.c.webhook_id == last_id).values(sealed_secret=resealed))
+            changed += 1
+    return last_id, changed
 
 
 def _get(connection: Connection, project_id: str, webhook_id: str) -> Webhook:

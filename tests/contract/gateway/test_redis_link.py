@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.gateway.redis_link import LinkRules, RedisAway, RedisLink
+from services.gateway.redis_link import QUESTIONS_MAX, LinkRules, RedisAway, RedisLink
 
 PATIENT = LinkRules(timeout_s=20.0, probe_every_s=0.01)
 
@@ -28,7 +28,6 @@ async def test_whoever_waits_is_told_of_a_loss_at_once(redis_url: str) -> None:
 
     async with RedisLink.open(redis_url, PATIENT) as link:
         waiting = asyncio.create_task(link.ask(lambda: link.client.blpop(["nobody:pushes"], timeout=19)))
-        # Before Python 3.12, a cancel gets lost that meets asyncio.wait_for at its end, as in the client's sending.
         while not (await link.ask(lambda: link.client.info("clients")))["blocked_clients"]:
             pass
         with pytest.raises(RedisAway):
@@ -37,3 +36,30 @@ async def test_whoever_waits_is_told_of_a_loss_at_once(redis_url: str) -> None:
             await asyncio.wait_for(waiting, 5)
         await asyncio.wait_for(link.back.wait(), 20)
         assert await link.ask(link.client.ping)
+
+
+async def test_who_is_cancelled_stops_asking_wherever_the_question_is(redis_url: str) -> None:
+    # Before Python 3.12, a cancel gets lost that meets asyncio.wait_for at its end.
+    async def ask_on(link: RedisLink) -> None:
+        while True:
+            await link.ask(link.client.ping)
+
+    async with RedisLink.open(redis_url, PATIENT) as link:
+        for steps in range(80):
+            asking = asyncio.create_task(ask_on(link))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asking.cancel()
+            _, lost = await asyncio.wait([asking], timeout=20)
+            assert not lost
+            assert asking.cancelled()
+        assert await link.ask(link.client.ping)
+
+
+async def test_more_questions_than_there_are_connections_wait_for_their_turn(redis_url: str) -> None:
+    async with RedisLink.open(redis_url, PATIENT) as link:
+        answers = await asyncio.gather(*(link.ask(link.client.ping) for _ in range(5 * QUESTIONS_MAX)))
+        clients = (await link.ask(lambda: link.client.info("clients")))["connected_clients"]
+    assert all(answers)
+    # The server is this session's, and other tests may be connected to it.
+    assert len(answers) > clients

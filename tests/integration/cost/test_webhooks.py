@@ -1,22 +1,28 @@
 """Webhooks over a real server and real receivers: each alert is delivered once, signed, whatever other receivers do."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import field_mask_pb2
+from pydantic import SecretStr
 
 from llmlab.api.cost.v1 import alert_pb2 as pb
 from llmlab.api.cost.v1 import hold_pb2
 from services.cost.settings import CostSettings
+from services.cost.store.webhooks import WebhookStore
 from services.cost.wiring import build
 from services.runtime.clock import ManualClock
+from services.runtime.database import Database
 from services.runtime.errors import DomainError
 from services.runtime.status import error_from_rpc
-from tests.support.cost import Callers, hold_item, raise_alert, settle_item
+from tests.support.cost import SERVICE_KEY, Callers, hold_item, raise_alert, settle_item
 from tests.support.receiver import always, receiving
+
+OpenDatabase = Callable[..., Awaitable[Database]]
 
 QUICK = {
     "webhook_private_receivers": True,
@@ -261,3 +267,31 @@ async def test_by_default_nothing_is_sent_to_what_is_not_public(settings: CostSe
         tested = await callers.alerts.TestWebhook(request, metadata=callers.person())
     assert not tested.delivered
     assert "not public" in tested.error
+
+
+async def test_secrets_outlive_a_change_of_the_shared_key(
+    settings: CostSettings, clock: ManualClock, open_database: OpenDatabase
+) -> None:
+    old, new = SERVICE_KEY, "7f" * 32
+
+    @asynccontextmanager
+    async def service(*keys: str) -> AsyncIterator[Callers]:
+        """The service with these keys, and a peer that is at the same step."""
+        renewed = settings.model_copy(
+            update={"auth_service_key": SecretStr(",".join(keys)), "webhook_reseal_interval_s": 0.01}
+        )
+        async with build(renewed, clock=clock) as server, grpc.aio.insecure_channel(server.address) as channel:
+            yield Callers(channel, keys[0])
+
+    async with receiving(always(200)) as receiver:
+        async with service(old, new) as callers:
+            made = await create(callers, receiver.url)
+        store = WebhookStore(await open_database("cost"), max_per_project=3, max_setting="")
+        before = (await store.get("prj_1", made.webhook.webhook_id)).sealed_secret
+        async with service(new, old), asyncio.timeout(30):
+            while (await store.get("prj_1", made.webhook.webhook_id)).sealed_secret == before:  # noqa: ASYNC110 (a look)
+                await asyncio.sleep(0.01)
+        async with service(new) as callers:
+            await raise_alert(callers, "model-1")
+            await receiver.until(1)
+        assert receiver.messages[0].is_signed_with(made.secret)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from grpc.aio import AioRpcError
 
 from llmlab.api.identity.v1 import identity_pb2, identity_pb2_grpc
-from services.runtime.auth import SERVICE_KEY_ID, Principal, TokenVerifier, service_private_key, sign_token
+from services.runtime.auth import SERVICE_KEY_ID, Principal, TokenVerifier, service_private_keys, sign_token
 from services.runtime.channel import call_metadata, open_channel
 from services.runtime.context import bearer_token, current_principal
 from services.runtime.errors import DomainError, Unauthenticated
@@ -33,7 +33,7 @@ def token_until(expires_at: float) -> str:
     principal = Principal(
         subject="gateway", project_id="prj_1", permissions=frozenset({"READ"}), kind="service", expires_at=expires_at
     )
-    key = service_private_key(echo_settings())
+    (key,) = service_private_keys(echo_settings())
     return sign_token(principal, key, key_id=SERVICE_KEY_ID, issued_at=int(time.time()) - 60)
 
 
@@ -128,7 +128,8 @@ async def test_an_expired_credential_is_refused_from_the_cache_too() -> None:
     settings = echo_settings()
     now_s = time.time()
     shift_s = 0.0
-    verifier = TokenVerifier(service_private_key(settings).public_key(), now_s=lambda: now_s + shift_s)
+    (key,) = service_private_keys(settings)
+    verifier = TokenVerifier([key.public_key()], now_s=lambda: now_s + shift_s)
     async with running_echo(verifier=verifier) as echo:
         await echo.stub.Echo(request(), metadata=echo.metadata())
         shift_s = 3_600.0

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -10,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.runtime.auth import (
+    MAX_KEYS,
     Principal,
     ServiceTokenMinter,
     SigningKey,
     TokenVerifier,
-    service_private_key,
+    service_private_keys,
     sign_token,
 )
 from services.runtime.errors import Unauthenticated, Unavailable
@@ -65,7 +67,7 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
 
 def verifier_of(identity: Identity | None = None, clock: Clock | None = None, **options: Any) -> TokenVerifier:
     fetch = (identity or Identity(k1=IDENTITY_KEY)).fetch
-    return TokenVerifier(SERVICE_KEY.public_key(), fetch, now_s=clock or Clock(), **options)
+    return TokenVerifier([SERVICE_KEY.public_key()], fetch, now_s=clock or Clock(), **options)
 
 
 def user_token(principal: Principal = USER, key: Ed25519PrivateKey = IDENTITY_KEY, key_id: str = "k1") -> str:
@@ -101,7 +103,7 @@ async def test_a_token_becomes_the_principal_that_it_was_made_of() -> None:
 
 async def test_a_service_token_needs_no_key_of_identity() -> None:
     token = ServiceTokenMinter("gateway", SERVICE_KEY, now_s=Clock()).token("prj_1", user_id="usr_1", key_id="key_1")
-    principal = await TokenVerifier(SERVICE_KEY.public_key(), now_s=Clock()).verify(token)
+    principal = await TokenVerifier([SERVICE_KEY.public_key()], now_s=Clock()).verify(token)
 
     assert (principal.kind, principal.subject, principal.project_id) == ("service", "gateway", "prj_1")
     assert (principal.user_id, principal.key_id, principal.permissions) == ("usr_1", "key_1", frozenset({"SERVICE"}))
@@ -260,19 +262,43 @@ def test_minted_tokens_are_bounded() -> None:
     assert len(minter._tokens) == 2
 
 
+def shared_keys(*seeds: bytes) -> ServiceSettings:
+    return ServiceSettings(auth_service_key=",".join(seed.hex() for seed in seeds))
+
+
 def test_the_service_key_comes_from_the_settings() -> None:
-    key = service_private_key(ServiceSettings(auth_service_key=(b"s" * 32).hex()))
+    (key,) = service_private_keys(shared_keys(b"s" * 32))
 
     assert public_bytes(key) == public_bytes(SERVICE_KEY)
 
 
-@pytest.mark.parametrize("text", ["", "xyz", "ab" * 31])
+@pytest.mark.parametrize(
+    "text", ["", "xyz", "ab" * 31, "ab" * 33, " " + "ab" * 32, "ab" * 32 + ",", ",".join(["ab" * 32] * (MAX_KEYS + 1))]
+)
 def test_a_service_key_that_is_none_names_its_variable(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"^LLMLAB_RUNTIME_AUTH_SERVICE_KEY: .*openssl rand -hex 32"):
-        service_private_key(ServiceSettings(auth_service_key=text))
+    with pytest.raises(SettingsError, match=r"^LLMLAB_RUNTIME_AUTH_SERVICE_KEY: .*openssl rand -hex 32") as caught:
+        service_private_keys(ServiceSettings(auth_service_key=text))
+    assert not text or text not in str(caught.value)
+
+
+async def test_the_shared_key_is_changed_in_three_steps_and_every_token_is_accepted_in_between() -> None:
+    old, new = b"o" * 32, b"n" * 32
+    steps = [shared_keys(old), shared_keys(old, new), shared_keys(new, old), shared_keys(new)]
+    # Replicas of one step and of the next are there at the same time.
+    for before, after in itertools.pairwise(steps):
+        for caller, callee in ((before, after), (after, before)):
+            token = ServiceTokenMinter.from_settings(caller).token("prj_1")
+            assert (await TokenVerifier.from_settings(callee).verify(token)).kind == "service"
+
+
+async def test_a_shared_key_that_was_left_out_is_not_accepted_any_more() -> None:
+    token = ServiceTokenMinter.from_settings(shared_keys(b"o" * 32)).token("prj_1")
+    verifier = TokenVerifier.from_settings(shared_keys(b"n" * 32, b"m" * 32))
+
+    assert await refusal(token, verifier) == "CREDENTIAL_INVALID"
 
 
 def test_without_authentication_a_key_is_made_up() -> None:
-    one, two = (service_private_key(ServiceSettings(auth_required=False)) for _ in range(2))
+    (one,), (two,) = (service_private_keys(ServiceSettings(auth_required=False)) for _ in range(2))
 
     assert public_bytes(one) != public_bytes(two)

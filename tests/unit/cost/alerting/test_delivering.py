@@ -16,7 +16,7 @@ from services.runtime.clock import ManualClock
 from services.runtime.errors import Unavailable
 from services.runtime.hints import LocalHints
 
-SEALER = Sealer(b"k" * 32)
+SEALER = Sealer([b"k" * 32])
 
 
 def parcel(number: int, webhook_id: str) -> Parcel:
@@ -110,7 +110,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing() -> None:
 
 
 async def test_a_secret_that_cannot_be_opened_is_a_failure_of_the_delivery() -> None:
-    sender = Sender(Posts(), Sealer(b"other" * 8), ManualClock())
+    sender = Sender(Posts(), Sealer([b"other" * 8]), ManualClock())
     outcome = await sender.send(parcel(1, "whk1").webhook, "dlv_1", {})
     assert not outcome.delivered
     assert "LLMLAB_COST_WEBHOOK_KEY" in outcome.error

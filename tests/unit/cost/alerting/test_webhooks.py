@@ -28,14 +28,27 @@ def test_secrets_differ() -> None:
 
 
 def test_a_sealed_secret_opens_only_with_its_key_and_for_its_owner() -> None:
-    sealer = Sealer(b"k" * 32)
+    sealer = Sealer([b"k" * 32])
     sealed = sealer.seal("whsec_abc", "whk_1")
     assert b"whsec_abc" not in sealed
     assert sealed != sealer.seal("whsec_abc", "whk_1")
-    assert Sealer(b"k" * 32).open(sealed, "whk_1") == "whsec_abc"
-    for other, owner in ((Sealer(b"x" * 32), "whk_1"), (sealer, "whk_2")):
+    assert Sealer([b"k" * 32]).open(sealed, "whk_1") == "whsec_abc"
+    for other, owner in ((Sealer([b"x" * 32]), "whk_1"), (sealer, "whk_2")):
         with pytest.raises(WrongState, match="LLMLAB_COST_WEBHOOK_KEY"):
             other.open(sealed, owner)
+
+
+def test_what_a_former_key_sealed_opens_and_is_sealed_with_the_key_in_use() -> None:
+    old, new = b"o" * 32, b"n" * 32
+    sealed = Sealer([old, new]).seal("whsec_abc", "whk_1")
+    both = Sealer([new, old])
+    assert both.open(sealed, "whk_1") == "whsec_abc"
+    resealed = both.reseal(sealed, "whk_1")
+    assert resealed is not None
+    assert Sealer([new]).open(resealed, "whk_1") == "whsec_abc"
+    assert both.reseal(resealed, "whk_1") is None
+    with pytest.raises(WrongState):
+        Sealer([b"x" * 32]).reseal(sealed, "whk_1")
 
 
 @pytest.mark.parametrize(
