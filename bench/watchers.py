@@ -1,7 +1,7 @@
 """What fifty watchers of one run at full speed cost it: the same run with and without them, in turns.
 
     make -s bench NAME=watchers
-    python -m bench.watchers [--watchers 50] [--turns 4] [--turn-seconds 8]
+    python -m bench.watchers [--watchers 50] [--turns 12] [--turn-seconds 6]
 
 The watchers are a process of their own that reads what it gets and decodes nothing. The last line of output is one JSON
 object; `bench/README.md` explains its keys.
@@ -31,8 +31,8 @@ from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.client import Client, Endpoints
 
 WATCHERS = 50
-TURNS = 4
-TURN_S = 8.0
+TURNS = 12
+TURN_S = 6.0
 CELLS = 1_000_000
 _METHOD = "/llmlab.api.orchestrator.v1.RunService/WatchRun"
 

@@ -39,11 +39,11 @@ _log = logging.getLogger(__name__)
 class WatchPolicy:
     """Limits and intervals of watching."""
 
-    page_events: int = 500
+    page_events: int = 1_000
     """Events of one message."""
     flush_ms: int = 100
     """Shortest time between two hand-outs of one feed."""
-    messages_per_s: int = 200
+    messages_per_s: int = 100
     """To all watchers of a feed together, as long as its news fit into so many: of many watchers each hears
     less often, and more at a time."""
     poll_ms: int = 500

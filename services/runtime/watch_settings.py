@@ -13,11 +13,11 @@ class WatchSettings(ServiceSettings):
 
     watch_flush_ms: int = Field(100, ge=1, description="Shortest time between two messages to a watcher.")
     watch_messages_per_s: int = Field(
-        200, ge=1, description="Messages to all watchers of one thing: of many each hears less often, more at a time."
+        100, ge=1, description="Messages to all watchers of one thing: of many each hears less often, more at a time."
     )
     watch_poll_ms: int = Field(500, ge=10, description="How often events are looked for that nobody hinted at.")
     watch_heartbeat_ms: int = Field(15_000, ge=100, description="A watcher hears at least so often.")
-    watch_page_events: int = Field(500, ge=1, le=10_000, description="Events of one message to a watcher.")
+    watch_page_events: int = Field(1_000, ge=1, le=10_000, description="Events of one message to a watcher.")
     watch_queue_max: int = Field(
         100, ge=1, description="Messages that a watcher may be behind before it has to resume."
     )
