@@ -87,13 +87,13 @@ class OpenAiDecoder:
         if not event.event and (text := self._alike.text(event.data)):
             into.append(TextDelta(text))
             return
+        if event.event == b"error":
+            raise error_event(event)
         if event.data.startswith(b"[DONE]"):
             self.done = True
             if self._counted and not (self._names_finish or self._finished):
                 self._ends("", into)
             return
-        if event.event == b"error":
-            raise error_event(event)
         chunk = parse_json(event.data, "an event of the stream")
         if not isinstance(chunk, dict):
             return

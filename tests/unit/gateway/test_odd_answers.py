@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.gateway.calls import ToolCallPart
@@ -165,6 +165,7 @@ def test_no_odd_value_at_any_place_of_a_whole_answer_is_a_fault_of_ours(kind: st
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.binary(max_size=20) | st.sampled_from(ODD).map(lambda odd: repr(odd).encode()))
+@example(data=b"[DONE]")
 def test_an_event_that_is_named_error_is_an_error_whatever_is_in_it(kind: str, data: bytes) -> None:
     with pytest.raises(CallFailed):
         read(kind, data, name=b"error")
