@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -12,11 +12,11 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from llmlab.api.common.v1 import options_pb2, server_pb2
-from llmlab.api.cost.v1 import budget_pb2, hold_pb2, price_pb2, spend_pb2
-from llmlab.api.gateway.v1 import gateway_pb2
+from llmlab.api.cost.v1 import alert_pb2, budget_pb2, hold_pb2, insight_pb2, price_pb2, repricing_pb2, spend_pb2
+from llmlab.api.gateway.v1 import automation_pb2, chat_pb2, gateway_pb2, provider_pb2
 from llmlab.api.identity.v1 import identity_pb2
-from llmlab.api.metrics.v1 import metrics_pb2
-from llmlab.api.orchestrator.v1 import experiment_pb2, run_pb2
+from llmlab.api.metrics.v1 import brands_pb2, judge_pb2, metrics_pb2, scorer_pb2
+from llmlab.api.orchestrator.v1 import brand_set_pb2, dataset_pb2, experiment_pb2, prompt_pb2, run_pb2
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 METADATA_BYTES_MAX = 64 * 1024
@@ -29,25 +29,24 @@ RETRY_ATTEMPTS_MAX = 4
 # CANCELLED is what gRPC says to calls that come in while a server closes. One that its caller cancels is not retried.
 _RETRIED_CODES = ("UNAVAILABLE", "CANCELLED")
 
-_FILES: tuple[FileDescriptor, ...] = (
-    server_pb2.DESCRIPTOR,
-    gateway_pb2.DESCRIPTOR,
-    experiment_pb2.DESCRIPTOR,
-    run_pb2.DESCRIPTOR,
-    metrics_pb2.DESCRIPTOR,
-    budget_pb2.DESCRIPTOR,
-    hold_pb2.DESCRIPTOR,
-    price_pb2.DESCRIPTOR,
-    spend_pb2.DESCRIPTOR,
-    identity_pb2.DESCRIPTOR,
+_FILES: tuple[FileDescriptor, ...] = tuple(
+    file.DESCRIPTOR
+    for file in (
+        server_pb2,
+        *(automation_pb2, chat_pb2, gateway_pb2, provider_pb2),
+        *(brand_set_pb2, dataset_pb2, experiment_pb2, prompt_pb2, run_pb2),
+        *(brands_pb2, judge_pb2, metrics_pb2, scorer_pb2),
+        *(alert_pb2, budget_pb2, hold_pb2, insight_pb2, price_pb2, repricing_pb2, spend_pb2),
+        identity_pb2,
+    )
 )
 
 
-def idempotent_methods(files: Iterable[FileDescriptor] = _FILES) -> list[tuple[str, str]]:
+def idempotent_methods() -> list[tuple[str, str]]:
     """Returns (service, method) of each RPC that declares itself idempotent. Paid calls are never among them."""
     return [
         (service.full_name, method.name)
-        for file in files
+        for file in _FILES
         for service in file.services_by_name.values()
         for method in service.methods
         if method.GetOptions().Extensions[options_pb2.idempotent]

@@ -36,7 +36,7 @@ class RedisAway(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LinkRules:
-    """How long a question may take, and how often a lost Redis is tried."""
+    """How long a question may take, connecting included, and how often a lost Redis is tried."""
 
     timeout_s: float = 0.05
     probe_every_s: float = 0.5
@@ -48,9 +48,10 @@ class RedisLink:
     def __init__(self, url: str, rules: LinkRules) -> None:
         """Use `open`. A Redis that is away at the start is as one that goes away later."""
         # No socket_timeout: for it redis-py sends by asyncio.wait_for, which loses cancellations on Python 3.11, and a
-        # call that was cancelled would go on to its provider.
+        # call that was cancelled would go on to its provider. A first question has to connect within its time: no
+        # HELLO and no CLIENT SETINFO, each of which waits for an answer of its own.
         self.client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=None, socket_connect_timeout=rules.timeout_s, retry=Retry(NoBackoff(), 0)
+            url, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2, driver_info=None
         )
         self.back = asyncio.Event()
         self.back.set()
@@ -104,13 +105,14 @@ class RedisLink:
         if not self.here:
             return
         self.back.clear()
-        # Whoever waits for an answer would wait for it until a timeout of its own.
-        for limit in self._asking:
-            limit.reschedule(asyncio.get_running_loop().time())
+        self._probing = asyncio.create_task(self._probe(), name="redis-probe")
         _log.warning(
             "no Redis (%s): this replica keeps limits and breakers alone, and no answers", type(error).__name__
         )
-        self._probing = asyncio.create_task(self._probe(), name="redis-probe")
+        # Whoever waits for an answer would wait for it until a timeout of its own, unless that is just over too.
+        for limit in self._asking:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def _probe(self) -> None:
         while True:

@@ -72,7 +72,9 @@ class GatewaySettings(ServiceSettings, service="gateway"):
     key_tokens_per_minute: int = Field(0, ge=0, description="Tokens a minute of one API key; 0: no limit.")
     key_burst_s: float = Field(10.0, gt=0, le=60, description="Burst of a key's limits, in seconds of their rate.")
     limit_wait_ms: int = Field(1_000, ge=0, description="How long a call waits for a limit before it is refused.")
-    redis_timeout_ms: int = Field(50, ge=1, description="How long a call waits for Redis, when it goes away.")
+    redis_timeout_ms: int = Field(
+        50, ge=1, description="How long a call waits for Redis, connecting included, when it goes away."
+    )
     limit_share_without_redis: float = Field(
         0.5, gt=0, le=1, description="Share of every limit that each replica keeps to while Redis is away."
     )

@@ -93,7 +93,8 @@ def secret_keys(settings: ServiceSettings, name: str) -> tuple[bytes, ...]:
 
     SettingsError where there are more than MAX_KEYS, or one is malformed.
     """
-    text = getattr(settings, name).get_secret_value()
+    # A secret that was made from a file ends with a line break, and people set spaces after commas.
+    text = "".join(getattr(settings, name).get_secret_value().split())
     parts = text.split(",") if text else []
     if len(parts) <= MAX_KEYS and all(_KEY_PATTERN.fullmatch(part) for part in parts):
         return tuple(bytes.fromhex(part) for part in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -36,6 +37,32 @@ async def test_whoever_waits_is_told_of_a_loss_at_once(redis_url: str) -> None:
             await asyncio.wait_for(waiting, 5)
         await asyncio.wait_for(link.back.wait(), 20)
         assert await link.ask(link.client.ping)
+
+
+async def test_redis_comes_back_after_questions_that_were_late_together(redis_url: str) -> None:
+    # Whoever notices the loss first cuts the others' time short, and some of theirs is just over as well.
+    async with RedisLink.open(redis_url, LinkRules(timeout_s=1.0, probe_every_s=0.01)) as link:
+        asyncio.get_running_loop().call_later(0.5, time.sleep, 1.0)
+        told = await asyncio.gather(
+            *(link.ask(lambda: link.client.blpop(["nobody:pushes"], timeout=19)) for _ in range(5)),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in told] == [RedisAway] * 5
+        await asyncio.wait_for(link.back.wait(), 20)
+        assert await link.ask(link.client.ping)
+
+
+async def test_who_connects_waits_for_no_answers_but_its_own(redis_url: str) -> None:
+    async with RedisLink.open(redis_url, PATIENT) as link:
+        before = await introductions(link)
+        await asyncio.gather(*(link.ask(link.client.ping) for _ in range(QUESTIONS_MAX)))
+        assert await introductions(link) == before
+
+
+async def introductions(link: RedisLink) -> int:
+    """HELLO and CLIENT of all kinds, of all who were ever connected."""
+    said = await link.ask(lambda: link.client.info("commandstats"))
+    return sum(each["calls"] for name, each in said.items() if name.startswith(("cmdstat_hello", "cmdstat_client")))
 
 
 async def test_who_is_cancelled_stops_asking_wherever_the_question_is(redis_url: str) -> None:

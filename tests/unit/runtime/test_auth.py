@@ -272,8 +272,15 @@ def test_the_service_key_comes_from_the_settings() -> None:
     assert public_bytes(key) == public_bytes(SERVICE_KEY)
 
 
+@pytest.mark.parametrize("text", [f"{b's'.hex() * 32}\n", f" {b's'.hex() * 32} , {b't'.hex() * 32}"])
+def test_white_space_around_keys_is_none_of_them(text: str) -> None:
+    first, *_ = service_private_keys(ServiceSettings(auth_service_key=text))
+
+    assert public_bytes(first) == public_bytes(SERVICE_KEY)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "xyz", "ab" * 31, "ab" * 33, " " + "ab" * 32, "ab" * 32 + ",", ",".join(["ab" * 32] * (MAX_KEYS + 1))]
+    "text", ["", "xyz", "ab" * 31, "ab" * 33, "ab" * 32 + " c", "ab" * 32 + ",", ",".join(["ab" * 32] * (MAX_KEYS + 1))]
 )
 def test_a_service_key_that_is_none_names_its_variable(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^LLMLAB_RUNTIME_AUTH_SERVICE_KEY: .*openssl rand -hex 32") as caught:
