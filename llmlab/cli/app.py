@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -12,20 +14,24 @@ from rich.markup import escape
 
 from llmlab.cli.embedded import EmbeddedError
 from llmlab.cli.fields import option_of
+from llmlab.cli.interrupts import Interrupted, interruptible
 from llmlab.cli.program import spelled
 from llmlab.cli.study_files import StudyError
 from llmlab.client import LlmlabError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 NEXT_STEPS = {
     "BUDGET_EXCEEDED": "`llmlab budgets` shows what is left; `llmlab budgets update BUDGET --limit USD` raises it.",
     "UNPRICED": "`llmlab prices --contains NAME` looks for a model's price; `llmlab prices set` makes one of your own.",
 }
 """What to type next, by the reason of a refusal."""
 
+WIDTH_MIN = 80
+"""Tables are made for it: on a narrower screen their lines are broken, but nothing of them is left out."""
+
 console = Console()
+console.width = max(console.width, WIDTH_MIN)
 # What is not a result goes to standard error, so that `--json` and exports can be piped.
 notes = Console(stderr=True)
 
@@ -43,7 +49,7 @@ class CommandError(Exception):
 def run_async(command: Coroutine[Any, Any, None]) -> None:
     """Runs a command; where it fails, prints one clear error and ends the process.
 
-    Exit codes: 1 the services refused or failed, 2 wrong input, 130 interrupted.
+    Exit codes: 1 the services refused or failed, or the output has no room, 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
         _run(command)
@@ -53,18 +59,24 @@ def run_async(command: Coroutine[Any, Any, None]) -> None:
         _fail(str(error), EXIT_USAGE)
     except LlmlabError as error:
         _fail(_explain(error), EXIT_FAILED)
-    except KeyboardInterrupt:
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read the output has enough: no error
+            raise
+        # What is still to be written would fail once more, at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _fail(f"{error.filename or 'The output'}: {error.strerror or error}", EXIT_FAILED)
+    except Interrupted as interrupted:
         notes.print("Interrupted.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(interrupted.exit_code) from None
 
 
 def _run(command: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ModuleNotFoundError:  # the client installs without the services, and so without uvloop
-        asyncio.run(command)
+        asyncio.run(interruptible(command))
     else:
-        uvloop.run(command)
+        uvloop.run(interruptible(command))
 
 
 def hint(text: str) -> None:

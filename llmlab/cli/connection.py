@@ -23,10 +23,14 @@ def home_folder() -> Path:
 
 
 @asynccontextmanager
-async def connect(home: Path | None = None) -> AsyncIterator[Client]:
+async def connect(home: Path | None = None, *, works: bool = False) -> AsyncIterator[Client]:
     """Yields a client of running services, starting all of them in this process where none are found.
 
     Where `llmlab up` is just starting or stopping its services, it waits until they are there or gone.
+
+    Args:
+        home: Instead of the usual one.
+        works: Services that are started here go on with unfinished runs, which costs money.
 
     Raises:
         EmbeddedError: No services were found and none can be started here.
@@ -38,7 +42,7 @@ async def connect(home: Path | None = None) -> AsyncIterator[Client]:
         give_up_at_s = time.monotonic() + START_TIMEOUT_S
         while endpoints is None:
             try:
-                endpoints = await stack.enter_async_context(start_services(folder, fixed_ports=False))
+                endpoints = await stack.enter_async_context(start_services(folder, fixed_ports=False, works=works))
             except HomeInUseError as error:
                 if not error.published or time.monotonic() > give_up_at_s:
                     raise

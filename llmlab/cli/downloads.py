@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli.app import EXIT_USAGE, CommandError, hint, notes
+from llmlab.cli.files import replaceable
 from llmlab.cli.progress import cells_ended
 from llmlab.client import Client, LlmlabError
 
@@ -41,12 +42,10 @@ class Download:
     """The two files beside the one to be written: what has come (`.part`), and how it goes on (`.resume`)."""
 
     def __init__(self, path: Path, run_id: str, file_format: str, score_set: str) -> None:
-        """Raises CommandError where the path is a folder."""
-        if path.is_dir():
-            raise CommandError(f"{path} is a folder; name a file.", EXIT_USAGE)
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
-        self._note = path.with_name(path.name + ".resume")
+        """Raises CommandError where the path is no file."""
+        self._path = replaceable(path)
+        self._part = self._path.with_name(self._path.name + ".part")
+        self._note = self._path.with_name(self._path.name + ".resume")
         self._run_id = run_id
         self.file_format = file_format
         self.score_set = score_set

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,8 +26,10 @@ ENDPOINTS_FILE = "endpoints.json"
 SERVICE_KEY_FILE = "service.key"
 LOCK_FILE = "lock"
 LOG_FILE = "llmlab.log"
-# In the lock file, beside the process id, of a process that will publish its endpoints.
+# In the lock file, beside the process id: of a process that will publish its endpoints, and of a service that was
+# started by itself, which shares the lock with others of its kind (services/runtime/home_lock.py).
 PUBLISHED = "published"
+SERVICE = "service"
 
 
 class EmbeddedError(Exception):
@@ -46,12 +49,13 @@ class HomeInUseError(EmbeddedError):
 
 
 @asynccontextmanager
-async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endpoints]:
+async def start_services(home: Path, *, fixed_ports: bool, works: bool = True) -> AsyncIterator[Endpoints]:
     """Starts all services on `home` and stops them at the end.
 
     Args:
         home: Folder of SQLite files, credentials and log, made where it is missing. One process at a time uses it.
         fixed_ports: Listen on the services' usual ports, so that others find them, instead of on free ones.
+        works: Go on with unfinished runs.
 
     Raises:
         HomeInUseError: Another process uses the home.
@@ -68,6 +72,8 @@ async def start_services(home: Path, *, fixed_ports: bool) -> AsyncIterator[Endp
                 overrides: dict[str, Any] = {f"{peer}_target": target for peer, target in targets.items()}
                 if name == "gateway":
                     overrides["chat_history"] = True
+                if name == "orchestrator" and not works:
+                    overrides["workers"] = 0
                 if not fixed_ports:
                     overrides["port"] = 0
                     if name == "metrics":  # most commands score nothing
@@ -89,6 +95,8 @@ class _Runtime:
 
     def prepare(self, log: TextIO) -> None:
         """Tunes the interpreter and sends the services' log records to a file: the screen is the command's."""
+        # Processes that are started from here tell of locks of a command that was killed, on its screen.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         self._process.tune_interpreter()
         self._logs.configure_logging(self._settings.ServiceSettings(), log)
 
@@ -151,6 +159,12 @@ def _in_use(home: Path, holder: list[str]) -> HomeInUseError:
     if PUBLISHED in holder:
         message = f"`llmlab up` (process {process}) has {home} already. `llmlab status` shows its services."
         return HomeInUseError(message, published=True)
+    if SERVICE in holder:
+        return HomeInUseError(
+            f"Services that were started by themselves use {home}. Name them with LLMLAB_GATEWAY_TARGET and its "
+            "siblings, and a key with LLMLAB_API_KEY; or choose another folder with LLMLAB_HOME.",
+            published=False,
+        )
     return HomeInUseError(
         f"Another llmlab command (process {process}) uses {home}. Wait for its end; or use `llmlab up` first next "
         "time, and then any number of commands at once; or choose another folder with LLMLAB_HOME.",

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmlab.api.orchestrator.v1 import experiment_pb2
-from llmlab.cli import figures, money, tables
+from llmlab.cli import figures, interrupts, money, tables
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, console, hint, notes, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
@@ -66,7 +66,7 @@ async def confirm(client: Client, experiment_id: str, *, yes: bool) -> None:
     notes.print(forecast_table(forecast))
     for warning in forecast.warnings:
         hint(warning)
-    if not typer.confirm(f"{_sum(forecast)}. Run it?", err=True):
+    if not interrupts.confirm(f"{_sum(forecast)}. Run it?"):
         raise CommandError("Nothing was called. --yes runs it without a question.", EXIT_USAGE)
 
 

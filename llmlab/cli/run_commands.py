@@ -50,7 +50,7 @@ def run(
     async def command() -> None:
         # Read first: a broken file ends the command before anything is started.
         chosen = load_study(study_file, study)
-        async with connect() as client:
+        async with connect(works=True) as client:
             await find_saved(client, chosen.spec)
             started = await _start(client, chosen, reuse=reuse, yes=yes)
             if not detach:
@@ -79,7 +79,7 @@ async def follow_and_conclude(client: Client, run_id: str, label: str, *, as_jso
     try:
         ended = await follow(client, run_id, notes, label)
     except asyncio.CancelledError:
-        hint(f"What has finished is kept; `llmlab watch {run_id}` goes on.")
+        hint(f"What has finished is kept. `llmlab watch {run_id}` goes on with it, `llmlab cancel {run_id}` ends it.")
         raise
     summary = await client.summarize_run(run_id)
     if as_json:
@@ -132,7 +132,7 @@ def watch(run_id: RunId, as_json: AsJson = False) -> None:
     """
 
     async def command() -> None:
-        async with connect() as client:
+        async with connect(works=True) as client:
             chosen = await pick_run(client, run_id)
             if as_json:
                 async for event in client.watch_run(chosen.run_id):
@@ -156,7 +156,7 @@ def runs(
     """
 
     async def command() -> None:
-        async with connect() as client:
+        async with connect(works=watch_them) as client:
             if watch_them:
                 await watch_runs(client, limit, as_json=as_json)
                 return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 import typer
 
 from llmlab.api.orchestrator.v1 import run_pb2
-from llmlab.cli import tables
+from llmlab.cli import interrupts, tables
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, hint, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
@@ -15,6 +17,7 @@ from llmlab.cli.run_choice import pick_run
 from llmlab.cli.run_commands import RunId, follow_and_conclude
 from llmlab.client import Client
 
+CANCEL_WAIT_S = 10.0
 Detach = Annotated[bool, typer.Option("--detach", help="Leave at once; needs running services.")]
 
 
@@ -22,11 +25,27 @@ def cancel(run_id: RunId, as_json: AsJson = False) -> None:
     """Cancel a run: its calls under way are stopped, the results that it has are kept."""
 
     async def command() -> None:
+        # Not by services that work: they would call models for it until they hear of the cancel.
         async with connect() as client:
-            chosen = await pick_run(client, run_id)
-            _tell(await client.cancel_run(chosen.run_id), as_json=as_json)
+            run = await client.cancel_run((await pick_run(client, run_id)).run_id)
+        if run.status == run_pb2.RUN_STATUS_CANCELLING:
+            async with connect(works=True) as client:
+                run = await _cancelled(client, run)
+        _tell(run, as_json=as_json)
 
     run_async(command())
+
+
+async def _cancelled(client: Client, run: run_pb2.Run) -> run_pb2.Run:
+    """The run once its calls under way are stopped, or as it is after some time."""
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout(CANCEL_WAIT_S),
+            aclosing(client.watch_run(run.run_id, after_sequence=run.last_sequence)) as events,
+        ):
+            async for _ in events:
+                pass
+    return await client.get_run(run.run_id)
 
 
 def pause(run_id: RunId, as_json: AsJson = False) -> None:
@@ -47,7 +66,7 @@ def resume(run_id: RunId, detach: Detach = False, as_json: AsJson = False) -> No
     """Let a paused run go on, and follow it."""
 
     async def command() -> None:
-        async with connect() as client:
+        async with connect(works=True) as client:
             chosen = await pick_run(client, run_id)
             await _go_on(client, await client.resume_run(chosen.run_id), detach=detach, as_json=as_json)
 
@@ -65,7 +84,7 @@ def retry(
     """Call models again for the cells of an ended run that have no answer: failed, cancelled or never called."""
 
     async def command() -> None:
-        async with connect() as client:
+        async with connect(works=True) as client:
             chosen = await pick_run(client, run_id)
             retried = await client.retry_run(chosen.run_id, include_unknown=unknown)
             if retried.cells:
@@ -92,7 +111,7 @@ def delete(
         async with connect() as client:
             chosen = await pick_run(client, run_id)
             question = f"Delete run {chosen.run_id} ({chosen.experiment_name}) with its results?"
-            if not yes and not typer.confirm(question, err=True):
+            if not yes and not interrupts.confirm(question):
                 raise CommandError("Nothing was deleted.", EXIT_USAGE)
             await client.delete_run(chosen.run_id)
             if as_json:

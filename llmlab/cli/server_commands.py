@@ -50,7 +50,7 @@ def demo(
     async def command() -> None:
         with as_file(SAMPLE_STUDY) as file:
             study = load_study(file)
-        async with connect() as client:
+        async with connect(works=True) as client:
             console.print(_status_table([await _service_row(client, service) for service in SERVICES]))
             experiment = await client.create_experiment(study.name, study.spec, description=study.description)
             run = await client.start_run(experiment.experiment_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -128,7 +129,9 @@ def _check_schema(path: Path, document: Mapping[str, Any], schema: Mapping[str, 
     from jsonschema.exceptions import best_match
 
     validator = Draft202012Validator({**schema, "$defs": study_schema()["$defs"]})
-    error = best_match(validator.iter_errors(document))
+    errors = list(validator.iter_errors(document))
+    # A name that is spelt wrong is missing too; what was written says more.
+    error = best_match([each for each in errors if each.validator == "additionalProperties"] or errors)
     if error is not None:
         raise StudyError(f"{path}: {_schema_message(error)}")
 
@@ -142,8 +145,17 @@ def _schema_message(error: ValidationError) -> str:
         given = "nothing" if error.instance is None else repr(error.instance)
         message = f"must be {' or '.join(_KINDS[kind] for kind in wanted if kind != 'integer' or len(wanted) == 1)}, "
         message += f"not {given}"
+    if error.validator == "additionalProperties":
+        schema: Any = error.schema
+        message = _unknown_name(error.instance, sorted(schema["properties"]))
     message = message if len(message) <= SCHEMA_MESSAGE_CHARACTERS else f"{message[:SCHEMA_MESSAGE_CHARACTERS]}…"
     return f"`{place}`: {message}" if place else message
+
+
+def _unknown_name(given: Any, known: list[str]) -> str:
+    unknown = next(name for name in given if name not in known)
+    meant = get_close_matches(str(unknown), known, 1)
+    return f"{unknown!r} is not known here; " + (f"{meant[0]!r} is" if meant else f"there are {', '.join(known)}")
 
 
 def _choose(path: Path, entries: Sequence[dict[str, Any]], choice: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def main() -> int:
     match sys.argv[1:]:
         case [] | ["-h" | "--help"]:
             pass
-        case ["worker"]:
+        case ["worker"] | ["worker", "-h" | "--help"]:
             os.environ.setdefault(OrchestratorSettings.variable("api"), "false")
         case arguments:
             sys.stderr.write(f"orchestrator: {arguments[0]!r} is not known; it takes nothing, or: worker\n")

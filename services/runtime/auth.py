@@ -247,6 +247,12 @@ class TokenVerifier:
                 raise _invalid(str(error).lower()) from None
             self._check_times(claims)
             return claims
+        if keys is self._keys.get(SERVICE_KEY_ID):
+            raise Unauthenticated(
+                "CREDENTIAL_INVALID",
+                "the credential is not accepted: a service signed it with a key that is not known here; give all "
+                "services the same LLMLAB_AUTH_SERVICE_KEY",
+            )
         raise _invalid("signature verification failed")
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:

@@ -13,9 +13,8 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -37,7 +36,6 @@ from services.runtime.dialects import (
 )
 from services.runtime.errors import Conflict, DeadlineExceeded, DomainError, Unavailable
 from services.runtime.exchange import Exchange
-from services.runtime.instance_lock import instance_lock
 from services.runtime.revisions import is_up_to_date
 from services.runtime.threads import WorkerThreads
 
@@ -67,12 +65,9 @@ class Database:
         self._rows = telemetry.counter("rows_inserted", schema=schema)
         self._read_ms = telemetry.histogram("database_ms", schema=schema, kind="read")
         self._write_ms = telemetry.histogram("database_ms", schema=schema, kind="write")
-        self._closing = ExitStack()
         self._dialect: Dialect
         if self.url.get_backend_name() == "sqlite":
             self._dialect = SqliteDialect(self.url, self.options)
-            if self.options.exclusive:
-                self._closing.enter_context(instance_lock(Path(self.url.database or "")))
         else:
             # Embedded services do without it and its driver.
             from services.runtime.dialect_postgresql import PostgresqlDialect
@@ -100,8 +95,7 @@ class Database:
         """Open the database, bring its schema up to date, and close it at the end.
 
         `migrations` names a package of Alembic revisions ("services.cost.migrations"); without it the schema is taken
-        as it is. Raises ValueError for a useless URL, Unavailable when the database cannot be reached, SettingsError
-        when another process has the file and the option `exclusive` is on.
+        as it is. Raises ValueError for a useless URL, Unavailable when the database cannot be reached.
         """
         database = cls(url, schema=schema, options=options, clock=clock)
         try:
@@ -225,7 +219,6 @@ class Database:
         await self._writers.close()
         self._reader.dispose()
         self._writer.dispose()
-        self._closing.close()
 
     def _deadline(self, timeout_s: float | None) -> float:
         return monotonic() + (self.options.transaction_timeout_ms / 1_000 if timeout_s is None else timeout_s)

@@ -52,8 +52,6 @@ class DatabaseOptions:
     """How often a transaction is tried when the database reports a conflict, a deadlock or a lost connection."""
     prepared_statements: bool = True
     """PostgreSQL: prepare statements on the server; off behind a PgBouncer in transaction mode that forgets them."""
-    exclusive: bool = False
-    """SQLite: one process at a time may open the file with this option."""
 
 
 class Fault(enum.Enum):

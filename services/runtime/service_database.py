@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy.engine import URL
@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 from services.runtime.clock import Clock
 from services.runtime.database import Database
 from services.runtime.dialects import DatabaseOptions, parse_url
+from services.runtime.home_lock import shared_home
 from services.runtime.settings import ServiceSettings, SettingsError
 
 
@@ -20,17 +21,13 @@ def database_url(settings: ServiceSettings) -> str:
 
 
 @asynccontextmanager
-async def open_service_database(
-    settings: ServiceSettings, *, exclusive: bool = False, clock: Clock | None = None
-) -> AsyncIterator[Database]:
+async def open_service_database(settings: ServiceSettings, *, clock: Clock | None = None) -> AsyncIterator[Database]:
     """Open the service's database, migrated to services/<service>/migrations, and close it at the end.
 
-    `exclusive`: one process at a time may have the SQLite file. Raises SettingsError for a useless URL or
-    home, Unavailable where the database cannot be reached.
+    Raises SettingsError for a useless URL or home, and for a home that an `llmlab` command uses; Unavailable where the
+    database cannot be reached.
     """
     url = database_url(settings)
-    if not settings.database_url:
-        _make_private(_file(settings), settings)
     try:
         parse_url(url)
     except ValueError as error:
@@ -38,13 +35,16 @@ async def open_service_database(
     options = DatabaseOptions(
         pool_size=settings.database_pool_size,
         prepared_statements=settings.database_prepared_statements,
-        exclusive=exclusive,
     )
     migrations = f"services.{settings.service}.migrations"
-    async with Database.open(
-        url, schema=settings.service, migrations=migrations, options=options, clock=clock
-    ) as database:
-        yield database
+    with ExitStack() as home:
+        if not settings.database_url:
+            _make_private(_file(settings), settings)
+            home.enter_context(shared_home(settings))
+        async with Database.open(
+            url, schema=settings.service, migrations=migrations, options=options, clock=clock
+        ) as database:
+            yield database
 
 
 def _file(settings: ServiceSettings) -> Path:

@@ -51,7 +51,7 @@ DIRECTION_NUMBERS: Final = {
 _LOST: Final = {
     CellStatus.UNKNOWN: (
         "the call may have reached the provider and may have been paid for, but its answer was lost; run it again, "
-        "or start the run with retry_unknown"
+        "or retry the run with its unknown outcomes too (`llmlab retry RUN --unknown`)"
     ),
     CellStatus.CANCELLED: "the call was under way when the run was cancelled",
 }
