@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_output_that_has_no_room_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_closed_streams_and_narrow_encodings_are_no_errors(tmp_path: Path) -> None:
-    command = f"exec {sys.executable} -m llmlab.cli models"
+    command = f"exec {shlex.quote(sys.executable)} -m llmlab.cli models"
     environ = command_environ(tmp_path, PYTHONIOENCODING="ascii")
     for closed in ("", "<&- >&-", ">&- 2>&-"):
         done = subprocess.run(
