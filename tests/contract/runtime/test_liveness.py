@@ -67,7 +67,11 @@ async def test_a_holder_does_not_keep_old_versions_of_rows(database: Database) -
         pytest.skip("a file's lock has nothing to do with its rows")
 
     def oldest_versions(connection: Connection) -> list[int | None]:
-        sessions = text("SELECT backend_xmin FROM pg_stat_activity WHERE application_name = 'llmlab-liveness'")
+        # In this database alone: a session of another test may be just taking its lock.
+        sessions = text(
+            "SELECT backend_xmin FROM pg_stat_activity"
+            " WHERE application_name = 'llmlab-liveness' AND datname = current_database()"
+        )
         return list(connection.execute(sessions).scalars())
 
     async with liveness_of(database).hold("worker-1"):
