@@ -156,7 +156,7 @@ def runs(
     """
 
     async def command() -> None:
-        async with connect(works=watch_them) as client:
+        async with connect() as client:
             if watch_them:
                 await watch_runs(client, limit, as_json=as_json)
                 return
