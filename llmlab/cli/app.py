@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -38,6 +36,11 @@ notes = Console(stderr=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
+def redraws() -> bool:
+    """Whether output may be drawn again in its place: on a terminal with room for its lines."""
+    return console.is_terminal and notes.width >= WIDTH_MIN
+
+
 class CommandError(Exception):
     """Ends a command with a message for the person and an exit code."""
 
@@ -59,12 +62,6 @@ def run_async(command: Coroutine[Any, Any, None]) -> None:
         _fail(str(error), EXIT_USAGE)
     except LlmlabError as error:
         _fail(_explain(error), EXIT_FAILED)
-    except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read the output has enough: no error
-            raise
-        # What is still to be written would fail once more, at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _fail(f"{error.filename or 'The output'}: {error.strerror or error}", EXIT_FAILED)
     except Interrupted as interrupted:
         notes.print("Interrupted.")
         raise typer.Exit(interrupted.exit_code) from None

@@ -23,14 +23,14 @@ def home_folder() -> Path:
 
 
 @asynccontextmanager
-async def connect(home: Path | None = None, *, works: bool = False) -> AsyncIterator[Client]:
+async def connect(home: Path | None = None, *, work: asyncio.Event | None = None) -> AsyncIterator[Client]:
     """Yields a client of running services, starting all of them in this process where none are found.
 
     Where `llmlab up` is just starting or stopping its services, it waits until they are there or gone.
 
     Args:
         home: Instead of the usual one.
-        works: Services that are started here go on with unfinished runs, which costs money.
+        work: Services that are started here go on with unfinished runs, which costs money, when this is set.
 
     Raises:
         EmbeddedError: No services were found and none can be started here.
@@ -42,7 +42,9 @@ async def connect(home: Path | None = None, *, works: bool = False) -> AsyncIter
         give_up_at_s = time.monotonic() + START_TIMEOUT_S
         while endpoints is None:
             try:
-                endpoints = await stack.enter_async_context(start_services(folder, fixed_ports=False, works=works))
+                endpoints = await stack.enter_async_context(
+                    start_services(folder, fixed_ports=False, work=work or asyncio.Event())
+                )
             except HomeInUseError as error:
                 if not error.published or time.monotonic() > give_up_at_s:
                     raise

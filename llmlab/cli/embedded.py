@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import importlib
 import json
@@ -49,13 +50,15 @@ class HomeInUseError(EmbeddedError):
 
 
 @asynccontextmanager
-async def start_services(home: Path, *, fixed_ports: bool, works: bool = True) -> AsyncIterator[Endpoints]:
+async def start_services(
+    home: Path, *, fixed_ports: bool, work: asyncio.Event | None = None
+) -> AsyncIterator[Endpoints]:
     """Starts all services on `home` and stops them at the end.
 
     Args:
         home: Folder of SQLite files, credentials and log, made where it is missing. One process at a time uses it.
         fixed_ports: Listen on the services' usual ports, so that others find them, instead of on free ones.
-        works: Go on with unfinished runs.
+        work: Go on with unfinished runs only when this is set.
 
     Raises:
         HomeInUseError: Another process uses the home.
@@ -72,13 +75,11 @@ async def start_services(home: Path, *, fixed_ports: bool, works: bool = True) -
                 overrides: dict[str, Any] = {f"{peer}_target": target for peer, target in targets.items()}
                 if name == "gateway":
                     overrides["chat_history"] = True
-                if name == "orchestrator" and not works:
-                    overrides["workers"] = 0
                 if not fixed_ports:
                     overrides["port"] = 0
                     if name == "metrics":  # most commands score nothing
                         overrides["workers_start_early"] = False
-                targets[name] = await stack.enter_async_context(runtime.service(name, **shared, **overrides))
+                targets[name] = await stack.enter_async_context(runtime.service(name, work, **shared, **overrides))
             if fixed_ports:
                 stack.enter_context(_published(home, targets))
             yield Endpoints(**targets)
@@ -101,14 +102,15 @@ class _Runtime:
         self._logs.configure_logging(self._settings.ServiceSettings(), log)
 
     @asynccontextmanager
-    async def service(self, name: str, **overrides: Any) -> AsyncIterator[str]:
+    async def service(self, name: str, work: asyncio.Event | None, **overrides: Any) -> AsyncIterator[str]:
         """Runs one service and yields its address."""
+        told: dict[str, Any] = {"work": work} if name == "orchestrator" else {}
         settings_class = getattr(_load(f"services.{name}.settings"), f"{name.capitalize()}Settings")
         build = _load(f"services.{name}.wiring").build
         async with AsyncExitStack() as stack:
             try:
                 settings = self._settings.load_settings(settings_class, **overrides)
-                server = await stack.enter_async_context(build(settings))
+                server = await stack.enter_async_context(build(settings, **told))
             except (self._settings.SettingsError, self._errors.DomainError) as error:
                 raise EmbeddedError(f"The {name} service can't start: {error}") from error
             yield server.address

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +22,10 @@ def replaceable(path: Path) -> Path:
         raise CommandError(f"{path} is a folder; name a file.", EXIT_USAGE)
     if path.exists() and not path.is_file():
         raise CommandError(f"{path} is a device or a pipe, and a file would take its place; name a file.", EXIT_USAGE)
-    return path.resolve()
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise CommandError(f"{path}: leads nowhere ({error}).", EXIT_USAGE) from error
 
 
 @contextmanager
@@ -41,4 +44,5 @@ def written_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise CommandError(f"{path}: can't be written ({error.strerror}).", EXIT_USAGE) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -48,7 +49,7 @@ async def interruptible(command: Coroutine[Any, Any, None]) -> None:
             loop.call_soon_threadsafe(task.cancel)
 
     # Not by the loop: a second signal must be heard while the loop is stuck.
-    before = {number: signal.signal(number, receive) for number in _SIGNALS}
+    before = {number: signal.signal(number, receive) for number in _heard()}
     try:
         await command
     except asyncio.CancelledError:
@@ -61,17 +62,46 @@ async def interruptible(command: Coroutine[Any, Any, None]) -> None:
 
 
 def confirm(question: str) -> bool:
-    """Asks on standard error; Ctrl-C is an answer too, and ends the command."""
-    receive = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Asks on standard error; a signal is an answer too.
+
+    Raises:
+        Interrupted: A signal came instead of an answer.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, receive) for number in _heard()}
     try:
         return typer.confirm(question, err=True)
+    except typer.Abort:
+        if not received:
+            raise
+        raise Interrupted(received[0]) from None
     finally:
-        signal.signal(signal.SIGINT, receive)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def until_interrupted() -> None:
+    """Waits for the first signal, and takes it for what the command has waited for."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    if task := asyncio.current_task():
+        task.uncancel()
+
+
+def _heard() -> list[signal.Signals]:
+    """Without those that whoever started the process wants to be ignored."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _leave(number: int) -> None:
     """Ends the process as if it was killed: what is on disk stays whole, calls under way are lost."""
-    if os.isatty(2):
-        os.write(2, _SHOW_CURSOR)
-    os.write(2, b"\nLeft at once; what became of calls under way may be unknown.\n")
+    with suppress(OSError):
+        if os.isatty(2):
+            os.write(2, _SHOW_CURSOR)
+        os.write(2, b"\nLeft at once; what became of calls under way may be unknown.\n")
     os._exit(128 + number)

@@ -17,6 +17,11 @@ def main() -> None:
 
         with traced_command(sys.argv[1:], os.environ):
             app()
+    except OSError as error:  # no room for the output: where nobody reads it any more, the command has ended already
+        # What is still to be written would fail once more, at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"error: {error.filename or 'The output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:  # where no command has begun yet
         print("Interrupted.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

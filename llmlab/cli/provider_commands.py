@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmlab.api.gateway.v1 import provider_pb2
-from llmlab.cli.app import AsJson, console, hint, run_async
+from llmlab.cli.app import AsJson, console, hint, redraws, run_async
 from llmlab.cli.connection import connect
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.client import Client
@@ -53,7 +53,7 @@ async def _found(client: Client) -> list[provider_pb2.Provider]:
 
 async def _watch(client: Client, every_s: float, *, as_json: bool) -> None:
     """Looks again and again: on a terminal the figures change in their place, elsewhere they come one after another."""
-    with Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else nullcontext() as live:
+    with Live(console=console, auto_refresh=False) if redraws() and not as_json else nullcontext() as live:
         while True:
             found = await _found(client)
             if live is None:

@@ -50,9 +50,11 @@ def run(
     async def command() -> None:
         # Read first: a broken file ends the command before anything is started.
         chosen = load_study(study_file, study)
-        async with connect(works=True) as client:
+        work = asyncio.Event()
+        async with connect(work=work) as client:
             await find_saved(client, chosen.spec)
             started = await _start(client, chosen, reuse=reuse, yes=yes)
+            work.set()
             if not detach:
                 await follow_and_conclude(client, started.run_id, chosen.name, as_json=as_json)
             elif as_json:
@@ -132,8 +134,10 @@ def watch(run_id: RunId, as_json: AsJson = False) -> None:
     """
 
     async def command() -> None:
-        async with connect(works=True) as client:
+        work = asyncio.Event()
+        async with connect(work=work) as client:
             chosen = await pick_run(client, run_id)
+            work.set()
             if as_json:
                 async for event in client.watch_run(chosen.run_id):
                     print_json(to_plain(event))

@@ -12,12 +12,14 @@ from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import interrupts, tables
 from llmlab.cli.app import EXIT_USAGE, AsJson, CommandError, hint, run_async
 from llmlab.cli.connection import connect
+from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.cli.run_choice import pick_run
 from llmlab.cli.run_commands import RunId, follow_and_conclude
 from llmlab.client import Client
 
 CANCEL_WAIT_S = 10.0
+GOING_ON = (run_pb2.RUN_STATUS_PENDING, run_pb2.RUN_STATUS_RUNNING)
 Detach = Annotated[bool, typer.Option("--detach", help="Leave at once; needs running services.")]
 
 
@@ -25,13 +27,17 @@ def cancel(run_id: RunId, as_json: AsJson = False) -> None:
     """Cancel a run: its calls under way are stopped, the results that it has are kept."""
 
     async def command() -> None:
-        # Not by services that work: they would call models for it until they hear of the cancel.
-        async with connect() as client:
+        work = asyncio.Event()
+        async with connect(work=work) as client:
             run = await client.cancel_run((await pick_run(client, run_id)).run_id)
-        if run.status == run_pb2.RUN_STATUS_CANCELLING:
-            async with connect(works=True) as client:
+            # Where services are started for this, a worker would call models for the other runs too.
+            if not await taken(client.list_runs(statuses=GOING_ON), 1):
+                work.set()
+            if run.status == run_pb2.RUN_STATUS_CANCELLING:
                 run = await _cancelled(client, run)
         _tell(run, as_json=as_json)
+        if run.status == run_pb2.RUN_STATUS_CANCELLING and not as_json:
+            hint(f"`llmlab watch {run.run_id}` waits for its end.")
 
     run_async(command())
 
@@ -66,9 +72,12 @@ def resume(run_id: RunId, detach: Detach = False, as_json: AsJson = False) -> No
     """Let a paused run go on, and follow it."""
 
     async def command() -> None:
-        async with connect(works=True) as client:
+        work = asyncio.Event()
+        async with connect(work=work) as client:
             chosen = await pick_run(client, run_id)
-            await _go_on(client, await client.resume_run(chosen.run_id), detach=detach, as_json=as_json)
+            resumed = await client.resume_run(chosen.run_id)
+            work.set()
+            await _go_on(client, resumed, detach=detach, as_json=as_json)
 
     run_async(command())
 
@@ -84,9 +93,11 @@ def retry(
     """Call models again for the cells of an ended run that have no answer: failed, cancelled or never called."""
 
     async def command() -> None:
-        async with connect(works=True) as client:
+        work = asyncio.Event()
+        async with connect(work=work) as client:
             chosen = await pick_run(client, run_id)
             retried = await client.retry_run(chosen.run_id, include_unknown=unknown)
+            work.set()
             if retried.cells:
                 hint(f"Run {chosen.run_id}: {retried.cells:,} cells are tried again")
                 await _go_on(client, retried.run, detach=detach, as_json=as_json)

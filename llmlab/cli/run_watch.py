@@ -9,7 +9,7 @@ from rich.table import Table
 
 from llmlab.api.orchestrator.v1 import run_pb2
 from llmlab.cli import money, tables
-from llmlab.cli.app import console
+from llmlab.cli.app import console, redraws
 from llmlab.cli.listing import taken
 from llmlab.cli.plain import print_json, to_plain
 from llmlab.client import Client
@@ -22,7 +22,7 @@ async def watch_runs(client: Client, limit: int, *, as_json: bool) -> None:
         if as_json:
             async for run in changes:
                 print_json(to_plain(run))
-        elif console.is_terminal:
+        elif redraws():
             with Live(_table(shown, limit), console=console, auto_refresh=False) as live:
                 async for run in changes:
                     shown[run.run_id] = run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from importlib.resources import as_file, files
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from llmlab.cli import figures
 from llmlab.cli.app import EXIT_FAILED, AsJson, CommandError, console, hint, run_async
 from llmlab.cli.connection import connect, home_folder
 from llmlab.cli.embedded import start_services
+from llmlab.cli.interrupts import until_interrupted
 from llmlab.cli.plain import print_json
 from llmlab.cli.run_commands import follow_and_conclude
 from llmlab.cli.spend_tables import spend_table
@@ -50,7 +50,9 @@ def demo(
     async def command() -> None:
         with as_file(SAMPLE_STUDY) as file:
             study = load_study(file)
-        async with connect(works=True) as client:
+        work = asyncio.Event()
+        async with connect(work=work) as client:
+            work.set()
             console.print(_status_table([await _service_row(client, service) for service in SERVICES]))
             experiment = await client.create_experiment(study.name, study.spec, description=study.description)
             run = await client.start_run(experiment.experiment_id)
@@ -73,17 +75,13 @@ def up() -> None:
 
     async def command() -> None:
         home = home_folder()
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
         async with start_services(home, fixed_ports=True) as endpoints:
             table = Table(box=None, pad_edge=False, show_header=False)
             for service in SERVICES:
                 table.add_row(service, getattr(endpoints, service))
             console.print(table)
             hint(f"Data and credentials are in {home}. In another terminal: `llmlab demo`, `llmlab status` and others.")
-            await stop.wait()
+            await until_interrupted()
             hint("Stopping.")
 
     run_async(command())

@@ -69,11 +69,16 @@ class Peers:
 
 @asynccontextmanager
 async def build(
-    settings: OrchestratorSettings, *, peers: Peers | None = None, clock: Clock = SYSTEM_CLOCK
+    settings: OrchestratorSettings,
+    *,
+    peers: Peers | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    work: asyncio.Event | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Runs the orchestrator until the context ends: the server stops first, then the workers hand their cells back.
 
-    `peers` stand in for the services that the settings name. Raises SettingsError, Unavailable (database).
+    `peers` stand in for the services that the settings name; workers wait for `work` where it is given. Raises
+    SettingsError, Unavailable (database).
     """
     if not settings.api and not settings.workers:
         raise SettingsError(f"{settings.variable('workers')}: 0, and no API either: this process would do nothing")
@@ -88,7 +93,7 @@ async def build(
             peers = await _connect(settings, stack, clock, tracer)
         ports = _worker_ports(peers, ledger, hints, liveness_of(database), clock, tracer)
         for _ in range(settings.workers):
-            await stack.enter_async_context(_working(Worker(ports, settings.worker_policy())))
+            await stack.enter_async_context(_working(Worker(ports, settings.worker_policy()), work))
         watching: Watching[RunEvent, run_pb2.WatchRunResponse] = Watching(
             RunEvents(ledger), hints, settings.watch_policy()
         )
@@ -183,10 +188,17 @@ async def _connect(settings: OrchestratorSettings, stack: AsyncExitStack, clock:
 
 
 @asynccontextmanager
-async def _working(worker: Worker) -> AsyncIterator[None]:
-    task = asyncio.create_task(worker.run(), name="worker")
+async def _working(worker: Worker, begin: asyncio.Event | None) -> AsyncIterator[None]:
+    async def work() -> None:
+        if begin is not None:
+            await begin.wait()
+        await worker.run()
+
+    task = asyncio.create_task(work(), name="worker")
     try:
         yield
     finally:
         worker.stop()
+        if begin is not None and not begin.is_set():
+            task.cancel()
         await asyncio.gather(task, return_exceptions=True)

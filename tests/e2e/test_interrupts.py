@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with start_child(command, on_parent_death=signal.SIGKILL, cwd=ROOT, env=environ, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert b"40 cells" in process.stderr.readline()
+        time.sleep(1.5)  # for the first answers; nothing that is asserted depends on there being some
         yield process
 
 
@@ -56,7 +59,7 @@ def test_an_interrupted_run_waits_until_it_is_asked_for(tmp_path: Path, number: 
     assert b"watch run_" in told
     assert b"Traceback" not in told
     state, done = ended(home)
-    assert state == "RUNNING"
+    assert state in ("PENDING", "RUNNING")
     assert done < 40
     assert ended(home) == (state, done), "commands that only show call no model"
     if number == signal.SIGINT:
@@ -66,6 +69,26 @@ def test_an_interrupted_run_waits_until_it_is_asked_for(tmp_path: Path, number: 
     else:
         assert "cancelled" in llmlab("cancel", "latest", home=home, **SLOW).notes
         assert ended(home) == ("CANCELLED", done), "nothing was called on the way to the cancel"
+
+
+def test_a_signal_at_a_question_is_its_answer(tmp_path: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(STUDY.replace("mock/small", "mock/large").replace("repeats: 10", "repeats: 2000"))
+    command = [sys.executable, "-m", "llmlab.cli", "run", str(study)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with start_child(
+            command, on_parent_death=signal.SIGKILL, cwd=ROOT, env=command_environ(tmp_path / "home"),
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stderr is not None
+            told = b""
+            while b"[y/N]" not in told:
+                told += os.read(process.stderr.fileno(), 4096)
+            process.send_signal(number)
+            told, _ = process.stderr.read(), process.wait(TIMEOUT_S)
+        assert process.returncode == 128 + number
+        assert told.decode().strip() == "Interrupted."
+    assert llmlab("runs", "--json", home=tmp_path / "home").json() == []
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ def test_a_pipe_stays_one(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    (tmp_path / "file").touch()
+    for path, why in ((tmp_path / "one", "leads nowhere"), (tmp_path / "file" / "x", "Not a directory")):
+        with pytest.raises(CommandError, match=why):
+            written_file(path).__enter__()
+
+
 def test_what_breaks_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("old")

@@ -43,7 +43,7 @@ async def test_a_command_is_refused_while_services_have_the_home(tmp_path: Path)
             async with start_services(tmp_path, fixed_ports=False):
                 pass
         assert not caught.value.published
-    async with start_services(tmp_path, fixed_ports=False, works=False):
+    async with start_services(tmp_path, fixed_ports=False):
         pass
 
 
