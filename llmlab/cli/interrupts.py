@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -49,16 +49,13 @@ async def interruptible(command: Coroutine[Any, Any, None]) -> None:
             loop.call_soon_threadsafe(task.cancel)
 
     # Not by the loop: a second signal must be heard while the loop is stuck.
-    before = {number: signal.signal(number, receive) for number in _heard()}
-    try:
-        await command
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        raise Interrupted(received[0]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _received_by(receive):
+        try:
+            await command
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            raise Interrupted(received[0]) from None
 
 
 def confirm(question: str) -> bool:
@@ -73,16 +70,13 @@ def confirm(question: str) -> bool:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, receive) for number in _heard()}
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        if not received:
-            raise
-        raise Interrupted(received[0]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _received_by(receive):
+        try:
+            return typer.confirm(question, err=True)
+        except typer.Abort:
+            if not received:  # the input has ended
+                raise
+            raise Interrupted(received[0]) from None
 
 
 async def until_interrupted() -> None:
@@ -93,9 +87,18 @@ async def until_interrupted() -> None:
         task.uncancel()
 
 
-def _heard() -> list[signal.Signals]:
-    """Without those that whoever started the process wants to be ignored."""
-    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+@contextmanager
+def _received_by(receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside, signals go to `receive`, but for those that whoever started the process wants to be ignored."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
 
 
 def _leave(number: int) -> None:

@@ -56,6 +56,7 @@ def enum_name(enum: EnumDescriptor, number: int) -> str:
 
 def print_json(value: Any) -> None:
     """Prints one JSON document, or one line of JSON Lines, to standard output."""
-    json.dump(value, sys.stdout, ensure_ascii=False)
+    # Escaped where the output's encoding would lose characters.
+    json.dump(value, sys.stdout, ensure_ascii=sys.stdout.encoding.lower() not in ("utf-8", "utf8"))
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -30,10 +30,9 @@ def cancel(run_id: RunId, as_json: AsJson = False) -> None:
         work = asyncio.Event()
         async with connect(work=work) as client:
             run = await client.cancel_run((await pick_run(client, run_id)).run_id)
-            # Where services are started for this, a worker would call models for the other runs too.
+            # A worker that is started for this would call models for the other runs too.
             if not await taken(client.list_runs(statuses=GOING_ON), 1):
                 work.set()
-            if run.status == run_pb2.RUN_STATUS_CANCELLING:
                 run = await _cancelled(client, run)
         _tell(run, as_json=as_json)
         if run.status == run_pb2.RUN_STATUS_CANCELLING and not as_json:
@@ -97,8 +96,8 @@ def retry(
         async with connect(work=work) as client:
             chosen = await pick_run(client, run_id)
             retried = await client.retry_run(chosen.run_id, include_unknown=unknown)
-            work.set()
             if retried.cells:
+                work.set()
                 hint(f"Run {chosen.run_id}: {retried.cells:,} cells are tried again")
                 await _go_on(client, retried.run, detach=detach, as_json=as_json)
             elif as_json:

@@ -26,6 +26,7 @@ models: [mock/small]
 repeats: 10
 limits: {concurrency: 4}
 """
+COSTLY = STUDY.replace("mock/small", "mock/large").replace("repeats: 10", "repeats: 2000")
 SLOW: dict[str, Any] = {"LLMLAB_GATEWAY_MOCK_TTFT_MS": "1000"}
 
 
@@ -71,9 +72,30 @@ def test_an_interrupted_run_waits_until_it_is_asked_for(tmp_path: Path, number: 
         assert ended(home) == ("CANCELLED", done), "nothing was called on the way to the cancel"
 
 
+def test_what_is_declined_or_cancelled_leaves_other_unfinished_runs_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=TIMEOUT_S)
+    before = ended(home)
+    costly = tmp_path / "costly.yaml"
+    costly.write_text(COSTLY)
+    declined = llmlab("run", str(costly), home=home, stdin="n\n", **SLOW)
+    assert "Nothing was called" in declined.notes
+    assert ended(home) == before
+    with running(tmp_path) as process:
+        process.kill()
+        process.wait(TIMEOUT_S)
+    (_, first) = llmlab("runs", "--json", home=home, **SLOW).json()
+    assert "cancel" in llmlab("cancel", "latest", home=home, **SLOW).notes
+    (_, later) = llmlab("runs", "--json", home=home, **SLOW).json()
+    # The second run's worker took up the first as well; its cancel did not.
+    assert later["statistics"] == first["statistics"]
+
+
 def test_a_signal_at_a_question_is_its_answer(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY.replace("mock/small", "mock/large").replace("repeats: 10", "repeats: 2000"))
+    study.write_text(COSTLY)
     command = [sys.executable, "-m", "llmlab.cli", "run", str(study)]
     for number in (signal.SIGINT, signal.SIGTERM):
         with start_child(
@@ -118,6 +140,9 @@ def test_output_that_has_no_room_is_one_clear_error(tmp_path: Path) -> None:
 def test_closed_streams_and_narrow_encodings_are_no_errors(tmp_path: Path) -> None:
     command = f"exec {shlex.quote(sys.executable)} -m llmlab.cli models"
     environ = command_environ(tmp_path, PYTHONIOENCODING="ascii")
+    name = ["budgets", "create", "--limit", "1usd", "--name", "Blüte", "--json"]
+    printed = llmlab(*name, home=tmp_path, PYTHONIOENCODING="ascii")
+    assert "Bl\\u00fcte" in printed.output, "nothing of it is lost"
     for closed in ("", "<&- >&-", ">&- 2>&-"):
         done = subprocess.run(
             ["/bin/sh", "-c", f"{command} {closed}"], cwd=ROOT, env=environ, capture_output=True, timeout=TIMEOUT_S,
